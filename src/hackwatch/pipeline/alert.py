@@ -1,0 +1,80 @@
+"""What a person is told: one alert, deduplicated and explained."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hackwatch.detect.base import Driver
+
+__all__ = ["SEVERITIES", "Alert", "AlertUpdate", "Cause", "Kind", "Severity", "alert_id"]
+
+Kind = Literal["attack", "rule", "window", "anomaly", "system"]
+Severity = Literal["informational", "low", "medium", "high", "critical"]
+SEVERITIES: tuple[Severity, ...] = ("informational", "low", "medium", "high", "critical")
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The position of a record that caused an alert."""
+
+    topic: str
+    partition: int
+    offset: int
+    index: int = 0
+
+
+def alert_id(stream: str, entity: str, rule: str, cause: Cause) -> str:
+    """The deterministic id of an alert: the same cause gives the same id after any crash (32 hex digits)."""
+    text = "\x1f".join((stream, entity, rule, cause.topic, str(cause.partition), str(cause.offset), str(cause.index)))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert as it is first raised.
+
+    `kind`: attack (correlated pair), rule, window (count against history), anomaly (single suspect), system.
+    `rule`: id of the rule, or `correlated-suspects`, `anomalous-window`, `suspect`; with `entity` it is the
+    suppression key: later occurrences within the suppression time only raise `count` and `last_seen`.
+    `subject`: what it is about within the entity (CMD for host streams). `risk`: 0..100.
+    `technique`: ATT&CK technique id (`T1496`) or None. `first_seen`/`last_seen`: event time, Unix seconds UTC.
+    `created`: processing time, Unix seconds UTC. `drivers` per stream name. `evidence`: the causing record(s),
+    column -> value. `causes`: their positions. `models`: version of each detector involved.
+    """
+
+    id: str
+    kind: Kind
+    stream: str
+    entity: str
+    rule: str
+    title: str
+    severity: Severity
+    risk: int
+    subject: str
+    first_seen: float
+    last_seen: float
+    created: float
+    site: str = "local"
+    technique: str | None = None
+    tactic: str | None = None
+    count: int = 1
+    drivers: Mapping[str, tuple[Driver, ...]] = field(default_factory=dict)
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    causes: tuple[Cause, ...] = ()
+    models: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertUpdate:
+    """What happened to an alert since: absolute values, so that writing it twice changes nothing.
+
+    `subjects`: up to 10 distinct subjects seen, first ones first.
+    """
+
+    id: str
+    count: int
+    last_seen: float
+    subjects: tuple[str, ...]

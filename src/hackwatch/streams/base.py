@@ -1,0 +1,118 @@
+"""What a stream is, and the two shapes that its decoder works between: `Messages` in, `Decoded` out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+__all__ = ["POSITION", "REJECTED_SCHEMA", "DecodeOptions", "Decoded", "Features", "Messages", "Stream"]
+
+#: Where a record came from, appended to every decoded frame: topic partition, offset of its message there,
+#: and its index within the message (0 unless the message is an array of objects).
+POSITION = pl.Schema({"partition": pl.Int32(), "offset": pl.Int64(), "index": pl.Int32()})
+
+#: Rejected messages or records: `raw` is the text as it came (invalid UTF-8 as \\xNN escapes), cut to 64 KiB;
+#: `raw_bytes` its true length; `index` null when the whole message is rejected.
+REJECTED_SCHEMA = pl.Schema(
+    {
+        "stream": pl.String(),
+        "topic": pl.String(),
+        "partition": pl.Int32(),
+        "offset": pl.Int64(),
+        "index": pl.Int32(),
+        "reason": pl.String(),
+        "raw": pl.String(),
+        "raw_bytes": pl.Int64(),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Messages:
+    """A run of raw messages of one topic partition, in offset order.
+
+    `payload` holds the messages, each ended by one newline (no message contains a newline).
+    `offsets` is the position of each message (int64, increasing; the spool uses byte positions, Kafka counts).
+    `next_offset` is where reading goes on.
+    """
+
+    topic: str
+    partition: int
+    payload: bytes
+    offsets: npt.NDArray[np.int64]
+    next_offset: int
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """What a source says about its messages.
+
+    `key`: name of a message field to keep as column `key` (String, null if absent), for duplicate removal.
+    `letterless_kib`: sizes without a unit letter are KiB instead of bytes.
+    `labels`: keep the truth columns `label` (Int8, null if absent) and `type` (String) of training data.
+    `max_message_bytes`: longer messages are rejected.
+    """
+
+    key: str | None = None
+    letterless_kib: bool = False
+    labels: bool = False
+    max_message_bytes: int = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """What became of some messages: normalised records, rejected ones, and what was ignored.
+
+    `records`: the stream's `schema` + POSITION columns (+ `key`, `label`, `type` if asked), in offset order.
+    `rejected`: REJECTED_SCHEMA. `messages` = number of messages in.
+    Every message is an object (1 record), an array (n records; an empty one is 1 rejected), or rejected:
+    records_in = len(records) + len(rejected).
+    `unknown_fields`: how often each unknown field occurred.
+    """
+
+    records: pl.DataFrame
+    rejected: pl.DataFrame
+    messages: int
+    unknown_fields: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Which normalised columns a model may look at.
+
+    `numeric` as they are, `log` through log1p of the magnitude with the sign kept, `categorical` by vocabulary
+    and frequency learned in training. Position, identity and time are never features.
+    """
+
+    numeric: tuple[str, ...]
+    log: tuple[str, ...]
+    categorical: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.numeric + self.log + self.categorical
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """One kind of telemetry: its schema, decoder and features.
+
+    `schema`: normalised columns in order, without POSITION; holds `event_time` (Datetime us UTC), `entity`'s column,
+    `identity`'s column. `units`: unit per column for explanations ("bytes", "fraction", "events per interval").
+    `decode(messages, options)` is pure, vectorised and never raises on any payload.
+    """
+
+    name: str
+    schema: pl.Schema
+    entity: str
+    identity: str
+    features: Features
+    units: Mapping[str, str]
+    decode: Callable[[Messages, DecodeOptions], Decoded]
