@@ -26,10 +26,13 @@ class Cause:
     index: int = 0
 
 
-def alert_id(stream: str, entity: str, rule: str, cause: Cause) -> str:
-    """The deterministic id of an alert: the same cause gives the same id after any crash (32 hex digits)."""
-    text = "\x1f".join((stream, entity, rule, cause.topic, str(cause.partition), str(cause.offset), str(cause.index)))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def alert_id(stream: str, entity: str, rule: str, interval: int | str) -> str:
+    """The deterministic id of an alert (32 hex digits): the same occurrences give the same id after any crash.
+
+    `interval`: number of the suppression interval of event time, or what else names the occurrence.
+    """
+    text = "\x1f".join((stream, entity, rule, str(interval)))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,8 @@ class Stream:
 
     `schema`: normalised columns in order, without POSITION; holds `event_time` (Datetime us UTC), `entity`'s column,
     `identity`'s column. `units`: unit per column for explanations ("bytes", "fraction", "events per interval").
-    `decode(messages, options)` is pure, vectorised and never raises on any payload.
+    `subject`: column that an alert names within the
+    entity. `decode(messages, options)` is pure, vectorised and never raises on any payload.
     """
 
     name: str
@@ -116,3 +117,4 @@ class Stream:
     features: Features
     units: Mapping[str, str]
     decode: Callable[[Messages, DecodeOptions], Decoded]
+    subject: str = "CMD"

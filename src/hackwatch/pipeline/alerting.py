@@ -1,0 +1,293 @@
+"""When a person is told, and what: alerts from rules, single suspects, attacks and anomalous windows."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from statistics import median
+from typing import Any, Protocol
+
+import polars as pl
+
+from hackwatch.detect.base import Detector, Driver
+from hackwatch.pipeline.alert import SEVERITIES, Alert, AlertUpdate, Cause, Kind, Severity
+from hackwatch.pipeline.options import AlertOptions
+from hackwatch.pipeline.suppression import Occurrences, Suppressor
+from hackwatch.pipeline.windows import FinalWindow
+from hackwatch.streams.base import Stream
+
+__all__ = ["ATTACK", "SUSPECT", "WINDOW", "AlertPolicy", "Rule", "RuleBook"]
+
+ATTACK, SUSPECT, WINDOW = "correlated-suspects", "suspect", "anomalous-window"
+RISK: dict[str, int] = {"informational": 10, "low": 30, "medium": 55, "high": 80, "critical": 95}
+RISK_FLOOR: tuple[tuple[int, Severity], ...] = (
+    (90, "critical"), (70, "high"), (40, "medium"), (20, "low"), (0, "informational"),
+)  # fmt: skip
+#: How long after an interval has ended (watermark) its count is kept, beyond the longest rule: microseconds.
+KEEP = 60_000_000
+
+Detectors = Mapping[str, Detector | None]
+
+
+class Rule(Protocol):
+    """What alerting needs to know of a rule."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def severity(self) -> Severity: ...
+    @property
+    def technique(self) -> str | None: ...
+    @property
+    def tactic(self) -> str | None: ...
+    @property
+    def at_least(self) -> int: ...
+    @property
+    def within_seconds(self) -> float: ...
+
+
+class RuleBook(Protocol):
+    """Rules by id."""
+
+    def __getitem__(self, rule_id: str, /) -> Rule: ...
+    def __contains__(self, rule_id: object, /) -> bool: ...
+
+
+class AlertPolicy:
+    """Turns what the pipeline found into alerts, one per entity, rule and suppression interval."""
+
+    def __init__(self, options: AlertOptions, rules: RuleBook | None) -> None:
+        self.options, self.rules = options, rules
+        self.suppressor = Suppressor(options.suppress_seconds)
+        self._history: dict[tuple[str, str], deque[int]] = {}
+        self._reach = KEEP
+
+    def records(
+        self,
+        stream: Stream,
+        topic: str,
+        records: pl.DataFrame,
+        detectors: Detectors,
+        wall: float,
+        *,
+        on_suspect: bool,
+    ) -> list[Alert]:
+        """Alerts of rules and, if asked for, of single suspects. `records`: scored, with `late`."""
+        alerts = []
+        hits = records.filter(pl.col("rules").list.len() > 0)
+        if len(hits) and self.rules is not None:
+            for seen, row in self._grouped(stream, hits.explode("rules"), pl.col("rules")):
+                alerts += self._raise_rule(stream, topic, seen, row, detectors, wall)
+        if on_suspect:
+            suspects = records.filter((pl.col("prediction") == 1) & (pl.col("rules").list.len() == 0))
+            for seen, row in self._grouped(stream, suspects, pl.lit(SUSPECT)):
+                if self.suppressor.add(seen):
+                    alerts.append(self._suspect(stream, topic, seen, row, detectors, wall))
+        return alerts
+
+    def attacks(
+        self, left: Stream, right: Stream, topics: Mapping[str, str], pairs: pl.DataFrame,
+        detectors: Detectors, wall: float,
+    ) -> list[Alert]:  # fmt: skip
+        """Alerts of correlated pairs (columns of the correlator's schema)."""
+        alerts = []
+        name = f"{left.name}+{right.name}"
+        times = pl.max_horizontal(f"{left.name}_event_time", f"{right.name}_event_time")
+        for seen, row in self._groups(name, pairs, left.entity, pl.lit(ATTACK), times, left.subject):
+            if self.suppressor.add(seen):
+                alerts.append(self._attack(left, right, topics, seen, row, detectors, wall))
+        return alerts
+
+    def windows(self, stream: Stream, closed: Sequence[FinalWindow], wall: float) -> list[Alert]:
+        """Alerts of final windows whose count stands out against the entity's own history."""
+        alerts = []
+        for window in closed:
+            history = self._history.setdefault((stream.name, window.entity), deque(maxlen=self.options.window_history))
+            usual = self._anomalous(window.count, history)
+            if usual is not None:
+                alerts.append(self._window(stream, window, usual, wall))
+            history.append(window.count)
+        return alerts
+
+    def _anomalous(self, count: int, history: deque[int]) -> float | None:
+        """The usual count if this one is anomalous, else None (robust deviations, Poisson noise as their floor)."""
+        options = self.options
+        if len(history) < options.window_warmup or count < options.window_minimum:
+            return None
+        usual = float(median(history))
+        spread = 1.4826 * float(median(abs(value - usual) for value in history))
+        deviation = max(spread, usual**0.5, 1.0)
+        return usual if count > usual + options.window_deviations * deviation else None
+
+    def take_updates(self) -> list[AlertUpdate]:
+        return self.suppressor.take_updates()
+
+    def evict(self, watermark: int) -> None:
+        self.suppressor.evict(watermark, self._reach)
+
+    # -- occurrences ---------------------------------------------------------------------------------------------
+
+    def _grouped(
+        self, stream: Stream, hits: pl.DataFrame, rule: pl.Expr
+    ) -> Iterator[tuple[Occurrences, dict[str, Any]]]:
+        yield from self._groups(stream.name, hits, stream.entity, rule, pl.col("event_time"), stream.subject)
+
+    def _groups(
+        self, name: str, hits: pl.DataFrame, entity: str, rule: pl.Expr, times: pl.Expr, subject: str
+    ) -> Iterator[tuple[Occurrences, dict[str, Any]]]:
+        """Occurrences per entity, rule and interval, each with its first row."""
+        if hits.is_empty():
+            return
+        time = times.to_physical().alias("_time")
+        grouped = (
+            hits.lazy()
+            .with_columns(time, rule.alias("_rule"))
+            .with_row_index("_row")
+            .group_by(entity, "_rule", pl.col("_time") // self.suppressor.length, maintain_order=True)
+            .agg(pl.col("_time").alias("_times"), pl.col(subject).unique().sort().head(10).alias("_subjects"),
+                 pl.col("_row").first())
+            .collect()
+        )  # fmt: skip
+        for who, rule_id, interval, when, subjects, row in grouped.iter_rows():
+            at_least, within = self._storm(rule_id)
+            yield (
+                Occurrences(name, who, rule_id, interval, when, subjects, at_least, within),
+                hits.row(row, named=True),
+            )
+
+    def _storm(self, rule_id: str) -> tuple[int, int]:
+        if self.rules is None or rule_id not in self.rules:
+            return 1, 0
+        rule = self.rules[rule_id]
+        within = round(rule.within_seconds * 1e6)
+        self._reach = max(self._reach, KEEP + within)
+        return rule.at_least, within
+
+    # -- the alerts themselves -----------------------------------------------------------------------------------
+
+    def _raise_rule(
+        self, stream: Stream, topic: str, seen: Occurrences, row: dict[str, Any], detectors: Detectors,
+        wall: float,
+    ) -> list[Alert]:  # fmt: skip
+        if self.rules is None or seen.rule not in self.rules:
+            return []
+        rule = self.rules[seen.rule]
+        return [
+            self._alert(
+                "rule", seen, rule.title, rule.severity, RISK[rule.severity], row[stream.subject], wall,
+                interval=interval, technique=rule.technique, tactic=rule.tactic,
+                drivers=_drivers(stream, row, detectors), evidence=_evidence(row),
+                causes=(_cause(topic, row, ""),), models=_models(detectors, stream.name),
+            )
+            for interval in self.suppressor.add(seen)
+        ]  # fmt: skip
+
+    def _suspect(
+        self, stream: Stream, topic: str, seen: Occurrences, row: dict[str, Any], detectors: Detectors,
+        wall: float,
+    ) -> Alert:  # fmt: skip
+        risk = round(30 + 30 * row["score"])
+        title = f"Anomalous {stream.name} record of {row[stream.subject]} on {seen.entity}"
+        return self._alert(
+            "anomaly", seen, title, _severity(risk), risk, row[stream.subject], wall,
+            drivers=_drivers(stream, row, detectors), evidence=_evidence(row),
+            causes=(_cause(topic, row, ""),), models=_models(detectors, stream.name),
+        )  # fmt: skip
+
+    def _attack(
+        self, left: Stream, right: Stream, topics: Mapping[str, str], seen: Occurrences, row: dict[str, Any],
+        detectors: Detectors, wall: float,
+    ) -> Alert:  # fmt: skip
+        sides = {stream.name: _side(stream, row) for stream in (left, right)}
+        matched = [rule for side in sides.values() for rule in side["rules"] or []]
+        rule = next((self.rules[r] for r in matched if self.rules is not None and r in self.rules), None)
+        score = sum(side["score"] for side in sides.values()) / 2
+        risk = round(70 + 18 * score + (10 if matched else 0))
+        title = f"{row[left.subject]} is suspect in {left.name} and {right.name} on {seen.entity}"
+        drivers = {s.name: _drivers(s, sides[s.name], detectors).get(s.name, ()) for s in (left, right)}
+        return self._alert(
+            "attack", seen, title, _severity(risk), risk, row[left.subject], wall,
+            technique=rule.technique if rule else None, tactic=rule.tactic if rule else None,
+            drivers=drivers, evidence=_evidence(row),
+            causes=tuple(_cause(topics[s.name], row, f"{s.name}_") for s in (left, right)),
+            models=_models(detectors, left.name, right.name),
+        )  # fmt: skip
+
+    def _window(self, stream: Stream, window: FinalWindow, usual: float, wall: float) -> Alert:
+        length = window.end - window.start
+        seen = Occurrences(stream.name, window.entity, WINDOW, window.start, [window.end * 1_000_000], [window.entity])
+        risk = min(69, round(45 + window.count / (usual + 1)))
+        title = f"{window.count} distinct suspects on {window.entity} in {length} s, usually {usual:g}"
+        driver = Driver("count", str(window.count), f"{usual:g}", float(window.count - usual))
+        return self._alert(
+            "window", seen, title, _severity(risk), risk, window.entity, wall,
+            drivers={stream.name: (driver,)},
+            evidence={"start": window.start, "end": window.end, "records": window.records,
+                      "suspects": window.suspects, "count": window.count},
+        )  # fmt: skip
+
+    def _alert(
+        self, kind: Kind, seen: Occurrences, title: str, severity: Severity, risk: int, subject: str, wall: float,
+        *, interval: int | None = None, technique: str | None = None, tactic: str | None = None,
+        drivers: Mapping[str, tuple[Driver, ...]] | None = None, evidence: Mapping[str, Any] | None = None,
+        causes: tuple[Cause, ...] = (), models: Mapping[str, str] | None = None,
+    ) -> Alert:  # fmt: skip
+        interval = seen.interval if interval is None else interval
+        return Alert(
+            id=self.suppressor.id(seen.stream, seen.entity, seen.rule, interval),
+            kind=kind, stream=seen.stream, entity=seen.entity, rule=seen.rule, title=title, severity=severity,
+            risk=risk, subject=subject, first_seen=min(seen.times) / 1e6, last_seen=max(seen.times) / 1e6,
+            created=wall, site=self.options.site, technique=technique, tactic=tactic, count=len(seen.times),
+            drivers=drivers or {}, evidence=evidence or {}, causes=causes, models=models or {},
+        )  # fmt: skip
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        history = [[*key, list(counts)] for key, counts in self._history.items()]
+        return {"suppressor": self.suppressor.snapshot(), "history": history}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        self.suppressor.restore(snapshot["suppressor"])
+        self._history = {
+            (stream, entity): deque(counts, maxlen=self.options.window_history)
+            for stream, entity, counts in snapshot["history"]
+        }
+
+
+def _severity(risk: int) -> Severity:
+    return next((severity for floor, severity in RISK_FLOOR if risk >= floor), SEVERITIES[0])
+
+
+def _side(stream: Stream, pair: Mapping[str, Any]) -> dict[str, Any]:
+    """One side of a pair, under the stream's own column names."""
+    prefix = f"{stream.name}_"
+    keys = {name: value for name, value in pair.items() if name in stream.schema}
+    return keys | {n.removeprefix(prefix): v for n, v in pair.items() if n.startswith(prefix)}
+
+
+def _drivers(stream: Stream, row: Mapping[str, Any], detectors: Detectors) -> dict[str, tuple[Driver, ...]]:
+    """Why the model found a record suspect; nothing where it did not (a rule alone matched)."""
+    detector = detectors.get(stream.name)
+    if detector is None or row["score"] < detector.threshold:
+        return {}
+    frame = pl.DataFrame([{name: row[name] for name in stream.schema}], schema=stream.schema)
+    return {stream.name: tuple(detector.explain(frame)[0])}
+
+
+def _models(detectors: Detectors, *streams: str) -> dict[str, str]:
+    return {name: found.version for name in streams if (found := detectors.get(name)) is not None}
+
+
+def _cause(topic: str, row: Mapping[str, Any], prefix: str) -> Cause:
+    return Cause(topic, row[f"{prefix}partition"], row[f"{prefix}offset"], row[f"{prefix}index"])
+
+
+def _evidence(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The record as plain JSON values; times as Unix seconds."""
+    return {
+        name: value.timestamp() if isinstance(value, datetime) else value
+        for name, value in row.items()
+        if value is not None and not name.startswith("_")
+    }

@@ -1,0 +1,295 @@
+"""The step of the pipeline: (state, batch, now) -> (state, output). No clock, no file, no network."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import polars as pl
+
+from hackwatch.pipeline.alert import Alert, AlertUpdate
+from hackwatch.pipeline.alerting import AlertPolicy, Detectors, RuleBook
+from hackwatch.pipeline.correlation import Correlator
+from hackwatch.pipeline.detection import SCORED, Scored
+from hackwatch.pipeline.duplicates import Duplicates
+from hackwatch.pipeline.options import AlertOptions, CorrelationOptions, StreamOptions
+from hackwatch.pipeline.watermark import NEVER, Watermarks
+from hackwatch.pipeline.windows import Windows
+from hackwatch.streams.base import POSITION, Stream
+
+__all__ = ["STAMP", "Batch", "Counts", "Now", "Output", "Pipeline", "Snapshot", "serialise"]
+
+#: What the step itself adds to a record: whether it was late, and when it was processed.
+STAMP = pl.Schema({"late": pl.Boolean(), "processing_time": pl.Datetime("us", "UTC")})
+
+Snapshot = dict[str, pl.DataFrame | bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The time of a step. `wall`: Unix seconds UTC. `elapsed`: engine time in seconds, never goes back."""
+
+    wall: float
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one step takes. `partitions`: (stream, partition) known to exist. `detectors`: those that scored it."""
+
+    scored: Sequence[Scored] = ()
+    partitions: Iterable[tuple[str, int]] = ()
+    detectors: Detectors = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Counts:
+    """Where the records of one topic partition went: records = on_time + late + duplicate + rejected."""
+
+    messages: int = 0
+    records: int = 0
+    on_time: int = 0
+    late: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    unknown_fields: int = 0
+    suspects: int = 0
+
+    def add(self, other: Counts) -> None:
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(slots=True)
+class Output:
+    """What one step gives. `rows`: new rows per lake table. `counts`: per (stream, topic, partition)."""
+
+    rows: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
+    alerts: list[Alert] = field(default_factory=list)
+    counts: dict[tuple[str, str, int], Counts] = field(default_factory=dict)
+
+    def add(self, table: str, frame: pl.DataFrame) -> None:
+        if len(frame):
+            self.rows.setdefault(table, []).append(frame)
+
+
+@dataclass(slots=True)
+class _StreamState:
+    stream: Stream
+    options: StreamOptions
+    watermarks: Watermarks
+    windows: Windows
+    duplicates: Duplicates
+    topic: str = ""
+
+
+class Pipeline:
+    """All state of a run: watermarks, windows, correlation, duplicates, suppression, accounting."""
+
+    def __init__(
+        self,
+        streams: Mapping[str, tuple[Stream, StreamOptions]],
+        correlation: CorrelationOptions | None,
+        alerts: AlertOptions,
+        rules: RuleBook | None = None,
+    ) -> None:
+        self._streams = {
+            name: _StreamState(
+                stream, options, Watermarks(options.lateness_seconds, options.idle_seconds),
+                Windows(stream, options.window_seconds), Duplicates(),
+            )
+            for name, (stream, options) in streams.items()
+        }  # fmt: skip
+        self.policy = AlertPolicy(alerts, rules)
+        self.totals: dict[tuple[str, str, int], Counts] = {}
+        self.correlator: Correlator | None = None
+        if correlation and {correlation.left, correlation.right} <= set(streams):
+            self.correlator = Correlator(
+                streams[correlation.left][0], streams[correlation.right][0], correlation.keys,
+                correlation.seconds, pl.Schema({**POSITION, **SCORED}),
+            )  # fmt: skip
+
+    def step(self, batch: Batch, now: Now) -> Output:
+        """Take the scored runs of a batch (each partition's in offset order)."""
+        output = Output()
+        for name, partition in batch.partitions:
+            self._streams[name].watermarks.know(partition, now.elapsed)
+        suspects: dict[str, list[pl.DataFrame]] = {name: [] for name in self._streams}
+        for scored in batch.scored:
+            suspects[scored.stream].append(self._take(scored, batch.detectors, now, output))
+        self._correlate(suspects, batch.detectors, now, output)
+        self._advance(now, output)
+        return output
+
+    # -- one run of one partition --------------------------------------------------------------------------------
+
+    def _take(self, scored: Scored, detectors: Detectors, now: Now, output: Output) -> pl.DataFrame:
+        """Judge, count and window the records of one run; returns its on-time suspects."""
+        state = self._streams[scored.stream]
+        state.topic = scored.topic
+        event_time = scored.records["event_time"].to_physical().to_numpy()
+        late = state.watermarks.observe(scored.partition, event_time, now.elapsed)
+        stamped = _stamp(scored.records, late, now)
+        kept, on_time, duplicates = self._drop_duplicates(state, stamped, event_time, late)
+        state.windows.add(on_time)
+        output.alerts += self.policy.records(
+            state.stream, scored.topic, kept, detectors, now.wall, on_suspect=state.options.alert_on_suspect
+        )
+        output.add(scored.stream, kept)
+        output.add("rejected", scored.rejected.with_columns(_time(now).alias("processing_time")))
+        suspects = on_time.filter(pl.col("prediction") == 1)
+        self._count(scored, len(on_time), int(late.sum()), duplicates, suspects, output)
+        return suspects
+
+    def _drop_duplicates(
+        self, state: _StreamState, records: pl.DataFrame, event_time: Any, late: Any
+    ) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+        """(records without duplicates, those on time, how many were dropped)."""
+        if state.options.duplicates_key is None or "key" not in records.columns:
+            return records, records.filter(~pl.col("late")) if late.any() else records, 0
+        duplicate = state.duplicates.step(records["key"], event_time, late)
+        kept = records.filter(~pl.Series(duplicate)).drop("key")
+        return kept, kept.filter(~pl.col("late")), int(duplicate.sum())
+
+    def _count(
+        self, scored: Scored, on_time: int, late: int, duplicate: int, suspects: pl.DataFrame, output: Output
+    ) -> None:
+        rejected = len(scored.rejected)
+        counts = Counts(
+            messages=scored.messages, records=on_time + late + duplicate + rejected, on_time=on_time, late=late,
+            duplicate=duplicate, rejected=rejected, unknown_fields=sum(scored.unknown_fields.values()),
+            suspects=len(suspects),
+        )  # fmt: skip
+        key = (scored.stream, scored.topic, scored.partition)
+        output.counts.setdefault(key, Counts()).add(counts)
+        self.totals.setdefault(key, Counts()).add(counts)
+
+    # -- across runs ---------------------------------------------------------------------------------------------
+
+    def _correlate(
+        self, suspects: Mapping[str, list[pl.DataFrame]], detectors: Detectors, now: Now, output: Output
+    ) -> None:
+        if self.correlator is None:
+            return
+        left, right = self.correlator.left, self.correlator.right
+        new = [_suspects(self.correlator, s, suspects[s.name]) for s in (left, right)]
+        if new[0].is_empty() and new[1].is_empty():
+            return
+        pairs = self.correlator.step(*new)
+        if pairs.is_empty():
+            return
+        topics = {s.name: self._streams[s.name].topic for s in (left, right)}
+        output.alerts += self.policy.attacks(left, right, topics, pairs, detectors, now.wall)
+        output.add("attacks", pairs.with_columns(_time(now).alias("processing_time")))
+
+    def _advance(self, now: Now, output: Output) -> None:
+        """Move the watermarks; close windows and drop state that they have passed."""
+        marks = {name: state.watermarks.advance(now.elapsed) for name, state in self._streams.items()}
+        ahead = max((m for n, m in marks.items() if not self._streams[n].watermarks.idle), default=NEVER)
+        for name, state in self._streams.items():
+            if state.watermarks.idle and self._correlated(name):
+                state.watermarks.follow(ahead)
+            watermark = marks[name] = state.watermarks.watermark
+            closed = state.windows.close(watermark)
+            output.alerts += self.policy.windows(state.stream, closed, now.wall)
+            if state.options.duplicates_key is not None:
+                state.duplicates.evict(watermark)
+        if self.correlator is not None:
+            self.correlator.evict(marks[self.correlator.left.name], marks[self.correlator.right.name])
+        self.policy.evict(min(marks.values()))
+
+    def _correlated(self, name: str) -> bool:
+        return self.correlator is not None and name in (self.correlator.left.name, self.correlator.right.name)
+
+    # -- what the engine asks ------------------------------------------------------------------------------------
+
+    def idle_due(self, elapsed: float) -> bool:
+        """Whether a step without messages would change something, since a partition has become idle."""
+        return any(state.watermarks.idle_due(elapsed) for state in self._streams.values())
+
+    def newest(self, stream: str, partition: int) -> int:
+        """The greatest event time read of a partition, in microseconds."""
+        return self._streams[stream].watermarks.newest(partition)
+
+    def watermark(self, stream: str) -> float | None:
+        """The stream's watermark in Unix seconds; None before the first."""
+        mark = self._streams[stream].watermarks.watermark
+        return None if mark <= NEVER else mark / 1e6
+
+    def state_rows(self) -> dict[str, int]:
+        """How many rows each kind of state holds."""
+        rows = {f"windows_{name}": len(state.windows) for name, state in self._streams.items()}
+        rows |= {f"duplicates_{name}": len(state.duplicates) for name, state in self._streams.items()}
+        correlated = 0 if self.correlator is None else len(self.correlator)
+        return rows | {"correlation": correlated, "suppression": len(self.policy.suppressor)}
+
+    def take_windows(self) -> list[tuple[str, str, int, int, int, int, int, bool]]:
+        return [row for state in self._streams.values() for row in state.windows.take_changes()]
+
+    def take_updates(self) -> list[AlertUpdate]:
+        return self.policy.take_updates()
+
+    def snapshot(self) -> Snapshot:
+        """The state at the end of an epoch, after take_windows and take_updates. Frames are immutable."""
+        small: dict[str, Any] = {"policy": self.policy.snapshot(), "streams": {}}
+        frames: Snapshot = {}
+        for name, state in self._streams.items():
+            small["streams"][name] = {
+                "watermarks": state.watermarks.snapshot(),
+                "windows": state.windows.snapshot(),
+                "topic": state.topic,
+            }
+            frames[f"duplicates.{name}"] = state.duplicates.snapshot()
+        if self.correlator is not None:
+            frames |= {f"correlation.{name}": frame for name, frame in self.correlator.snapshot().items()}
+        small["totals"] = [
+            [*key, [getattr(counts, name) for name in Counts.__slots__]] for key, counts in self.totals.items()
+        ]
+        return frames | {"state": orjson.dumps(small)}
+
+    def restore(self, states: Mapping[str, bytes]) -> None:
+        """Take up a snapshot (frames as Arrow IPC streams). Streams it does not know start empty."""
+        small = orjson.loads(states["state"])
+        self.policy.restore(small["policy"])
+        for name, state in self._streams.items():
+            if (saved := small["streams"].get(name)) is not None:
+                state.watermarks.restore(saved["watermarks"])
+                state.windows.restore(saved["windows"])
+                state.topic = saved["topic"]
+            if f"duplicates.{name}" in states:
+                state.duplicates.restore(states[f"duplicates.{name}"])
+        if self.correlator is not None:
+            names = (self.correlator.left.name, self.correlator.right.name)
+            if all(f"correlation.{name}" in states for name in names):
+                self.correlator.restore({name: states[f"correlation.{name}"] for name in names})
+        self.totals = {
+            (stream, topic, partition): Counts(*values) for stream, topic, partition, values in small["totals"]
+        }
+
+
+def serialise(snapshot: Snapshot) -> dict[str, bytes]:
+    """A snapshot as bytes; may run in another thread."""
+    return {name: _ipc(part) if isinstance(part, pl.DataFrame) else part for name, part in snapshot.items()}
+
+
+def _ipc(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_ipc_stream(buffer, compression="lz4")
+    return buffer.getvalue()
+
+
+def _time(now: Now) -> pl.Expr:
+    return pl.lit(round(now.wall * 1e6)).cast(pl.Datetime("us", "UTC"))
+
+
+def _stamp(records: pl.DataFrame, late: Any, now: Now) -> pl.DataFrame:
+    flag = pl.Series("late", late) if len(late) else pl.lit(None, dtype=pl.Boolean).alias("late")
+    return records.with_columns(flag, _time(now).alias("processing_time"))
+
+
+def _suspects(correlator: Correlator, stream: Stream, frames: list[pl.DataFrame]) -> pl.DataFrame:
+    empty = correlator.empty(stream)
+    return pl.concat([empty, *(frame.select(empty.columns) for frame in frames)])

@@ -1,0 +1,124 @@
+"""decode -> normalise -> detect: the one pure function from raw messages to scored records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+
+from hackwatch.detect.base import Detector
+from hackwatch.streams.base import REJECTED_SCHEMA, Decoded, DecodeOptions, Messages, Stream
+
+__all__ = ["SCORED", "RuleMatcher", "Scored", "detect_messages", "score_records"]
+
+#: What detection adds to the normalised columns: the model's score (0..1, 0 without a model), whether the record
+#: is a suspect (score >= threshold, or a rule matched), and the ids of the rules that matched.
+SCORED = pl.Schema({"score": pl.Float32(), "prediction": pl.Int8(), "rules": pl.List(pl.String())})
+
+RAW_LIMIT = 64 * 1024
+
+
+class RuleMatcher(Protocol):
+    """What detection needs of a rule set."""
+
+    def match(self, stream: str, records: pl.DataFrame) -> pl.Series:
+        """The ids of the rules that match, one list a row."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """The scored records of one run of messages, and what was rejected of it.
+
+    `records`: the stream's schema, POSITION and SCORED columns in offset order. `rejected`: REJECTED_SCHEMA.
+    """
+
+    stream: str
+    topic: str
+    partition: int
+    records: pl.DataFrame
+    rejected: pl.DataFrame
+    messages: int
+    unknown_fields: Mapping[str, int]
+
+
+def detect_messages(
+    stream: Stream,
+    messages: Messages,
+    options: DecodeOptions,
+    detector: Detector | None,
+    rules: RuleMatcher | None,
+    *,
+    latest: float,
+) -> Scored:
+    """Decode, normalise and score a run of messages; records after `latest` (Unix seconds) are rejected."""
+    decoded = stream.decode(messages, options)
+    records, rejected = _split_future(stream, messages, decoded, latest)
+    return Scored(
+        stream=stream.name,
+        topic=messages.topic,
+        partition=messages.partition,
+        records=score_records(stream, records, detector, rules),
+        rejected=rejected,
+        messages=decoded.messages,
+        unknown_fields=decoded.unknown_fields,
+    )
+
+
+def score_records(
+    stream: Stream, records: pl.DataFrame, detector: Detector | None, rules: RuleMatcher | None
+) -> pl.DataFrame:
+    """Add the SCORED columns to normalised records."""
+    if detector is None or records.is_empty():
+        score = np.zeros(len(records), dtype=np.float32)
+        suspect = np.zeros(len(records), dtype=np.bool_)
+    else:
+        score = detector.score(records)
+        suspect = score >= np.float32(detector.threshold)
+    if rules is None or records.is_empty():
+        matched = pl.Series("rules", [], dtype=pl.List(pl.String())).extend_constant([], len(records))
+    else:
+        matched = rules.match(stream.name, records).alias("rules")
+        suspect = suspect | (matched.list.len() > 0).to_numpy()
+    return records.with_columns(
+        pl.Series("score", score, dtype=pl.Float32),
+        pl.Series("prediction", suspect.astype(np.int8), dtype=pl.Int8),
+        matched,
+    )
+
+
+def _split_future(
+    stream: Stream, messages: Messages, decoded: Decoded, latest: float
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    records = decoded.records
+    limit = round(latest * 1e6)
+    event_time = records["event_time"].to_physical()
+    newest = event_time.max()
+    if not isinstance(newest, int) or newest <= limit:
+        return records, decoded.rejected
+    ahead = event_time > limit
+    return records.filter(~ahead), pl.concat(
+        [decoded.rejected, _future_rejected(stream, messages, records.filter(ahead), latest)]
+    )
+
+
+def _future_rejected(stream: Stream, messages: Messages, ahead: pl.DataFrame, latest: float) -> pl.DataFrame:
+    """A clock far ahead must not close every window: such records are kept raw, with the reason."""
+    lines = messages.payload.split(b"\n")
+    raw = [lines[i] for i in np.searchsorted(messages.offsets, ahead["offset"].to_numpy())]
+    return pl.DataFrame(
+        {
+            "stream": [stream.name] * len(raw),
+            "topic": [messages.topic] * len(raw),
+            "partition": ahead["partition"],
+            "offset": ahead["offset"],
+            "index": ahead["index"],
+            "reason": ["event time is too far ahead of the clock"] * len(raw),
+            "raw": [text[:RAW_LIMIT].decode("utf-8", "backslashreplace") for text in raw],
+            "raw_bytes": [len(text) for text in raw],
+        },
+        schema=REJECTED_SCHEMA,
+    )
