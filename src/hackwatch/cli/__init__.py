@@ -1,0 +1,128 @@
+"""The command line: `hackwatch COMMAND`. Commands are imported when they are called, so that help is instant."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hackwatch.cli.context import CliContext
+from hackwatch.errors import HackwatchError
+from hackwatch.text import printable
+
+__all__ = ["COMMANDS", "main"]
+
+#: Command -> (section of the help, module under hackwatch.cli that exports `command`, its short help).
+#: Written here a second time so that `hackwatch --help` imports none of them; a test holds both together.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "demo": ("Start", "demo", "Simulated machines under attack, watched live: the tour."),
+    "watch": ("Start", "watch", "Watch this machine: collect, learn, detect."),
+    "init": ("Start", "init", "Write a commented hackwatch.toml."),
+    "doctor": ("Start", "doctor", "Say what this machine can run, and what is missing."),
+    "config": ("Start", "config", "Show or check the settings."),
+    "run": ("Run", "run", "Run the engine: topics in, lake and alerts out."),
+    "top": ("Run", "top", "Show the running engine live in the terminal."),
+    "feed": ("Run", "feed", "Fill topics: replay, simulate, collect, follow."),
+    "topics": ("Run", "topics", "Show, read and prune topics."),
+    "alerts": ("Look", "alerts", "List, show, acknowledge, mute and export alerts."),
+    "sql": ("Look", "sql", "Ask lake and store in SQL."),
+    "lake": ("Look", "lake", "Statistics, compaction and vacuum of the lake."),
+    "routes": ("Look", "routes", "Show and test where alerts go."),
+    "rules": ("Detect", "rules", "List and check rules."),
+    "train": ("Detect", "train", "Train a detector on a file or the lake."),
+    "learn": ("Detect", "learn", "Learn what is normal on a live host, without labels."),
+    "evaluate": ("Detect", "evaluate", "Measure a detector on labelled records."),
+    "detect": ("Detect", "detect", "Score a file of records."),
+    "normalise": ("Detect", "normalise", "Decode and normalise a file of records."),
+    "models": ("Detect", "models", "List, show, promote, roll back and import models."),
+    "drift": ("Detect", "drift", "Compare recent records with the training data."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and short help, and imports one only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"hackwatch.cli.{COMMANDS[cmd_name][1]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section in dict.fromkeys(section for section, _, _ in COMMANDS.values()):
+            with formatter.section(section):
+                formatter.write_dl(
+                    [(name, text) for name, (group, _, text) in COMMANDS.items() if group == section], col_max=11
+                )
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an error becomes a message and an exit code, with `--debug` a traceback."""
+        try:
+            return super().invoke(ctx)
+        except HackwatchError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"error: {printable(str(error), keep_lines=True)}", err=True)
+            ctx.exit(error.exit_code)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, OSError, EOFError):
+            raise
+        except Exception as error:
+            if ctx.params.get("debug"):
+                raise
+            where = _raised_at(error)
+            text = printable(f"{type(error).__name__}: {error}", keep_lines=True)
+            click.echo(f"internal error at {where}: {text}", err=True)
+            click.echo("  next: please report it, with the output of the same command after --debug", err=True)
+            ctx.exit(70)
+
+
+def _raised_at(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "?"
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Try `hackwatch demo`. Every command has its own --help with examples.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Settings file. Default: hackwatch.toml here, or in ~/.config/hackwatch.",
+)
+@click.option("--data", type=click.Path(path_type=Path), help="Data folder. Default: ~/.local/share/hackwatch.")
+@click.option("-v", "--verbose", is_flag=True, help="Write debug messages to the log.")
+@click.option("--log-format", type=click.Choice(["human", "json"]), help="Form of the log on standard error.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(None, "--version", package_name="hackwatch")
+@click.pass_context
+def main(
+    ctx: click.Context, config: Path | None, data: Path | None, verbose: bool, log_format: str | None, debug: bool
+) -> None:
+    """Watch your streams for hacks: score, correlate and explain attacks in host telemetry as it happens."""
+    overrides = {"data": data, "log.level": "debug" if verbose else None, "log.format": log_format}
+    ctx.obj = CliContext(config, overrides, debug=debug)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

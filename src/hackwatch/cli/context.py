@@ -1,0 +1,41 @@
+"""What every command gets: the group's options, and the settings, loaded when first asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from hackwatch.config import Settings
+
+__all__ = ["CliContext", "pass_context_object"]
+
+
+class CliContext:
+    """Group options of one call of `hackwatch`. `overrides`: dotted setting -> value given as a flag (None: not given)."""
+
+    def __init__(
+        self, config: Path | None = None, overrides: dict[str, Any] | None = None, *, debug: bool = False
+    ) -> None:
+        self.config, self.debug = config, debug
+        self.overrides = dict(overrides or {})
+        self._settings: Settings | None = None
+
+    def settings(self, **more: Any) -> Settings:
+        """The validated settings, with the log set up by them.
+
+        `more`: further flags of a command, `__` for the dot: `settings(engine__epoch_seconds=1)`.
+        """
+        if self._settings is None or more:
+            from hackwatch import log
+            from hackwatch.config import load_settings
+
+            flags = {key.replace("__", "."): value for key, value in more.items()}
+            self._settings = load_settings(self.config, {**self.overrides, **flags})
+            log.setup(self._settings.log.level, self._settings.log.format)
+        return self._settings
+
+
+pass_context_object = click.make_pass_decorator(CliContext, ensure=True)

@@ -1,0 +1,55 @@
+"""Settings: one hackwatch.toml, the environment, flags.
+
+`from hackwatch.config import Settings, load_settings`
+"""
+
+from __future__ import annotations
+
+from hackwatch.config.folders import prepare_data_folder
+from hackwatch.config.loading import find_file, load_settings
+from hackwatch.config.models import (
+    AlertSettings,
+    CorrelationSettings,
+    DetectionSettings,
+    EngineSettings,
+    LakeSettings,
+    LogSettings,
+    MetricsSettings,
+    Settings,
+    SpoolSettings,
+    StoreSettings,
+    StreamSettings,
+)
+from hackwatch.config.routes import (
+    AppriseRoute,
+    FileRoute,
+    Route,
+    RouteSettings,
+    StdoutRoute,
+    SyslogRoute,
+    WebhookRoute,
+)
+
+__all__ = [
+    "AlertSettings",
+    "AppriseRoute",
+    "CorrelationSettings",
+    "DetectionSettings",
+    "EngineSettings",
+    "FileRoute",
+    "LakeSettings",
+    "LogSettings",
+    "MetricsSettings",
+    "Route",
+    "RouteSettings",
+    "Settings",
+    "SpoolSettings",
+    "StdoutRoute",
+    "StoreSettings",
+    "StreamSettings",
+    "SyslogRoute",
+    "WebhookRoute",
+    "find_file",
+    "load_settings",
+    "prepare_data_folder",
+]

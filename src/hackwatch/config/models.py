@@ -1,0 +1,263 @@
+"""The settings of hackwatch: one frozen table a subject, each field described, checked and with a working default."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from hackwatch.config.routes import Route
+from hackwatch.config.table import Name, Table
+
+__all__ = [
+    "AlertSettings",
+    "CorrelationSettings",
+    "DetectionSettings",
+    "EngineSettings",
+    "LakeSettings",
+    "LogSettings",
+    "MetricsSettings",
+    "Settings",
+    "SpoolSettings",
+    "StoreSettings",
+    "StreamSettings",
+    "default_data_folder",
+]
+
+_STREAMS = ("process", "memory")
+
+
+def default_data_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """`$XDG_DATA_HOME/hackwatch`, or `~/.local/share/hackwatch`."""
+    base = (os.environ if environ is None else environ).get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "hackwatch"
+
+
+class EngineSettings(Table):
+    """The embedded engine: how it cuts the streams into micro-batches (latency) and epochs (durability)."""
+
+    epoch_seconds: float = Field(5.0, gt=0, description="Longest time between two commits to lake and store, seconds.")
+    epoch_records: int = Field(400_000, ge=1, description="An epoch also ends after this many records.")
+    batch_bytes: int = Field(4 << 20, ge=1024, description="Most bytes of messages taken into one micro-batch.")
+    poll_seconds: float = Field(0.002, gt=0, description="Wait before looking again when no message is there, seconds.")
+    idle_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="A partition silent for this long stops holding back its stream's watermark, seconds.",
+    )
+    queue_batches: int = Field(
+        4,
+        ge=1,
+        description="Most micro-batches waiting between reader and detector; a full queue pauses reading.",
+    )
+    threads: int = Field(0, ge=0, description="Threads that decode and score; 0 takes one per core.")
+    status_seconds: float = Field(1.0, gt=0, description="Time between two updates of the live status, seconds.")
+    reload_seconds: float = Field(
+        1.0, gt=0, description="Time between two looks at the registry for a newly promoted model, seconds."
+    )
+
+
+class StreamSettings(Table):
+    """One stream: where its messages come from, and its sense of time."""
+
+    enabled: bool = Field(True, description="Whether the engine reads this stream.")
+    topic: str | None = Field(
+        None,
+        description="Topic to read: a spool folder or `spool:PATH`. Without one: the spool under the data folder.",
+    )
+    partitions: int = Field(2, ge=1, le=1024, description="Partitions of a spool when a feed creates it.")
+    lateness_seconds: float = Field(
+        20.0,
+        ge=0,
+        description="A record this far behind its partition's greatest event time is late, seconds.",
+    )
+    window_seconds: int = Field(
+        120, ge=1, description="Length of a window in event time, seconds, aligned to the epoch."
+    )
+    future_seconds: float = Field(
+        3600.0, gt=0, description="Records further ahead of the wall clock than this are rejected, seconds."
+    )
+    duplicates_key: str | None = Field(
+        None,
+        description="Message field that names a record (e.g. `uuid`): repeats within the lateness are dropped.",
+    )
+    alert_on_suspect: bool = Field(False, description="Raise an alert for each suspect record of this stream alone.")
+    letterless_kib: bool = Field(False, description="Memory sizes without a unit letter are KiB instead of bytes.")
+    max_message_bytes: int = Field(1 << 20, ge=1024, description="Longer messages are rejected, bytes.")
+
+
+class CorrelationSettings(Table):
+    """The join of process suspects with memory suspects of the same program."""
+
+    enabled: bool = Field(
+        True, description="Whether attacks (the same program suspect in both streams) are looked for."
+    )
+    seconds: float = Field(30.0, gt=0, description="The two event times must be less than this apart, seconds.")
+
+
+class DetectionSettings(Table):
+    """Rules beside the trained models, and the watch over drift."""
+
+    rules: tuple[Path, ...] = Field((), description="Rule files (TOML) or folders of them, beside the shipped ones.")
+    shipped_rules: bool = Field(True, description="Whether the rules that come with hackwatch are used.")
+    drift_records: int = Field(
+        20_000,
+        ge=100,
+        description="Records of a stream that are compared with the training statistics at a time.",
+    )
+    drift_psi: float = Field(
+        0.25, gt=0, description="Population stability index of a column above which drift is reported."
+    )
+    drift_alerts: bool = Field(True, description="Whether drift raises a system alert.")
+
+
+class AlertSettings(Table):
+    """When an alert is raised, and when it is only counted."""
+
+    suppress_seconds: float = Field(
+        600.0,
+        ge=0,
+        description="Repeats of a rule on an entity within this time only raise the first alert's count.",
+    )
+    window_alerts: bool = Field(True, description="Whether windows with unusually many suspects raise an alert.")
+    window_history: int = Field(30, ge=2, description="Finished windows of each entity that a window is compared with.")
+    window_minimum_history: int = Field(
+        5,
+        ge=1,
+        description="Finished windows of an entity that are needed before any of its windows can alert.",
+    )
+    window_minimum: int = Field(10, ge=1, description="A window with fewer distinct suspects never raises an alert.")
+    window_deviations: float = Field(
+        6.0,
+        gt=0,
+        description="Robust standard deviations above the entity's median count that make a window anomalous.",
+    )
+
+
+class LakeSettings(Table):
+    """The Delta Lake tables."""
+
+    path: Path | None = Field(None, description="Folder of the tables. Without one: `lake` under the data folder.")
+    target_file_mib: int = Field(128, ge=1, description="Size of the files that compaction makes, MiB.")
+    compact_minutes: float = Field(10.0, ge=0, description="Time between two compactions, minutes; 0 turns it off.")
+    retention_hours: float = Field(
+        168.0, ge=0, description="Vacuum deletes files that the tables no longer use after this time, hours."
+    )
+
+
+class StoreSettings(Table):
+    """The database of windows, alerts and checkpoints."""
+
+    url: str | None = Field(
+        None, description="SQLite file, or `sqlite:PATH`. Without one: `store.sqlite` under the data folder."
+    )
+
+
+class SpoolSettings(Table):
+    """The embedded topics: folders of newline-delimited segments."""
+
+    segment_mib: int = Field(64, ge=1, description="A segment is closed at this size, MiB.")
+    retention_gib: float | None = Field(
+        10.0,
+        gt=0,
+        description="Committed segments are deleted, oldest first, above this size of a topic, GiB.",
+    )
+    retention_hours: float | None = Field(
+        24.0, gt=0, description="Committed segments older than this are deleted, hours."
+    )
+    durability: Literal["none", "interval", "always"] = Field(
+        "interval",
+        description="When an append is forced to disk: `none` (left to the system), `interval` (each second), `always`.",
+    )
+
+
+class MetricsSettings(Table):
+    """The Prometheus endpoint."""
+
+    port: int | None = Field(None, ge=0, le=65535, description="Port of the endpoint; without one there is none.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address that the endpoint listens on.")
+
+
+class LogSettings(Table):
+    """The log, written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is written.")
+    format: Literal["human", "json"] = Field("human", description="`human` lines, or one JSON object a line.")
+
+
+def _with_default_streams(given: Any) -> Any:
+    return {**{name: {} for name in _STREAMS}, **given} if isinstance(given, Mapping) else given
+
+
+class Settings(Table):
+    """All settings. Everything has a default: no file is needed for the demo or for watching this machine."""
+
+    data: Path = Field(
+        default_factory=default_data_folder,
+        description="Data folder, private to its owner. Default `$XDG_DATA_HOME/hackwatch` or `~/.local/share/hackwatch`.",
+    )
+    site: Name = Field(
+        "local", description="Name of this installation; partition column of the lake and part of alerts."
+    )
+    pipeline: Name = Field("main", description="Name of the pipeline: identifies its checkpoints in store and lake.")
+    engine: EngineSettings = EngineSettings()
+    streams: dict[Name, StreamSettings] = Field(
+        default_factory=lambda: {name: StreamSettings() for name in _STREAMS},
+        description="One table a stream: `[streams.process]`, `[streams.memory]`.",
+    )
+    correlation: CorrelationSettings = CorrelationSettings()
+    detection: DetectionSettings = DetectionSettings()
+    alerts: AlertSettings = AlertSettings()
+    routes: tuple[Route, ...] = Field((), description="Where alerts go: one `[[routes]]` table each.")
+    lake: LakeSettings = LakeSettings()
+    store: StoreSettings = StoreSettings()
+    spool: SpoolSettings = SpoolSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_streams(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "streams" in values:
+            return {**values, "streams": _with_default_streams(values["streams"])}
+        return values
+
+    @model_validator(mode="after")
+    def _route_names_differ(self) -> Settings:
+        names = [route.name for route in self.routes]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"routes must have different names; more than one is called {', '.join(twice)}")
+        return self
+
+    @property
+    def models_folder(self) -> Path:
+        """The registry of trained bundles."""
+        return self.data / "models"
+
+    @property
+    def lake_folder(self) -> Path:
+        """The Delta tables, one folder each."""
+        return self.lake.path or self.data / "lake"
+
+    @property
+    def store_url(self) -> str:
+        """What `store.open_store` opens."""
+        return self.store.url or str(self.data / "store.sqlite")
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the one engine that works in the data folder."""
+        return self.data / "engine.lock"
+
+    def spool_url(self, stream: str) -> str:
+        """The topic of a stream, for `topics.open_reader` and `open_writer`: as configured, or under the data folder."""
+        given = self.streams[stream].topic if stream in self.streams else None
+        return given or f"spool:{self.data / 'spool' / stream}"
+
+    def shown(self) -> dict[str, Any]:
+        """The settings as plain values, secrets as `**********`."""
+        return self.model_dump(mode="json")

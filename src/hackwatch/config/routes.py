@@ -1,0 +1,110 @@
+"""The settings of routes: where alerts go, one class a type, told apart by `type`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, model_validator
+
+from hackwatch.config.table import Name, Table
+
+__all__ = [
+    "ROUTE_TYPES",
+    "AppriseRoute",
+    "FileRoute",
+    "Route",
+    "RouteSettings",
+    "StdoutRoute",
+    "SyslogRoute",
+    "WebhookRoute",
+]
+
+
+class RouteSettings(Table):
+    """What every route has."""
+
+    name: Name = Field(description="Name of the route, unique: shown by `hackwatch routes` and in metrics.")
+    enabled: bool = Field(True, description="Whether new alerts are sent here.")
+    form: Literal["native", "ocsf", "ecs"] = Field(
+        "native",
+        description="Form of the alert: hackwatch's own, OCSF Detection Finding, or Elastic Common Schema.",
+    )
+    minimum_severity: Literal["informational", "low", "medium", "high", "critical"] = Field(
+        "informational", description="Alerts below this severity are not sent here."
+    )
+    max_attempts: int = Field(20, ge=1, description="Attempts before a message is given up and counted as dead.")
+    timeout_seconds: float = Field(10.0, gt=0, description="Longest wait for one attempt, seconds.")
+
+
+class StdoutRoute(RouteSettings):
+    """One JSON line an alert on standard output of the engine."""
+
+    type: Literal["stdout"]
+
+
+class FileRoute(RouteSettings):
+    """One JSON line an alert appended to a file."""
+
+    type: Literal["file"]
+    path: Path = Field(description="File that alerts are appended to, one JSON object a line; private to its owner.")
+
+
+class WebhookRoute(RouteSettings):
+    """An HTTP POST an alert, signed if a secret is given."""
+
+    type: Literal["webhook"]
+    url: SecretStr | None = Field(
+        None, description="Address that alerts are posted to (hidden: it often holds a token)."
+    )
+    url_file: Path | None = Field(None, description="File that holds the address.")
+    url_env: str | None = Field(None, description="Environment variable that holds the address.")
+    secret: SecretStr | None = Field(None, description="Key of the HMAC-SHA256 signature; better `secret_file`.")
+    secret_file: Path | None = Field(None, description="File that holds the key of the signature.")
+    secret_env: str | None = Field(None, description="Environment variable that holds the key of the signature.")
+    headers: dict[str, SecretStr] = Field({}, description="More headers of the request; values are never shown.")
+    ca_file: Path | None = Field(None, description="Certificates (PEM) that the server is checked against.")
+
+    @model_validator(mode="after")
+    def _has_url(self) -> WebhookRoute:
+        if self.url is None:
+            raise ValueError("a webhook needs url, url_file or url_env")
+        return self
+
+
+class SyslogRoute(RouteSettings):
+    """An RFC 5424 message an alert over UDP, TCP or TLS."""
+
+    type: Literal["syslog"]
+    host: str = Field("127.0.0.1", min_length=1, description="Host of the syslog server.")
+    port: int | None = Field(None, ge=1, le=65535, description="Its port. Default 514 (UDP), 601 (TCP), 6514 (TLS).")
+    protocol: Literal["udp", "tcp", "tls"] = Field("udp", description="Transport.")
+    facility: int = Field(13, ge=0, le=23, description="Facility number (RFC 5424 table 1; 13 is log audit).")
+    ca_file: Path | None = Field(None, description="Certificates (PEM) that a TLS server is checked against.")
+
+
+class AppriseRoute(RouteSettings):
+    """E-mail, chat and many others through Apprise (the extra `apprise`)."""
+
+    type: Literal["apprise"]
+    url: SecretStr | None = Field(None, description="Apprise URL, e.g. `mailtos://user:password@example.org`; hidden.")
+    url_file: Path | None = Field(None, description="File that holds the Apprise URL.")
+    url_env: str | None = Field(None, description="Environment variable that holds the Apprise URL.")
+
+    @model_validator(mode="after")
+    def _has_url(self) -> AppriseRoute:
+        if self.url is None:
+            raise ValueError("an apprise route needs url, url_file or url_env")
+        return self
+
+
+Route = Annotated[StdoutRoute | FileRoute | WebhookRoute | SyslogRoute | AppriseRoute, Field(discriminator="type")]
+
+#: Each route's `type` -> its settings.
+ROUTE_TYPES: dict[str, type[RouteSettings]] = {
+    "stdout": StdoutRoute,
+    "file": FileRoute,
+    "webhook": WebhookRoute,
+    "syslog": SyslogRoute,
+    "apprise": AppriseRoute,
+}
