@@ -1,0 +1,300 @@
+"""The engine's side of the store: batches, epochs, states and windows."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+import polars as pl
+
+from hackwatch.errors import InternalError
+from hackwatch.pipeline.alert import Alert, AlertUpdate
+from hackwatch.store.base import WINDOWS_SCHEMA, BatchEntry, Checkpoint, EpochCommit, OffsetRange
+from hackwatch.store.rows import INSERT_ALERT, Mute, to_json, to_row
+from hackwatch.store.schema import COUNTERS, Database, Transaction
+
+__all__ = ["Progress"]
+
+# Snapshots up to this size are written within the epoch's transaction, larger ones ahead of it in parts of
+# this size: a writer of alerts never waits longer than one part takes.
+_PART_BYTES = 1 << 20
+
+_INSERT_BATCH = (
+    "INSERT INTO batch (pipeline, number, epoch, wall, elapsed, ranges, models) VALUES (?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (pipeline, number) DO NOTHING"
+)
+_UPDATE_ALERT = (
+    "UPDATE alerts SET count = ?, last_seen = ?, subjects = ? WHERE id = ? AND count <= ? AND last_seen <= ?"
+)
+_INSERT_OUTBOX = (
+    "INSERT INTO outbox (alert_id, route, created, attempts, due) VALUES (?, ?, ?, 0, ?) "
+    "ON CONFLICT (alert_id, route) DO NOTHING"
+)
+_UPSERT_WINDOW = (
+    "INSERT INTO windows (site, stream, entity, window_start, window_end, records, suspects, count, final) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (site, stream, entity, window_start) DO UPDATE SET "
+    "window_end = excluded.window_end, records = excluded.records, suspects = excluded.suspects, "
+    "count = excluded.count, final = excluded.final"
+)
+_UPSERT_POSITION = (
+    "INSERT INTO position (pipeline, stream, topic, partition_number, next_offset) VALUES (?, ?, ?, ?, ?) "
+    "ON CONFLICT (pipeline, stream, topic, partition_number) DO UPDATE SET next_offset = excluded.next_offset"
+)
+_UPSERT_ACCOUNTING = (
+    f"INSERT INTO accounting (pipeline, stream, topic, partition_number, {', '.join(COUNTERS)}) "
+    f"VALUES (?, ?, ?, ?{', ?' * len(COUNTERS)}) ON CONFLICT (pipeline, stream, topic, partition_number) "
+    f"DO UPDATE SET {', '.join(f'{counter} = excluded.{counter}' for counter in COUNTERS)}"
+)
+_UPSERT_PIPELINE = (
+    "INSERT INTO pipeline (pipeline, epoch, last_batch, elapsed, committed_at) VALUES (?, ?, ?, ?, ?) "
+    "ON CONFLICT (pipeline) DO UPDATE SET epoch = excluded.epoch, last_batch = excluded.last_batch, "
+    "elapsed = excluded.elapsed, committed_at = excluded.committed_at"
+)
+_INSERT_STATE = "INSERT INTO state (pipeline, epoch, name, part, snapshot) VALUES (?, ?, ?, ?, ?)"
+_UPSERT_STATUS = (
+    "INSERT INTO status (pipeline, status) VALUES (?, ?) ON CONFLICT (pipeline) DO UPDATE SET status = excluded.status"
+)
+
+
+class Progress:
+    """`hackwatch.store.base.EngineStore` in SQL. Batches and epochs count from 1.
+
+    Everything may be written again after a crash: the same call twice is the same as once.
+    """
+
+    def __init__(self, database: Database, site: str) -> None:
+        self.database, self.site = database, site
+        self._routes: tuple[str, ...] = ()
+        self._epoch_lock = threading.Lock()
+
+    def set_routes(self, names: Sequence[str]) -> None:
+        """Every new alert from now on gets an outbox message for each of these routes."""
+        self._routes = tuple(names)
+
+    def checkpoint(self, pipeline: str) -> Checkpoint | None:
+        """The last committed epoch (0: none yet) and what was logged after it; None for a new pipeline."""
+        with self.database.read() as transaction:
+            heads = transaction.fetch("SELECT epoch, last_batch, elapsed FROM pipeline WHERE pipeline = ?", (pipeline,))
+            epoch, last_batch, elapsed = heads[0] if heads else (0, 0, 0.0)
+            batches = _batches(transaction, pipeline)
+            prepared = transaction.fetch("SELECT epoch, last_batch FROM prepared WHERE pipeline = ?", (pipeline,))
+            if not (heads or batches or prepared):
+                return None
+            return Checkpoint(
+                epoch=epoch,
+                last_batch=last_batch,
+                elapsed=elapsed,
+                offsets=_offsets(transaction, pipeline),
+                states=_states(transaction, pipeline, epoch),
+                accounting=_accounting(transaction, pipeline),
+                batches=batches,
+                prepared=dict(prepared),
+            )
+
+    def log_batches(
+        self,
+        pipeline: str,
+        batches: Sequence[BatchEntry],
+        alerts: Sequence[Alert] = (),
+        updates: Sequence[AlertUpdate] = (),
+    ) -> None:
+        """Log micro-batches and write their alerts, updates and outbox; known ids stay as they are."""
+        logged = [_batch_row(pipeline, batch) for batch in batches]
+        changed = [_update_row(update) for update in updates]
+        with self.database.write() as transaction:
+            for row in logged:
+                transaction.execute(_INSERT_BATCH, row)
+            if alerts:
+                self._insert_alerts(transaction, alerts)
+            for row in changed:
+                transaction.execute(_UPDATE_ALERT, row)
+
+    def _insert_alerts(self, transaction: Transaction, alerts: Sequence[Alert]) -> None:
+        rows = transaction.fetch("SELECT id, rule, entity, until_time, created FROM mutes")
+        mutes = [Mute(*row) for row in rows]
+        for alert in alerts:
+            muted = any(mute.covers(alert) for mute in mutes)
+            new = transaction.execute(INSERT_ALERT, to_row(alert, "muted" if muted else "new")) > 0
+            for route in self._routes if new and not muted else ():
+                transaction.execute(_INSERT_OUTBOX, (alert.id, route, alert.created, alert.created))
+
+    def prepare_epoch(self, pipeline: str, epoch: int, last_batch: int) -> None:
+        """The epoch ends with this batch: its lake rows may now be written.
+
+        Raises InternalError if it was prepared with another end.
+        """
+        with self.database.write() as transaction:
+            transaction.execute(
+                "INSERT INTO prepared (pipeline, epoch, last_batch) VALUES (?, ?, ?) "
+                "ON CONFLICT (pipeline, epoch) DO NOTHING",
+                (pipeline, epoch, last_batch),
+            )
+            known = transaction.fetch(
+                "SELECT last_batch FROM prepared WHERE pipeline = ? AND epoch = ?", (pipeline, epoch)
+            )
+            if known != [(last_batch,)]:
+                raise InternalError(
+                    f"epoch {epoch} was prepared to end with batch {known[0][0]}, now with {last_batch}",
+                    where=f"pipeline {pipeline}",
+                )
+
+    def commit_epoch(self, pipeline: str, commit: EpochCommit) -> None:
+        """Commit an epoch in one transaction and drop the batch log up to its last batch.
+
+        An epoch that is committed already is left as it is; InternalError if one between is missing.
+        """
+        with self._epoch_lock:
+            parts = list(_parts(pipeline, commit))
+            ahead = sum(len(snapshot) for snapshot in commit.states.values()) > _PART_BYTES
+            with self.database.read() as transaction:
+                if not _is_next(transaction, pipeline, commit.epoch):
+                    return
+            if ahead:
+                self._stage(pipeline, commit.epoch, parts)
+            rows = _window_rows(self.site, commit.windows)
+            with self.database.write() as transaction:
+                if not _is_next(transaction, pipeline, commit.epoch):
+                    return
+                if not ahead:
+                    _delete_states(transaction, pipeline, commit.epoch)
+                    transaction.execute_many(_INSERT_STATE, parts)
+                _write_commit(transaction, pipeline, commit, rows)
+            self._drop_old_states(pipeline, commit.epoch)
+            self.database.tidy()
+
+    def _stage(self, pipeline: str, epoch: int, parts: Sequence[tuple[Any, ...]]) -> None:
+        """Write the states of an epoch before it is committed: nobody reads them until then."""
+        with self.database.write() as transaction:
+            _delete_states(transaction, pipeline, epoch)
+        for part in parts:
+            with self.database.write() as transaction:
+                transaction.execute(_INSERT_STATE, part)
+            self.database.tidy()
+
+    def _drop_old_states(self, pipeline: str, epoch: int) -> None:
+        where = "pipeline = ? AND epoch < ?"
+        with self.database.read() as transaction:
+            old = transaction.fetch(f"SELECT epoch, name, part FROM state WHERE {where}", (pipeline, epoch))
+        for start in range(0, len(old), 4):
+            with self.database.write() as transaction:
+                transaction.execute_many(
+                    "DELETE FROM state WHERE pipeline = ? AND epoch = ? AND name = ? AND part = ?",
+                    [(pipeline, *key) for key in old[start : start + 4]],
+                )
+
+    def write_status(self, pipeline: str, status: Mapping[str, Any]) -> None:
+        """Replace the pipeline's live status."""
+        text = to_json(status)
+        with self.database.write() as transaction:
+            transaction.execute(_UPSERT_STATUS, (pipeline, text))
+
+
+def _batch_row(pipeline: str, batch: BatchEntry) -> tuple[Any, ...]:
+    ranges = [[part.stream, part.topic, part.partition, part.start, part.end] for part in batch.ranges]
+    return (
+        pipeline,
+        batch.number,
+        batch.epoch,
+        batch.wall,
+        batch.elapsed,
+        to_json(ranges),
+        to_json(batch.models),
+    )
+
+
+def _update_row(update: AlertUpdate) -> tuple[Any, ...]:
+    subjects = to_json(update.subjects)
+    return (update.count, update.last_seen, subjects, update.id, update.count, update.last_seen)
+
+
+def _batches(transaction: Transaction, pipeline: str) -> tuple[BatchEntry, ...]:
+    rows = transaction.fetch(
+        "SELECT number, epoch, wall, elapsed, ranges, models FROM batch WHERE pipeline = ? ORDER BY number",
+        (pipeline,),
+    )
+    return tuple(
+        BatchEntry(
+            number,
+            epoch,
+            wall,
+            elapsed,
+            tuple(OffsetRange(*part) for part in orjson.loads(ranges)),
+            orjson.loads(models),
+        )
+        for number, epoch, wall, elapsed, ranges, models in rows
+    )
+
+
+def _offsets(transaction: Transaction, pipeline: str) -> dict[tuple[str, str, int], int]:
+    rows = transaction.fetch(
+        "SELECT stream, topic, partition_number, next_offset FROM position WHERE pipeline = ?", (pipeline,)
+    )
+    return {(stream, topic, partition): offset for stream, topic, partition, offset in rows}
+
+
+def _accounting(transaction: Transaction, pipeline: str) -> dict[tuple[str, str, int], dict[str, int]]:
+    columns = ", ".join(COUNTERS)
+    rows = transaction.fetch(
+        f"SELECT stream, topic, partition_number, {columns} FROM accounting WHERE pipeline = ?", (pipeline,)
+    )
+    return {(row[0], row[1], row[2]): dict(zip(COUNTERS, row[3:], strict=True)) for row in rows}
+
+
+def _states(transaction: Transaction, pipeline: str, epoch: int) -> dict[str, bytes]:
+    rows = transaction.fetch(
+        "SELECT name, snapshot FROM state WHERE pipeline = ? AND epoch = ? ORDER BY name, part",
+        (pipeline, epoch),
+    )
+    parts: dict[str, list[bytes]] = {}
+    for name, snapshot in rows:
+        parts.setdefault(name, []).append(snapshot)
+    return {name: b"".join(snapshots) for name, snapshots in parts.items()}
+
+
+def _parts(pipeline: str, commit: EpochCommit) -> Iterator[tuple[Any, ...]]:
+    for name, snapshot in commit.states.items():
+        for part, start in enumerate(range(0, max(len(snapshot), 1), _PART_BYTES)):
+            yield (pipeline, commit.epoch, name, part, snapshot[start : start + _PART_BYTES])
+
+
+def _delete_states(transaction: Transaction, pipeline: str, epoch: int) -> None:
+    transaction.execute("DELETE FROM state WHERE pipeline = ? AND epoch = ?", (pipeline, epoch))
+
+
+def _is_next(transaction: Transaction, pipeline: str, epoch: int) -> bool:
+    rows = transaction.fetch("SELECT epoch FROM pipeline WHERE pipeline = ?", (pipeline,))
+    current = rows[0][0] if rows else 0
+    if epoch > current + 1 or epoch < 1:
+        raise InternalError(
+            f"epoch {epoch} cannot follow epoch {current}: epochs are committed one after the other, from 1",
+            where=f"pipeline {pipeline}",
+        )
+    return bool(epoch > current)
+
+
+def _window_rows(site: str, windows: pl.DataFrame) -> list[tuple[Any, ...]]:
+    columns = [windows[name].cast(kind).to_list() for name, kind in WINDOWS_SCHEMA.items() if name != "final"]
+    return list(zip([site] * windows.height, *columns, windows["final"].cast(pl.Int64).to_list(), strict=True))
+
+
+def _write_commit(
+    transaction: Transaction, pipeline: str, commit: EpochCommit, windows: Sequence[tuple[Any, ...]]
+) -> None:
+    transaction.execute_many(_UPSERT_WINDOW, windows)
+    transaction.execute_many(
+        _UPSERT_POSITION, [(pipeline, *source, offset) for source, offset in commit.offsets.items()]
+    )
+    transaction.execute_many(
+        _UPSERT_ACCOUNTING,
+        [
+            (pipeline, *source, *(totals.get(counter, 0) for counter in COUNTERS))
+            for source, totals in commit.accounting.items()
+        ],
+    )
+    transaction.execute(
+        _UPSERT_PIPELINE, (pipeline, commit.epoch, commit.last_batch, commit.elapsed, commit.committed_at)
+    )
+    transaction.execute("DELETE FROM batch WHERE pipeline = ? AND number <= ?", (pipeline, commit.last_batch))
+    transaction.execute("DELETE FROM prepared WHERE pipeline = ? AND epoch <= ?", (pipeline, commit.epoch))
