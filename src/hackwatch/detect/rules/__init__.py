@@ -1,0 +1,13 @@
+"""Rules: SQL conditions over the normalised columns that stand beside the models.
+
+A rule file is TOML: `[[rule]]` tables, and `[[override]]` tables that change or disable a rule of an earlier file.
+`hackwatch/rules/host.toml` holds the shipped ones. Every rule carries sample records that must and must not fire,
+and is not loaded unless they do.
+"""
+
+from __future__ import annotations
+
+from hackwatch.detect.rules.load import TACTICS, load_rules
+from hackwatch.detect.rules.ruleset import Rule, RuleSet, Severity
+
+__all__ = ["TACTICS", "Rule", "RuleSet", "Severity", "load_rules"]

@@ -1,0 +1,77 @@
+"""Rule files: TOML read into entries that know the line of each of their keys."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+__all__ = ["Entry", "read_entries", "shipped_files"]
+
+_HEADER = re.compile(r"^\s*\[\[\s*(rule|override)\s*\]\]")
+_KEY = re.compile(r'^\s*"?(\w+)"?\s*=')
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One `[[rule]]` or `[[override]]` table of a file. `place`: `file:line` of its header; `places`: of its keys."""
+
+    kind: str
+    place: str
+    values: Mapping[str, Any]
+    places: Mapping[str, str]
+
+    def where(self, key: str = "") -> str:
+        """`file:line` of a key, or of the entry if it has no such key."""
+        return self.places.get(key, self.place)
+
+
+def shipped_files() -> tuple[tuple[str, str], ...]:
+    """(name, text) of every rule file that comes with hackwatch, by name."""
+    folder = files("hackwatch") / "rules"
+    found = (entry for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return tuple(
+        (entry.name, entry.read_text("utf-8")) for entry in sorted(found, key=lambda entry: entry.name)
+    )
+
+
+def read_entries(file: str, text: str) -> tuple[list[Entry], list[str]]:
+    """The entries of a rule file in order, and the problems that keep it from being read."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        return [], [f"{file}:{line.group(1) if line else 1}: not TOML: {error}"]
+    problems = [
+        f"{file}:1: unknown table or key {key!r}; a rule file holds [[rule]] and [[override]] tables"
+        for key, value in document.items()
+        if key not in ("rule", "override") or not _tables(value)
+    ]
+    if problems:
+        return [], problems
+    entries: list[Entry] = []
+    remaining = {kind: list(document.get(kind, [])) for kind in ("rule", "override")}
+    for kind, line, lines in _sections(text):
+        if remaining[kind]:
+            places = {key: f"{file}:{number}" for key, number in lines.items()}
+            entries.append(Entry(kind, f"{file}:{line}", remaining[kind].pop(0), places))
+    # Tables written another way than under a header of their own (`rule = [{...}]`) have no line to tell.
+    entries += [Entry(kind, f"{file}:1", values, {}) for kind, left in remaining.items() for values in left]
+    return entries, []
+
+
+def _tables(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _sections(text: str) -> list[tuple[str, int, dict[str, int]]]:
+    sections: list[tuple[str, int, dict[str, int]]] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            sections.append((header.group(1), number, {}))
+        elif sections and (key := _KEY.match(line)):
+            sections[-1][2].setdefault(key.group(1), number)
+    return sections
