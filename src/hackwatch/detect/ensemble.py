@@ -1,0 +1,177 @@
+"""The unsupervised detector: three views of oddness, each turned into a p-value, averaged."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from hackwatch.detect.booster import Trees
+from hackwatch.detect.calibration import Calibrator, Floats, fit_calibrator
+from hackwatch.detect.features import Matrix
+from hackwatch.detect.forests import forest, histogram_tree, isolation_forest
+
+__all__ = ["Ensemble", "Parts", "evidence", "fit_parts", "probability"]
+
+#: Training rows kept for the nearest-row distance.
+NEIGHBOURS = 2000
+#: Bins of a column's histogram; a column with at most so many distinct values has one bin for each.
+BINS = 64
+#: Trees and rows per tree of the isolation forest.
+TREES, SAMPLE = 200, 512
+
+
+def probability(evidence: Floats) -> npt.NDArray[np.float32]:
+    """Mean -log10 p -> score in [0, 1): m / (1 + m), so .667 is 1 in 100 and .75 is 1 in 1,000; keeps the order."""
+    return (evidence / (1 + evidence)).astype(np.float32)
+
+
+def evidence(score: Floats) -> Floats:
+    """The inverse of `probability`."""
+    return score / (1 - score)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """Isolation forest, per-column histograms and nearest training row: raw scores, greater is odder.
+
+    `points` are sampled distinct training rows already divided by `scale` (one per feature).
+    """
+
+    isolation: Trees
+    histogram: Trees
+    points: Floats
+    scale: Floats
+    tree: cKDTree
+
+    def raw(self, matrix: Matrix) -> list[npt.NDArray[np.float32]]:
+        """Three raw scores a row."""
+        distance, _ = self.tree.query(matrix / self.scale)
+        return [
+            self.isolation.predict(matrix),
+            self.histogram.predict(matrix),
+            np.log1p(distance).astype(np.float32),
+        ]
+
+    def contributions(self, matrix: Matrix) -> list[Floats]:
+        """Per part, how much each feature speaks for oddness, (rows, features)."""
+        _, nearest = self.tree.query(matrix / self.scale)
+        gap = np.square(matrix / self.scale - self.points[nearest])
+        return [
+            self.isolation.contributions(matrix)[:, :-1].astype(np.float64),
+            self.histogram.contributions(matrix)[:, :-1].astype(np.float64),
+            gap,
+        ]
+
+
+def fit_parts(matrix: Matrix, *, seed: int) -> Parts:
+    """Train the three parts on distinct rows."""
+    random = np.random.default_rng(seed)
+    spread = matrix.std(axis=0, dtype=np.float64)
+    scale = np.where(spread > 1e-6, spread, 1.0)
+    chosen = random.choice(len(matrix), min(NEIGHBOURS, len(matrix)), replace=False)
+    points = matrix[np.sort(chosen)] / scale
+    raw = isolation_forest(matrix, trees=TREES, sample=SAMPLE, seed=seed)
+    histograms = forest([_histogram(matrix[:, column], column) for column in range(matrix.shape[1])], matrix.shape[1])
+    return Parts(Trees(raw), Trees(histograms), points, scale, cKDTree(points))
+
+
+def _histogram(values: npt.NDArray[np.float32], column: int):  # type: ignore[no-untyped-def]
+    distinct = np.unique(values)
+    if len(distinct) <= BINS:
+        inner = (distinct[1:] / 2 + distinct[:-1] / 2).astype(np.float32)
+        low, high = distinct[0], distinct[-1]
+        edges = np.concatenate([[np.nextafter(low, np.float32(-np.inf))], inner, [np.nextafter(high, np.float32(np.inf))]])
+    else:
+        edges = np.linspace(distinct[0], distinct[-1], BINS + 1).astype(np.float32)
+        edges[-1] = np.nextafter(edges[-1], np.float32(np.inf))
+    edges = np.unique(edges.astype(np.float32))
+    counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1).astype(np.float64)
+    surprise = -np.log10(np.maximum(counts, 0.5) / len(values))
+    return histogram_tree(column, edges, surprise, np.maximum(counts, 0.5))
+
+
+class Ensemble:
+    """Mean (never the greatest) of the parts' -log10 p, as a score in [0, 1)."""
+
+    def __init__(self, parts: Parts, calibrators: tuple[Calibrator, ...]) -> None:
+        self._parts = parts
+        self._calibrators = calibrators
+
+    def levels(self, matrix: Matrix) -> Floats:
+        """-log10 p of each part, (parts, rows)."""
+        raw = self._parts.raw(matrix)
+        return np.stack([calibrate(part) for calibrate, part in zip(self._calibrators, raw, strict=True)])
+
+    def score(self, matrix: Matrix) -> npt.NDArray[np.float32]:
+        """Score in [0, 1), (rows,)."""
+        if not len(matrix):
+            return np.empty(0, np.float32)
+        return probability(self.levels(matrix).mean(axis=0))
+
+    def contributions(self, matrix: Matrix) -> Floats:
+        """The mean -log10 p shared out over the features, (rows, features)."""
+        total = np.zeros(matrix.shape, np.float64)
+        parts = self._parts.contributions(matrix)
+        for level, part in zip(self.levels(matrix), parts, strict=True):
+            towards = np.maximum(part, 0)
+            weight = towards.sum(axis=1, keepdims=True)
+            total += towards / np.where(weight > 0, weight, 1) * level[:, None]
+        return total / len(parts)
+
+    def importance(self) -> Floats:
+        """Mean share of each feature in the contributions to the sampled training rows, (features,)."""
+        shares = self.contributions((self._parts.points[:500] * self._parts.scale).astype(np.float32)).sum(axis=0)
+        return shares / shares.sum() if shares.sum() > 0 else shares
+
+    def files(self) -> dict[str, bytes]:
+        arrays = {"points": self._parts.points, "scale": self._parts.scale}
+        for number, calibrator in enumerate(self._calibrators):
+            arrays[f"scores{number}"] = calibrator.scores
+            arrays[f"levels{number}"] = calibrator.levels
+            arrays[f"slope{number}"] = np.array(calibrator.slope)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **arrays)
+        return {
+            "isolation.ubj": self._parts.isolation.raw,
+            "histogram.ubj": self._parts.histogram.raw,
+            "arrays.npz": buffer.getvalue(),
+        }
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes], *, threads: int, width: int) -> Ensemble:
+        """The ensemble of a bundle's verified files; a wrong shape is a ValueError."""
+        with np.load(io.BytesIO(files["arrays.npz"]), allow_pickle=False) as arrays:
+            points, scale = arrays["points"], arrays["scale"]
+            calibrators = tuple(
+                Calibrator(arrays[f"scores{n}"], arrays[f"levels{n}"], float(arrays[f"slope{n}"])) for n in range(3)
+            )
+        if points.ndim != 2 or points.shape[1] != width or scale.shape != (width,):
+            raise ValueError(f"arrays of shape {points.shape} for {width} features")
+        parts = Parts(
+            Trees(files["isolation.ubj"], threads=threads),
+            Trees(files["histogram.ubj"], threads=threads),
+            points,
+            scale,
+            cKDTree(points),
+        )
+        return cls(parts, calibrators)
+
+
+def fit_ensemble(matrix: Matrix, *, seed: int, folds: int) -> tuple[Ensemble, Floats]:
+    """Train on distinct rows; also the mean -log10 p of each row as scored by parts that did not see it, (rows,)."""
+    random = np.random.default_rng(seed)
+    fold = random.permutation(len(matrix)) % folds
+    held = [np.empty(len(matrix), np.float32) for _ in range(3)]
+    for number in range(folds):
+        out = fold == number
+        parts = fit_parts(matrix[~out], seed=seed + number + 1)
+        for place, raw in zip(held, parts.raw(matrix[out]), strict=True):
+            place[out] = raw
+    calibrators = tuple(fit_calibrator(raw) for raw in held)
+    unseen = np.stack([calibrate(raw) for calibrate, raw in zip(calibrators, held, strict=True)]).mean(axis=0)
+    return Ensemble(fit_parts(matrix, seed=seed), calibrators), unseen

@@ -1,0 +1,82 @@
+"""Why a record is suspect, in the words of its own columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hackwatch.detect.base import Driver
+from hackwatch.detect.statistics import Statistics
+
+__all__ = ["drivers", "printed"]
+
+_PREFIXES = ("", "Ki", "Mi", "Gi", "Ti", "Pi")
+
+
+def drivers(
+    records: pl.DataFrame,
+    columns: Sequence[str],
+    contributions: npt.NDArray[np.float64],
+    statistics: Mapping[str, Statistics],
+    units: Mapping[str, str],
+    top: int,
+) -> list[list[Driver]]:
+    """The `top` columns of each row with the greatest contribution towards attack; none that spoke against it.
+
+    `contributions` is (rows, features), feature i made from columns[i]; features of one column are added up.
+    """
+    names = list(dict.fromkeys(columns))
+    place = {name: number for number, name in enumerate(names)}
+    totals = np.zeros((len(contributions), len(names)))
+    for feature, column in enumerate(columns):
+        totals[:, place[column]] += contributions[:, feature]
+    usual = {name: printed(statistics[name].usual, units.get(name, "")) for name in names}
+    found = []
+    for row, seen in zip(totals, records.select(names).iter_rows(), strict=True):
+        order = [int(number) for number in np.argsort(-row, kind="stable")[:top] if row[number] > 0]
+        found.append(
+            [
+                Driver(
+                    names[number], printed(seen[number], units.get(names[number], "")),
+                    usual[names[number]], float(row[number]),
+                )
+                for number in order
+            ]
+        )
+    return found
+
+
+def printed(value: Any, unit: str) -> str:
+    """A value as a person reads it: `1.2 GiB`, `93 %`, `1,438 events per interval`, `none` for null.
+
+    Control characters of a text (written by whoever named the process) are printed escaped.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "none"
+    if isinstance(value, str):
+        return value if value.isprintable() else value.encode("unicode_escape").decode()
+    number = float(value)
+    if unit == "bytes":
+        return _bytes(number)
+    if unit == "fraction":
+        return f"{_short(number * 100)} %"
+    return f"{_short(number)} {unit}".rstrip()
+
+
+def _bytes(number: float) -> str:
+    size, prefix = abs(number), 0
+    while size >= 1023.95 and prefix < len(_PREFIXES) - 1:
+        size, prefix = size / 1024, prefix + 1
+    sign = "-" if number < 0 else ""
+    return f"{sign}{size:.1f} {_PREFIXES[prefix]}B" if prefix else f"{sign}{size:.0f} B"
+
+
+def _short(number: float) -> str:
+    if number == int(number) if math.isfinite(number) else False:
+        return f"{int(number):,}" if abs(number) < 1e15 else f"{number:.3g}"
+    return f"{number:,.1f}" if abs(number) >= 100 else f"{number:.3g}"

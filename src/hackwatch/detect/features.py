@@ -1,0 +1,170 @@
+"""From normalised columns to the float32 matrix that every model reads, one way in training and in scoring."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hackwatch.errors import DataError
+from hackwatch.streams.base import Features
+
+__all__ = ["NEVER", "Encoder", "Feature", "Matrix", "fit_encoder"]
+
+Matrix = npt.NDArray[np.float32]
+
+#: Identity, time and position say who and when, not what: no model may look at them.
+NEVER = frozenset(
+    {
+        *("PID", "CMD_PID", "machine", "sequence", "ts", "event_time", "processing_time"),
+        *("partition", "offset", "index", "key", "label", "type"),
+    }
+)
+
+#: Categories kept in a vocabulary; rarer ones share the place of an unseen one.
+VOCABULARY = 4096
+#: Greatest magnitude handed to a model: float32 without infinity.
+LARGEST = np.float32(3e38)
+
+Kind = Literal["number", "log", "rank", "rarity"]
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One column of the matrix.
+
+    `kind`: number (as it is), log (log1p of the magnitude, sign kept), rank (place in the vocabulary by frequency in
+    training, most frequent 0), rarity (-log10 of the frequency in training). `null` is the value of a null or NaN
+    (NaN: left to the trees), `unseen` that of a category not in `values`.
+    """
+
+    column: str
+    kind: Kind
+    null: float
+    unseen: float = 0.0
+    values: tuple[tuple[str, float], ...] = ()
+
+    def expression(self) -> pl.Expr:
+        """The feature as a Float32 expression over normalised columns."""
+        column = pl.col(self.column)
+        if self.kind in ("rank", "rarity"):
+            names = [name for name, _ in self.values]
+            codes = pl.Series([code for _, code in self.values], dtype=pl.Float32)
+            mapped = column.cast(pl.String).replace_strict(
+                pl.Series(names, dtype=pl.String), codes, default=self.unseen, return_dtype=pl.Float32
+            )
+            return pl.when(column.is_null()).then(pl.lit(self.null, pl.Float32)).otherwise(mapped)
+        number = column.cast(pl.Float32)
+        if self.kind == "log":
+            number = number.sign() * number.abs().log1p()
+        return number.fill_nan(None).fill_null(self.null) if not math.isnan(self.null) else number
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "column": self.column,
+            "kind": self.kind,
+            "null": None if math.isnan(self.null) else self.null,
+            "unseen": self.unseen,
+            "values": [[name, code] for name, code in self.values],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Feature:
+        return cls(
+            column=str(data["column"]),
+            kind=data["kind"],
+            null=math.nan if data["null"] is None else float(data["null"]),
+            unseen=float(data["unseen"]),
+            values=tuple((str(name), float(code)) for name, code in data["values"]),
+        )
+
+
+class Encoder:
+    """Encodes frames of one stream: rows of normalised columns -> rows of float32, C-contiguous.
+
+    Every row is encoded on its own: order and size of the batch do not matter. Columns that no feature needs are
+    ignored, a missing one is a DataError. Immutable, thread-safe.
+    """
+
+    def __init__(self, features: tuple[Feature, ...]) -> None:
+        self.features = features
+        self.columns = tuple(feature.column for feature in features)
+        self._expressions = [
+            feature.expression().alias(f"{place}") for place, feature in enumerate(features)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def encode(self, records: pl.DataFrame) -> Matrix:
+        """The matrix of `records`, (rows, features); infinities become +-3e38."""
+        missing = [column for column in self.columns if column not in records.columns]
+        if missing:
+            raise DataError(
+                f"columns missing: {', '.join(missing)}",
+                where="records to score",
+                next_step="give normalised records of the stream that the model was trained on",
+            )
+        if records.height == 0:
+            return np.empty((0, len(self.features)), np.float32)
+        matrix = records.select(self._expressions).to_numpy(order="c", writable=True)
+        return np.clip(matrix, -LARGEST, LARGEST, out=matrix)
+
+    def as_json(self) -> list[dict[str, Any]]:
+        return [feature.as_json() for feature in self.features]
+
+    @classmethod
+    def from_json(cls, data: list[Mapping[str, Any]]) -> Encoder:
+        return cls(tuple(Feature.from_json(entry) for entry in data))
+
+
+def fit_encoder(records: pl.DataFrame, features: Features, *, metric: bool) -> Encoder:
+    """Learn vocabularies, frequencies and null values from training `records` (normalised columns).
+
+    `metric` False is for boosted trees: numbers unscaled, categories by rank, null left missing. `metric` True is for
+    methods that measure distance or density: log scale where the stream asks for it, categories by rarity, a null one
+    step below the least number seen.
+    """
+    forbidden = sorted(NEVER.intersection(features.columns))
+    if forbidden:
+        raise DataError(
+            f"columns that no model may look at: {', '.join(forbidden)}",
+            where="features of the stream",
+            next_step="take them out of the stream's features",
+        )
+    made = [_number(records[column], column, "number", metric) for column in features.numeric]
+    made += [_number(records[column], column, "log" if metric else "number", metric) for column in features.log]
+    made += [_category(records[column], column, metric) for column in features.categorical]
+    return Encoder(tuple(made))
+
+
+def _number(values: pl.Series, column: str, kind: Kind, metric: bool) -> Feature:
+    if not metric:
+        return Feature(column, kind, null=math.nan)
+    encoded = pl.DataFrame({column: values}).select(Feature(column, kind, null=math.nan).expression()).to_series()
+    least = encoded.fill_nan(None).drop_nulls().min()
+    return Feature(column, kind, null=float(least if isinstance(least, float) else 0.0) - 1.0)
+
+
+def _category(values: pl.Series, column: str, metric: bool) -> Feature:
+    counts = (
+        pl.DataFrame({"value": values.cast(pl.String)})
+        .group_by("value")
+        .len()
+        .sort(["len", "value"], descending=[True, False], nulls_last=True)
+    )
+    total = max(values.len(), 1)
+    nulls = counts.filter(pl.col("value").is_null())["len"].sum()
+    known = counts.drop_nulls().head(VOCABULARY)
+    names = known["value"].to_list()
+    if not metric:
+        return Feature(column, "rank", -1.0, float(len(names)), tuple(zip(names, map(float, range(len(names))), strict=True)))
+    rarity = [-math.log10(count / total) for count in known["len"]]
+    unseen = -math.log10(0.5 / total)
+    null = -math.log10(nulls / total) if nulls else unseen
+    return Feature(column, "rarity", null, unseen, tuple(zip(names, rarity, strict=True)))

@@ -1,0 +1,116 @@
+"""Detectors that learn what is normal, without attacks: the ensemble, and the permuted-columns forest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hackwatch.detect.booster import Trees, xgb
+from hackwatch.detect.calibration import Floats, tail_quantile
+from hackwatch.detect.ensemble import fit_ensemble, probability
+from hackwatch.detect.features import Encoder, Matrix, fit_encoder
+from hackwatch.detect.measures import recall_at, roc_auc
+from hackwatch.detect.methods import Classifier
+from hackwatch.detect.supervised import threshold_of
+from hackwatch.detect.train import Options, Progress, Rows, Trained
+from hackwatch.streams.base import Stream
+
+__all__ = ["train_permuted", "train_unsupervised"]
+
+#: Share of the worst distinct rows left out per refit when nobody says what is normal.
+DROP = 0.03
+
+
+def train_unsupervised(rows: Rows, stream: Stream, options: Options, progress: Progress) -> Trained:
+    """Train the ensemble, leave out the oddest rows and train again; threshold from rows scored unseen.
+
+    The threshold is over all rows, those left out too: an attack in the training data raises it, never lowers it.
+    """
+    kept = ~rows.label
+    normal = ~rows.label
+    drop = (0.0 if rows.labelled else DROP) if options.drop is None else options.drop
+    rounds = options.refits + 1 if drop else 1
+    for number in range(rounds):
+        progress("isolation forest, histograms, distances", number, rounds)
+        encoder = fit_encoder(rows.records.filter(kept), stream.features, metric=True)
+        matrix = encoder.encode(rows.records)
+        model, unseen = fit_ensemble(matrix[kept], seed=options.seed, folds=min(options.folds, 3))
+        level = np.empty(len(matrix))
+        level[kept] = unseen
+        if (~kept).any():
+            level[~kept] = model.levels(matrix[~kept]).mean(axis=0)
+        if number + 1 < rounds:
+            kept = normal & (level <= np.quantile(level[kept], 1 - drop))
+    progress("isolation forest, histograms, distances", rounds, rounds)
+    threshold = float(
+        np.nextafter(probability(np.array(tail_quantile(level[normal], rows.count[normal], options.alert_budget))), np.float32(1))
+    )
+    return Trained(encoder, model, threshold, _metrics(rows, probability(level), threshold))
+
+
+def train_permuted(rows: Rows, stream: Stream, options: Options, progress: Progress) -> Trained:
+    """A random forest that tells real rows from rows whose columns were each drawn independently.
+
+    What looks like a draw from independent columns breaks the relations of normal rows (Shi and Horvath 2006: random
+    forest predictors for unlabelled data). Each row is scored out of fold for the threshold.
+    """
+    encoder = fit_encoder(rows.records.filter(~rows.label), stream.features, metric=False)
+    matrix = encoder.encode(rows.records)
+    normal = matrix[~rows.label]
+    fold = np.random.default_rng(options.seed).permutation(len(normal)) % options.folds
+    held = np.empty(len(normal), np.float32)
+    for number in range(options.folds):
+        progress("permuted-columns forest", number, options.folds + 1)
+        out = fold == number
+        held[out] = np.clip(_permuted_forest(normal[~out], options).predict(normal[out]), 0, 1)
+    progress("permuted-columns forest", options.folds, options.folds + 1)
+    trees = _permuted_forest(normal, options)
+    progress("permuted-columns forest", options.folds + 1, options.folds + 1)
+    threshold = threshold_of(held, rows.count[~rows.label], options.alert_budget)
+    model = Classifier(trees, len(encoder))
+    scores = model.score(matrix)
+    scores[~rows.label] = held
+    return Trained(encoder, model, threshold, _metrics(rows, scores, threshold))
+
+
+def _permuted_forest(matrix: Matrix, options: Options) -> Trees:
+    random = np.random.default_rng(options.seed)
+    synthetic = np.column_stack([random.choice(matrix[:, column], len(matrix)) for column in range(matrix.shape[1])])
+    # A random forest in XGBoost: parallel trees of one round, leaves are class shares.
+    settings = {
+        "objective": "reg:squarederror",
+        "base_score": 0.5,
+        "tree_method": "hist",
+        "num_parallel_tree": max(options.trees, 100),
+        "max_depth": max(options.depth, 12),
+        "subsample": 0.5,
+        "colsample_bynode": float(1 / np.sqrt(matrix.shape[1])),
+        "eta": 1.0,
+        "lambda": 0.0,
+        "min_child_weight": 2,
+        "seed": options.seed,
+        "nthread": options.threads,
+        "verbosity": 0,
+    }
+    truth = np.repeat(np.array([0, 1], np.float32), len(matrix))
+    booster = xgb.train(settings, xgb.DMatrix(np.concatenate([matrix, synthetic]), truth), 1)
+    return Trees(bytes(booster.save_raw("ubj")), threads=options.threads or 2)
+
+
+def _metrics(rows: Rows, scores: npt.NDArray[np.float32], threshold: float) -> dict[str, Any]:
+    normal = ~rows.label
+    metrics: dict[str, Any] = {
+        "rows": len(scores),
+        "false_alarm_rate": float(np.average(scores[normal] >= threshold, weights=rows.count[normal])),
+    }
+    if rows.label.any():
+        metrics |= {
+            "attacks": int(rows.label.sum()),
+            "roc_auc": roc_auc(rows.label, scores),
+            "recall_at_1_percent": recall_at(rows.label, scores, 0.01),
+            "recall_at_threshold": float((scores[rows.label] >= threshold).mean()),
+        }
+    return metrics
