@@ -1,0 +1,115 @@
+"""Cutting the topics into micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from hackwatch.pipeline.watermark import NEVER
+from hackwatch.store.base import BatchEntry, OffsetRange
+from hackwatch.streams.base import Messages
+from hackwatch.topics.base import TopicReader
+
+__all__ = ["Former", "Taken"]
+
+Offsets = Mapping[tuple[str, str, int], int]
+#: How far (microseconds of event time) one partition may run ahead of another that still has messages waiting.
+#: Without a bound, catching up would fill windows and correlation with what waits for the slower partition.
+ALIGNMENT = 120_000_000
+LEAST_READ = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Taken:
+    """The messages of one micro-batch. `ranges` names every run, and with an empty range a newly seen partition."""
+
+    runs: tuple[tuple[str, Messages], ...]
+    ranges: tuple[OffsetRange, ...]
+
+
+class Former:
+    """Keeps the read position of every partition and takes the next messages from them."""
+
+    def __init__(self, readers: Mapping[str, TopicReader], offsets: Offsets, batch_bytes: int) -> None:
+        self._readers = readers
+        self._batch_bytes = batch_bytes
+        self._positions: dict[tuple[str, int], int] = {
+            (stream, partition): offset
+            for (stream, topic, partition), offset in offsets.items()
+            if stream in readers and readers[stream].topic == topic
+        }
+        self._known: list[tuple[str, int]] = sorted(self._positions)
+        self._behind: set[tuple[str, int]] = set()
+
+    @property
+    def known(self) -> list[tuple[str, int]]:
+        return self._known
+
+    def positions(self) -> dict[tuple[str, str, int], int]:
+        """(stream, topic, partition) -> next offset to read."""
+        return {(s, self._readers[s].topic, p): offset for (s, p), offset in self._positions.items()}
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        """Bytes or messages (whatever the topic counts in) not read yet."""
+        return {(s, p): max(0, self._readers[s].end_offset(p) - at) for (s, p), at in self._positions.items()}
+
+    def discover(self) -> list[OffsetRange]:
+        """Partitions that have appeared: empty ranges at their oldest message."""
+        new = []
+        for stream, reader in self._readers.items():
+            for partition in reader.partitions():
+                if (stream, partition) not in self._positions:
+                    start = reader.start_offset(partition)
+                    self._positions[(stream, partition)] = start
+                    new.append(OffsetRange(stream, reader.topic, partition, start, start))
+        if new:
+            self._known = sorted(self._positions)
+        return new
+
+    def take(self, newest: Callable[[str, int], int], discovered: list[OffsetRange]) -> Taken | None:
+        """The next messages of all partitions, about `batch_bytes` in all; None if there is nothing new."""
+        runs = []
+        ranges = list(discovered)
+        share = max(LEAST_READ, self._batch_bytes // max(1, len(self._known)))
+        behind = set()
+        for stream, partition in self._aligned(newest):
+            start = self._positions[(stream, partition)]
+            messages = self._readers[stream].read(partition, start, max_bytes=share)
+            if messages is None:
+                continue
+            self._positions[(stream, partition)] = messages.next_offset
+            runs.append((stream, messages))
+            ranges.append(OffsetRange(stream, messages.topic, partition, start, messages.next_offset))
+            if len(messages.payload) >= share // 2:
+                behind.add((stream, partition))
+        self._behind = behind
+        return Taken(tuple(runs), tuple(ranges)) if ranges else None
+
+    def _aligned(self, newest: Callable[[str, int], int]) -> list[tuple[str, int]]:
+        """Partitions to read: all, but those far ahead of one that is being caught up."""
+        if not self._behind:
+            return self._known
+        slowest = min(newest(*place) for place in self._behind)
+        if slowest == NEVER:
+            return self._known
+        return [place for place in self._known if newest(*place) <= slowest + ALIGNMENT]
+
+    def again(self, entry: BatchEntry) -> Taken:
+        """Exactly the messages that a logged micro-batch took."""
+        runs = []
+        for part in entry.ranges:
+            self._positions[(part.stream, part.partition)] = part.end
+            runs += [(part.stream, messages) for messages in self._range(part)]
+        self._known = sorted(self._positions)
+        return Taken(tuple(runs), entry.ranges)
+
+    def _range(self, part: OffsetRange) -> Iterator[Messages]:
+        start = part.start
+        while start < part.end:
+            messages = self._readers[part.stream].read(
+                part.partition, start, max_bytes=max(1, part.end - start), end=part.end
+            )
+            if messages is None:
+                return
+            yield messages
+            start = messages.next_offset

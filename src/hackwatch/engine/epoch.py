@@ -1,0 +1,125 @@
+"""Making an epoch durable: lake first, then the store, in a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import polars as pl
+
+from hackwatch.pipeline.core import Counts, Snapshot, serialise
+from hackwatch.store.base import WINDOWS_SCHEMA, EngineStore, EpochCommit
+from hackwatch.topics.base import TopicReader
+
+__all__ = ["Epoch", "EpochWriter", "LakeWriter"]
+
+Patience = Callable[[str, Callable[[], object]], None]
+
+
+class LakeWriter(Protocol):
+    """What the engine needs of the lake."""
+
+    def append(self, table: str, frame: pl.DataFrame, epoch: int, pipeline: str) -> bool:
+        """Append rows once; False if this pipeline has already committed this epoch to the table."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Epoch:
+    """What one epoch leaves behind. `rows`: per lake table. The snapshot is still frames: bytes are made later."""
+
+    number: int
+    last_batch: int
+    elapsed: float
+    rows: Mapping[str, Sequence[pl.DataFrame]]
+    offsets: Mapping[tuple[str, str, int], int]
+    snapshot: Snapshot
+    windows: Sequence[tuple[str, str, int, int, int, int, int, bool]]
+    totals: Mapping[tuple[str, str, int], Counts]
+    committed_at: float
+
+
+class EpochWriter:
+    """Writes one epoch at a time: (i) the lake tables, (ii) one store transaction, (iii) topic retention.
+
+    Both repeat safely: the lake refuses an epoch that a table already has, and the store commit is what makes the
+    epoch count. `patience` runs an action until it succeeds, whatever the disk says in between.
+    """
+
+    def __init__(
+        self,
+        pipeline: str,
+        site: str,
+        store: EngineStore,
+        lake: LakeWriter,
+        readers: Mapping[str, TopicReader],
+        executor: Executor,
+        patience: Patience,
+    ) -> None:
+        self._pipeline, self._site = pipeline, site
+        self._store, self._lake, self._readers = store, lake, readers
+        self._executor, self._patience = executor, patience
+        self._running: Future[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._running is not None and not self._running.done()
+
+    def submit(self, epoch: Epoch) -> None:
+        """Begin to write an epoch, after the one before is durable."""
+        self.wait()
+        self._running = self._executor.submit(self._write, epoch)
+
+    def wait(self) -> None:
+        """Until the last submitted epoch is durable; raises what it raised."""
+        if self._running is not None:
+            running, self._running = self._running, None
+            running.result()
+
+    def check(self) -> None:
+        """Raise what a finished epoch raised, without waiting for a running one."""
+        if self._running is not None and self._running.done():
+            self.wait()
+
+    def _write(self, epoch: Epoch) -> None:
+        for table, frames in epoch.rows.items():
+            frame = self._completed(table, frames, epoch.number)
+            append = partial(self._lake.append, table, frame, epoch.number, self._pipeline)
+            self._patience(f"lake table {table}", append)
+        commit = self._commit(epoch)
+        self._patience("store", partial(self._store.commit_epoch, self._pipeline, commit))
+        self._release(epoch)
+
+    def _completed(self, table: str, frames: Sequence[pl.DataFrame], number: int) -> pl.DataFrame:
+        """One frame with the columns that are the same for a whole epoch, and the partition columns."""
+        frame = pl.concat(frames)
+        if table in self._readers:
+            topic = pl.lit(self._readers[table].topic).alias("topic")
+            frame = frame.with_columns(topic, pl.lit(number, dtype=pl.Int64).alias("epoch"))
+            day = pl.col("event_time")
+        else:
+            day = pl.col("processing_time")
+        return frame.with_columns(day.dt.date().alias("date"), pl.lit(self._site).alias("site"))
+
+    def _commit(self, epoch: Epoch) -> EpochCommit:
+        return EpochCommit(
+            epoch=epoch.number,
+            last_batch=epoch.last_batch,
+            elapsed=epoch.elapsed,
+            offsets=epoch.offsets,
+            states=serialise(epoch.snapshot),
+            windows=pl.DataFrame(epoch.windows, schema=WINDOWS_SCHEMA, orient="row"),
+            accounting={
+                key: {name: getattr(counts, name) for name in Counts.__slots__} for key, counts in epoch.totals.items()
+            },
+            committed_at=epoch.committed_at,
+        )
+
+    def _release(self, epoch: Epoch) -> None:
+        """Retention may now delete what was read."""
+        for stream, reader in self._readers.items():
+            done = {partition: offset for (s, _, partition), offset in epoch.offsets.items() if s == stream}
+            self._patience(f"topic {reader.topic}", partial(reader.commit, done))

@@ -1,0 +1,316 @@
+"""The embedded engine: read, score, step, write alerts at once, and make everything durable epoch by epoch."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Protocol
+
+import polars as pl
+
+from hackwatch.clock import Clock
+from hackwatch.detect.base import Detector
+from hackwatch.engine.batching import Former, Taken
+from hackwatch.engine.epoch import Epoch, EpochWriter, LakeWriter
+from hackwatch.engine.models import Models
+from hackwatch.engine.patience import Patience, Stopped
+from hackwatch.pipeline.alert import Alert, AlertUpdate
+from hackwatch.pipeline.core import Batch, Now, Output, Pipeline
+from hackwatch.pipeline.detection import RuleMatcher, Scored, detect_messages
+from hackwatch.store.base import BatchEntry, EngineStore
+from hackwatch.streams.base import DecodeOptions, Messages, Stream
+from hackwatch.topics.base import TopicReader
+
+__all__ = ["Engine", "EngineOptions", "Observer", "Parts", "Source"]
+
+#: Engine time never jumps by more than this between two turns: a process that was stopped, or waited for a disk,
+#: must not find all partitions idle.
+LONGEST_STEP = 1.0
+DISCOVER_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How the engine cuts time. All in seconds, records and bytes; `in_flight`: micro-batches being scored."""
+
+    pipeline: str = "main"
+    site: str = "local"
+    epoch_seconds: float = 5.0
+    epoch_records: int = 400_000
+    batch_bytes: int = 16 << 20
+    poll_seconds: float = 0.002
+    reload_seconds: float = 1.0
+    in_flight: int = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """One stream as the engine reads it. `future_seconds`: how far ahead of the clock a record may be."""
+
+    stream: Stream
+    reader: TopicReader
+    decode: DecodeOptions
+    future_seconds: float = 3600.0
+
+
+class Observer(Protocol):
+    """Is told what happens; must be quick and never fail."""
+
+    def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None: ...
+    def turn(self, engine: Engine) -> None: ...
+    def committed(self, epoch: int, records: int) -> None: ...
+    def paused(self, why: str | None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """What an engine is made of: every file, clock and thread comes in here."""
+
+    sources: Mapping[str, Source]
+    pipeline: Pipeline
+    models: Models
+    rules: RuleMatcher | None
+    store: EngineStore
+    lake: LakeWriter
+    clock: Clock
+    scorers: Executor
+    epochs: Executor
+    observer: Observer
+
+
+@dataclass(slots=True, eq=False)
+class _InFlight:
+    """A micro-batch that is being scored."""
+
+    taken: Taken
+    now: Now
+    began: float
+    detectors: Mapping[str, Detector | None]
+    runs: list[Future[Scored]]
+
+
+@dataclass(slots=True)
+class _Open:
+    """What the open epoch has gathered."""
+
+    began: float
+    rows: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
+    records: int = 0
+    batches: int = 0
+
+    def add(self, output: Output) -> None:
+        self.batches += 1
+        for table, frames in output.rows.items():
+            self.rows.setdefault(table, []).extend(frames)
+            self.records += sum(map(len, frames))
+
+
+class Engine:
+    """Runs a pipeline over topics, exactly once into lake and store.
+
+    A micro-batch's input (offset ranges, time, model versions) is logged in the very transaction that writes its
+    alerts, before or with them. After a crash the logged micro-batches are repeated exactly, so they give the same
+    alerts, lake rows and windows; what was not logged has left no trace and is read anew.
+    """
+
+    def __init__(self, parts: Parts, options: EngineOptions, stop: threading.Event) -> None:
+        self.parts, self.options, self._stop = parts, options, stop
+        self._clock = parts.clock
+        self._patience = Patience(parts.clock, stop, parts.observer.paused)
+        self._in_flight: deque[_InFlight] = deque()
+        self._unlogged: list[BatchEntry] = []
+        readers = {name: source.reader for name, source in parts.sources.items()}
+        self._writer = EpochWriter(
+            options.pipeline, options.site, parts.store, parts.lake, readers, parts.epochs, self._patience
+        )
+        self._readers = readers
+        self._former = Former(readers, {}, options.batch_bytes)
+        self._done: dict[tuple[str, str, int], int] = {}
+        self._number = self._epoch = 0
+        self._elapsed = 0.0
+        self._ticked = self._clock.monotonic()
+        self._discovered_at = self._reloaded_at = float("-inf")
+        self._open = _Open(0.0)
+
+    # -- the life of an engine -----------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Recover, then work until asked to stop; the last epoch is committed before it returns."""
+        try:
+            self.recover()
+            while not self._stop.is_set():
+                self.turn()
+            self.drain()
+        except Stopped:
+            return
+
+    def recover(self) -> None:
+        """Take up the last committed epoch and repeat the micro-batches that were logged after it."""
+        self.parts.models.refresh(self._clock.wall())
+        checkpoint = self.parts.store.checkpoint(self.options.pipeline)
+        if checkpoint is not None:
+            self.parts.pipeline.restore(checkpoint.states) if checkpoint.states else None
+            self._former = Former(self._readers, checkpoint.offsets, self.options.batch_bytes)
+            self._done = dict(checkpoint.offsets)
+            self._number, self._epoch = checkpoint.last_batch, checkpoint.epoch
+            self._elapsed = checkpoint.elapsed
+        self._epoch += 1
+        self._open = _Open(self._elapsed)
+        for _, entries in groupby(checkpoint.batches if checkpoint else (), key=lambda entry: entry.epoch):
+            for entry in entries:
+                self._repeat(entry)
+            self._cut()
+        self._writer.wait()
+        self._ticked = self._clock.monotonic()
+
+    def turn(self) -> bool:
+        """One turn of the loop; False if there was nothing to do."""
+        self._tick()
+        self._refresh()
+        taken = self._take() if len(self._in_flight) < self.options.in_flight else None
+        if taken is not None:
+            self._in_flight.append(self._submit(taken))
+        waiting = len(self._in_flight) >= self.options.in_flight or taken is None
+        worked = bool(self._in_flight)
+        if self._in_flight and (waiting or all(run.done() for run in self._in_flight[0].runs)):
+            self._finish(self._in_flight.popleft())
+        self._cut_if_due()
+        self.parts.observer.turn(self)
+        if not worked:
+            self._clock.sleep(self.options.poll_seconds)
+        return worked
+
+    def drain(self) -> None:
+        """Finish what is in flight and commit it."""
+        while self._in_flight:
+            self._finish(self._in_flight.popleft())
+        if self._open.batches:
+            self._cut()
+        self._writer.wait()
+
+    # -- micro-batches -------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        now = self._clock.monotonic()
+        self._elapsed += min(max(now - self._ticked, 0.0), LONGEST_STEP)
+        self._ticked = now
+
+    def _refresh(self) -> None:
+        if self._elapsed - self._reloaded_at >= self.options.reload_seconds:
+            self._reloaded_at = self._elapsed
+            self.parts.models.refresh(self._clock.wall())
+
+    def _take(self) -> Taken | None:
+        discovered = []
+        if self._elapsed - self._discovered_at >= DISCOVER_SECONDS:
+            self._discovered_at = self._elapsed
+            discovered = self._former.discover()
+        taken: list[Taken | None] = []
+        self._patience("topics", lambda: taken.append(self._former.take(self.parts.pipeline.newest, discovered)))
+        if taken[-1] is None and not self._in_flight and self.parts.pipeline.idle_due(self._elapsed):
+            return Taken((), ())
+        return taken[-1]
+
+    def _submit(self, taken: Taken) -> _InFlight:
+        now = Now(self._clock.wall(), self._elapsed)
+        return self._score(taken, now, self.parts.models.current())
+
+    def _score(self, taken: Taken, now: Now, detectors: Mapping[str, Detector | None]) -> _InFlight:
+        runs = [
+            self.parts.scorers.submit(self._detect, stream, messages, detectors[stream], now.wall)
+            for stream, messages in taken.runs
+        ]
+        return _InFlight(taken, now, self._clock.monotonic(), detectors, runs)
+
+    def _detect(self, stream: str, messages: Messages, detector: Detector | None, wall: float) -> Scored:
+        source = self.parts.sources[stream]
+        latest = wall + source.future_seconds
+        return detect_messages(source.stream, messages, source.decode, detector, self.parts.rules, latest=latest)
+
+    def _finish(self, flight: _InFlight) -> None:
+        """Step the pipeline with a scored micro-batch and write its alerts."""
+        self._number += 1
+        versions = {name: found.version for name, found in flight.detectors.items() if found is not None}
+        self._unlogged.append(
+            BatchEntry(self._number, self._epoch, flight.now.wall, flight.now.elapsed, flight.taken.ranges, versions)
+        )
+        output = self._step(flight)
+        if output.alerts:
+            self._log(output.alerts, [])
+
+    def _step(self, flight: _InFlight) -> Output:
+        scored = [run.result() for run in flight.runs]
+        partitions = [(part.stream, part.partition) for part in flight.taken.ranges]
+        output = self.parts.pipeline.step(Batch(scored, partitions, flight.detectors), flight.now)
+        self._done |= {(part.stream, part.topic, part.partition): part.end for part in flight.taken.ranges}
+        self._open.add(output)
+        self.parts.observer.batch(scored, output, flight.began, flight.now.wall)
+        return output
+
+    def _log(self, alerts: Sequence[Alert], updates: Sequence[AlertUpdate]) -> None:
+        if self._unlogged or alerts or updates:
+            entries = self._unlogged
+            self._patience(
+                "store", lambda: self.parts.store.log_batches(self.options.pipeline, entries, alerts, updates)
+            )
+            self._unlogged = []
+
+    def _repeat(self, entry: BatchEntry) -> None:
+        """Repeat a logged micro-batch; its alerts are in the store already, or come there now."""
+        now = Now(entry.wall, entry.elapsed)
+        detectors = self.parts.models.exactly(entry.models)
+        output = self._step(self._score(self._former.again(entry), now, detectors))
+        self._number, self._elapsed = entry.number, max(self._elapsed, entry.elapsed)
+        if output.alerts:
+            self._log(output.alerts, [])
+
+    # -- epochs --------------------------------------------------------------------------------------------------
+
+    def _cut_if_due(self) -> None:
+        self._writer.check()
+        gathered = self._open
+        full = gathered.records >= self.options.epoch_records
+        old = self._elapsed - gathered.began >= self.options.epoch_seconds
+        if gathered.batches and (full or (old and not self._writer.busy)):
+            self._cut()
+
+    def _cut(self) -> None:
+        """End the epoch: log its last micro-batches, hand its rows and state to the writer.
+
+        From here on no micro-batch is logged for this epoch any more. So after a crash the logged ones are the
+        whole of it, and its rows in the lake, if they got there, are exactly these.
+        """
+        pipeline, gathered = self.parts.pipeline, self._open
+        self._log([], pipeline.take_updates())
+        epoch = Epoch(
+            number=self._epoch,
+            last_batch=self._number,
+            elapsed=self._elapsed,
+            rows=gathered.rows,
+            offsets=dict(self._done),
+            windows=pipeline.take_windows(),
+            snapshot=pipeline.snapshot(),
+            totals={key: counts.copy() for key, counts in pipeline.totals.items()},
+            committed_at=self._clock.wall(),
+        )
+        self._writer.submit(epoch)
+        self.parts.observer.committed(self._epoch, gathered.records)
+        self._epoch += 1
+        self._open = _Open(self._elapsed)
+
+    # -- what others ask -----------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
+    @property
+    def elapsed(self) -> float:
+        return self._elapsed
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        return self._former.lag()

@@ -1,0 +1,206 @@
+"""What an engine says of itself while it works: the live status in the store, and the metrics."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from hackwatch import metrics
+from hackwatch.clock import Clock
+from hackwatch.errors import HackwatchError
+from hackwatch.pipeline.core import Counts, Output
+from hackwatch.pipeline.detection import Scored
+
+if TYPE_CHECKING:
+    from hackwatch.engine.loop import Engine
+
+__all__ = ["Arrivals", "StatusBoard"]
+
+BUCKET_SECONDS, BUCKETS = 2, 60
+ENTITIES_KEPT = 200
+LATENCIES_KEPT = 2000
+
+
+class Arrivals:
+    """Records and suspects per entity in buckets of 2 s of processing time, over the last 2 minutes."""
+
+    def __init__(self) -> None:
+        self._rings: dict[str, np.ndarray[tuple[int, int], np.dtype[np.int64]]] = {}
+        self._newest = 0
+
+    def add(self, counts: Mapping[str, tuple[int, int]], wall: float) -> None:
+        """`counts`: entity -> (records, suspects)."""
+        self._roll(wall)
+        for entity, (records, suspects) in counts.items():
+            ring = self._rings.get(entity)
+            if ring is None:
+                if len(self._rings) >= ENTITIES_KEPT:
+                    continue
+                ring = self._rings[entity] = np.zeros((2, BUCKETS), dtype=np.int64)
+            ring[:, self._newest % BUCKETS] += (records, suspects)
+
+    def _roll(self, wall: float) -> None:
+        """Empty the buckets that time has passed; an entity silent for two minutes is forgotten."""
+        bucket = int(wall // BUCKET_SECONDS)
+        passed = min(bucket - self._newest, BUCKETS)
+        if passed <= 0:
+            return
+        stale = [(bucket - back) % BUCKETS for back in range(passed)]
+        for entity, ring in list(self._rings.items()):
+            ring[:, stale] = 0
+            if not ring.any():
+                del self._rings[entity]
+        self._newest = bucket
+
+    def shown(self, wall: float) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        """(records, suspects): entity -> 60 buckets, oldest first."""
+        self._roll(wall)
+        order = [(self._newest + 1 + i) % BUCKETS for i in range(BUCKETS)]
+        rows = sorted(self._rings.items())
+        return {e: r[0, order].tolist() for e, r in rows}, {e: r[1, order].tolist() for e, r in rows}
+
+
+class StatusBoard:
+    """The engine's observer: gathers, and publishes about once a second through `publish`."""
+
+    def __init__(
+        self,
+        pipeline: str,
+        site: str,
+        clock: Clock,
+        publish: Callable[[Mapping[str, Any]], None],
+        *,
+        entities: Mapping[str, str],
+        every_seconds: float = 1.0,
+    ) -> None:
+        """`entities`: stream -> its entity column."""
+        self._pipeline, self._site, self._clock, self._publish = pipeline, site, clock, publish
+        self._entities, self._every = entities, every_seconds
+        self._arrivals = {stream: Arrivals() for stream in entities}
+        self._latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._rates: deque[tuple[float, dict[str, int]]] = deque(maxlen=6)
+        self._started = clock.wall()
+        self._published = float("-inf")
+        self._state = "recovering"
+        self._committed = (0, clock.wall())
+
+    # -- what the engine tells -----------------------------------------------------------------------------------
+
+    def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None:
+        seconds = self._clock.monotonic() - began
+        self._latencies.append(seconds)
+        metrics.add_batch(seconds)
+        metrics.add_alerts((alert.kind, alert.severity) for alert in output.alerts)
+        for (stream, _, partition), counts in output.counts.items():
+            metrics.add_records(
+                stream,
+                partition,
+                messages=counts.messages,
+                on_time=counts.on_time,
+                late=counts.late,
+                duplicate=counts.duplicate,
+                rejected=counts.rejected,
+                suspects=counts.suspects,
+            )
+        for run in scored:
+            metrics.add_unknown_fields(run.stream, run.unknown_fields)
+            self._arrivals[run.stream].add(_per_entity(run.records, self._entities[run.stream]), wall)
+
+    def committed(self, epoch: int, records: int) -> None:
+        now = self._clock.wall()
+        metrics.set_epoch(epoch, now - self._committed[1])
+        self._committed = (epoch, now)
+
+    def paused(self, why: str | None) -> None:
+        self._state = f"paused: {why}" if why else "running"
+        metrics.set_engine_state(self._state)
+
+    def turn(self, engine: Engine) -> None:
+        if self._clock.monotonic() - self._published < self._every:
+            return
+        self._published = self._clock.monotonic()
+        if self._state == "recovering":
+            self._state = "running"
+        self._say(engine)
+
+    def stopped(self, engine: Engine) -> None:
+        self._state = "stopped"
+        self._say(engine)
+
+    # -- what it publishes ---------------------------------------------------------------------------------------
+
+    def _say(self, engine: Engine) -> None:
+        metrics.set_engine_state(self._state)
+        metrics.set_state_rows(engine.parts.pipeline.state_rows())
+        try:
+            self._publish(self._status(engine))
+        except HackwatchError:
+            return  # a disk that is full stops the status too; the engine itself says so and waits
+
+    def _status(self, engine: Engine) -> dict[str, Any]:
+        wall = self._clock.wall()
+        totals = _by_stream(engine.parts.pipeline.totals)
+        rates = self._rate({stream: counts.records for stream, counts in totals.items()})
+        p50, p99 = np.percentile(self._latencies, (50, 99)) * 1000 if self._latencies else (0.0, 0.0)
+        return {
+            "pipeline": self._pipeline,
+            "pid": os.getpid(),
+            "site": self._site,
+            "started": self._started,
+            "updated": wall,
+            "state": self._state,
+            "epoch": self._committed[0],
+            "epoch_age": max(0.0, wall - self._committed[1]),
+            "rate": sum(rates.values()),
+            "latency_ms": {"p50": round(float(p50), 2), "p99": round(float(p99), 2)},
+            "streams": {
+                stream: self._stream(engine, stream, totals.get(stream, Counts()), rates.get(stream, 0.0), wall)
+                for stream in self._entities
+            },
+        }
+
+    def _stream(self, engine: Engine, stream: str, counts: Counts, rate: float, wall: float) -> dict[str, Any]:
+        watermark = engine.parts.pipeline.watermark(stream)
+        lags = {partition: lag for (name, partition), lag in engine.lag().items() if name == stream}
+        detector = engine.parts.models.current()[stream]
+        records, suspects = self._arrivals[stream].shown(wall)
+        metrics.set_position(stream, lags, watermark=watermark, wall=wall)
+        metrics.set_model(stream, detector.version if detector else None)
+        return {
+            **{name: getattr(counts, name) for name in Counts.__slots__},
+            "rate": rate,
+            "lag_bytes": sum(lags.values()),
+            "watermark": watermark,
+            "model": detector.version if detector else None,
+            "threshold": detector.threshold if detector else None,
+            "arrivals": records,
+            "suspect_arrivals": suspects,
+        }
+
+    def _rate(self, totals: dict[str, int]) -> dict[str, float]:
+        """Records a second over the last few publications."""
+        self._rates.append((self._clock.monotonic(), totals))
+        began, before = self._rates[0]
+        seconds = self._rates[-1][0] - began
+        if seconds <= 0:
+            return {}
+        return {stream: (count - before.get(stream, 0)) / seconds for stream, count in totals.items()}
+
+
+def _per_entity(records: pl.DataFrame, entity: str) -> dict[str, tuple[int, int]]:
+    counted = (
+        records.lazy().group_by(entity).agg(pl.len(), pl.col("prediction").sum().cast(pl.Int64).alias("s")).collect()
+    )
+    return {name: (number, suspects) for name, number, suspects in counted.iter_rows()}
+
+
+def _by_stream(totals: Mapping[tuple[str, str, int], Counts]) -> dict[str, Counts]:
+    streams: dict[str, Counts] = {}
+    for (stream, _, _), counts in totals.items():
+        streams.setdefault(stream, Counts()).add(counts)
+    return streams
