@@ -13,5 +13,5 @@ _KEEP_LINES = {code: text for code, text in _ESCAPES.items() if code not in (0x0
 
 
 def printable(text: str, *, keep_lines: bool = False) -> str:
-    """The text with control, direction and surrogate characters as escapes (`\\x1b`); `keep_lines` keeps \\n and \\t."""
+    """Control, direction and surrogate characters become escapes (`\\x1b`); `keep_lines` keeps \\n and \\t."""
     return text.translate(_KEEP_LINES if keep_lines else _ESCAPES)

@@ -14,7 +14,7 @@ __all__ = ["CliContext", "pass_context_object"]
 
 
 class CliContext:
-    """Group options of one call of `hackwatch`. `overrides`: dotted setting -> value given as a flag (None: not given)."""
+    """Group options of one call of `hackwatch`. `overrides`: dotted setting -> value of a flag, None if not given."""
 
     def __init__(
         self, config: Path | None = None, overrides: dict[str, Any] | None = None, *, debug: bool = False

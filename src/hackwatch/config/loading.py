@@ -17,13 +17,14 @@ from pydantic.fields import FieldInfo
 from hackwatch.config.lines import KeyLines, KeyPath, dotted, find_lines
 from hackwatch.config.models import Settings, default_data_folder
 from hackwatch.config.shape import Place, tables
+from hackwatch.config.table import LOCATION
 from hackwatch.errors import ConfigurationError, EnvironmentError_
 
 __all__ = ["PREFIX", "find_file", "load_settings"]
 
 PREFIX = "HACKWATCH_"
 _SYNTAX = re.compile(r"^(.*) \(at (?:line (\d+), column \d+|end of document)\)$", re.DOTALL)
-_SCALARS = (str, int, float, bool)
+_LOCAL = re.compile(r"^([a-z]+:)(.*)$")
 
 
 @dataclass(slots=True)
@@ -127,12 +128,23 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     for place in tables(Settings, values):
         for name, info in place.fields.items():
             given = place.values.get(name)
-            if isinstance(given, str) and _holds(info, Path):
-                place.values[name] = str(folder / Path(given).expanduser())
-            elif isinstance(given, list) and _holds(info, Path):
-                place.values[name] = [
-                    str(folder / Path(item).expanduser()) if isinstance(item, str) else item for item in given
-                ]
+            if not _holds(info, Path) and not _is_location(info):
+                continue
+            if isinstance(given, str):
+                place.values[name] = _anchored(given, folder)
+            elif isinstance(given, list):
+                place.values[name] = [_anchored(item, folder) if isinstance(item, str) else item for item in given]
+
+
+def _anchored(text: str, folder: Path) -> str:
+    scheme, path = match.groups() if (match := _LOCAL.match(text)) else ("", text)
+    return text if "://" in text else f"{scheme}{folder / Path(path).expanduser()}"
+
+
+def _is_location(info: FieldInfo) -> bool:
+    return LOCATION in info.metadata or any(
+        LOCATION in getattr(part, "__metadata__", ()) for part in get_args(info.annotation)
+    )
 
 
 def _holds(info: FieldInfo, kind: type) -> bool:
@@ -153,7 +165,7 @@ def _read_environment(gathered: _Gathered, environ: Mapping[str, str]) -> None:
 
 
 def _environment_names() -> dict[str, str]:
-    """Every nested key with single underscores -> its dotted form: what people write when they forget the second one."""
+    """Every nested key with single underscores -> its dotted form: people forget the second underscore."""
     return {
         dotted((*place.path, name)).replace(".", "_"): dotted((*place.path, name))
         for place in tables(Settings, {})

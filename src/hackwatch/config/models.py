@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from hackwatch.config.routes import Route
-from hackwatch.config.table import Name, Table
+from hackwatch.config.table import Location, Name, Table
 
 __all__ = [
     "AlertSettings",
@@ -64,8 +64,9 @@ class StreamSettings(Table):
     """One stream: where its messages come from, and its sense of time."""
 
     enabled: bool = Field(True, description="Whether the engine reads this stream.")
-    topic: str | None = Field(
+    topic: Location | None = Field(
         None,
+        examples=["spool:/var/spool/hackwatch/process"],
         description="Topic to read: a spool folder or `spool:PATH`. Without one: the spool under the data folder.",
     )
     partitions: int = Field(2, ge=1, le=1024, description="Partitions of a spool when a feed creates it.")
@@ -74,14 +75,13 @@ class StreamSettings(Table):
         ge=0,
         description="A record this far behind its partition's greatest event time is late, seconds.",
     )
-    window_seconds: int = Field(
-        120, ge=1, description="Length of a window in event time, seconds, aligned to the epoch."
-    )
+    window_seconds: int = Field(120, ge=1, description="Length of a window in event time, seconds, aligned to 1970.")
     future_seconds: float = Field(
         3600.0, gt=0, description="Records further ahead of the wall clock than this are rejected, seconds."
     )
     duplicates_key: str | None = Field(
         None,
+        examples=["uuid"],
         description="Message field that names a record (e.g. `uuid`): repeats within the lateness are dropped.",
     )
     alert_on_suspect: bool = Field(False, description="Raise an alert for each suspect record of this stream alone.")
@@ -117,30 +117,29 @@ class DetectionSettings(Table):
 class AlertSettings(Table):
     """When an alert is raised, and when it is only counted."""
 
-    suppress_seconds: float = Field(
-        600.0,
-        ge=0,
-        description="Repeats of a rule on an entity within this time only raise the first alert's count.",
+    suppress_seconds: int = Field(
+        600, ge=1, description="Repeats of a rule on an entity within an interval of this length are one counted alert."
     )
-    window_alerts: bool = Field(True, description="Whether windows with unusually many suspects raise an alert.")
-    window_history: int = Field(30, ge=2, description="Finished windows of each entity that a window is compared with.")
-    window_minimum_history: int = Field(
-        5,
-        ge=1,
-        description="Finished windows of an entity that are needed before any of its windows can alert.",
+    window_history: int = Field(
+        30, ge=2, description="Last finished windows of an entity that a window is compared with."
     )
-    window_minimum: int = Field(10, ge=1, description="A window with fewer distinct suspects never raises an alert.")
+    window_warmup: int = Field(
+        5, ge=1, description="Finished windows of an entity that are needed before any of its windows can alert."
+    )
+    window_minimum: int = Field(5, ge=1, description="A window with fewer distinct suspects never raises an alert.")
     window_deviations: float = Field(
-        6.0,
-        gt=0,
-        description="Robust standard deviations above the entity's median count that make a window anomalous.",
+        6.0, gt=0, description="Robust standard deviations above the entity's usual count that make a window anomalous."
     )
 
 
 class LakeSettings(Table):
     """The Delta Lake tables."""
 
-    path: Path | None = Field(None, description="Folder of the tables. Without one: `lake` under the data folder.")
+    path: Path | None = Field(
+        None,
+        examples=["/var/lib/hackwatch/lake"],
+        description="Folder of the tables. Without one: `lake` under the data folder.",
+    )
     target_file_mib: int = Field(128, ge=1, description="Size of the files that compaction makes, MiB.")
     compact_minutes: float = Field(10.0, ge=0, description="Time between two compactions, minutes; 0 turns it off.")
     retention_hours: float = Field(
@@ -151,8 +150,10 @@ class LakeSettings(Table):
 class StoreSettings(Table):
     """The database of windows, alerts and checkpoints."""
 
-    url: str | None = Field(
-        None, description="SQLite file, or `sqlite:PATH`. Without one: `store.sqlite` under the data folder."
+    url: Location | None = Field(
+        None,
+        examples=["sqlite:/var/lib/hackwatch/store.sqlite"],
+        description="SQLite file, or `sqlite:PATH`. Without one: `store.sqlite` under the data folder.",
     )
 
 
@@ -160,24 +161,24 @@ class SpoolSettings(Table):
     """The embedded topics: folders of newline-delimited segments."""
 
     segment_mib: int = Field(64, ge=1, description="A segment is closed at this size, MiB.")
-    retention_gib: float | None = Field(
-        10.0,
-        gt=0,
-        description="Committed segments are deleted, oldest first, above this size of a topic, GiB.",
+    retention_gib: float = Field(
+        10.0, ge=0, description="Above this size of a topic the oldest committed segments are deleted, GiB; 0: never."
     )
-    retention_hours: float | None = Field(
-        24.0, gt=0, description="Committed segments older than this are deleted, hours."
+    retention_hours: float = Field(
+        24.0, ge=0, description="Committed segments older than this are deleted, hours; 0: never."
     )
     durability: Literal["none", "interval", "always"] = Field(
         "interval",
-        description="When an append is forced to disk: `none` (left to the system), `interval` (each second), `always`.",
+        description="When an append is forced to disk: `none` (by the system), `interval` (each second), `always`.",
     )
 
 
 class MetricsSettings(Table):
     """The Prometheus endpoint."""
 
-    port: int | None = Field(None, ge=0, le=65535, description="Port of the endpoint; without one there is none.")
+    port: int | None = Field(
+        None, examples=[9464], ge=0, le=65535, description="Port of the endpoint; without one there is none."
+    )
     host: str = Field("127.0.0.1", min_length=1, description="Address that the endpoint listens on.")
 
 
@@ -197,7 +198,8 @@ class Settings(Table):
 
     data: Path = Field(
         default_factory=default_data_folder,
-        description="Data folder, private to its owner. Default `$XDG_DATA_HOME/hackwatch` or `~/.local/share/hackwatch`.",
+        examples=["/var/lib/hackwatch"],
+        description="Data folder, private to its owner. Default `~/.local/share/hackwatch`, or under `$XDG_DATA_HOME`.",
     )
     site: Name = Field(
         "local", description="Name of this installation; partition column of the lake and part of alerts."
@@ -254,7 +256,7 @@ class Settings(Table):
         return self.data / "engine.lock"
 
     def spool_url(self, stream: str) -> str:
-        """The topic of a stream, for `topics.open_reader` and `open_writer`: as configured, or under the data folder."""
+        """The topic of a stream for `topics.open_reader` and `open_writer`: as set, or a spool in the data folder."""
         given = self.streams[stream].topic if stream in self.streams else None
         return given or f"spool:{self.data / 'spool' / stream}"
 

@@ -24,7 +24,9 @@ __all__ = [
 class RouteSettings(Table):
     """What every route has."""
 
-    name: Name = Field(description="Name of the route, unique: shown by `hackwatch routes` and in metrics.")
+    name: Name = Field(
+        examples=["soc"], description="Name of the route, unique: shown by `hackwatch routes` and in metrics."
+    )
     enabled: bool = Field(True, description="Whether new alerts are sent here.")
     form: Literal["native", "ocsf", "ecs"] = Field(
         "native",
@@ -38,32 +40,41 @@ class RouteSettings(Table):
 
 
 class StdoutRoute(RouteSettings):
-    """One JSON line an alert on standard output of the engine."""
+    """One JSON line for each alert on standard output of the engine."""
 
     type: Literal["stdout"]
 
 
 class FileRoute(RouteSettings):
-    """One JSON line an alert appended to a file."""
+    """One JSON line for each alert, appended to a file."""
 
     type: Literal["file"]
-    path: Path = Field(description="File that alerts are appended to, one JSON object a line; private to its owner.")
+    path: Path = Field(
+        examples=["/var/log/hackwatch/alerts.ndjson"],
+        description="File that alerts are appended to, one JSON object a line; private to its owner.",
+    )
 
 
 class WebhookRoute(RouteSettings):
-    """An HTTP POST an alert, signed if a secret is given."""
+    """One HTTP POST for each alert, signed if a secret is given."""
 
     type: Literal["webhook"]
     url: SecretStr | None = Field(
         None, description="Address that alerts are posted to (hidden: it often holds a token)."
     )
     url_file: Path | None = Field(None, description="File that holds the address.")
-    url_env: str | None = Field(None, description="Environment variable that holds the address.")
+    url_env: str | None = Field(None, examples=["SOC_URL"], description="Environment variable that holds the address.")
     secret: SecretStr | None = Field(None, description="Key of the HMAC-SHA256 signature; better `secret_file`.")
     secret_file: Path | None = Field(None, description="File that holds the key of the signature.")
-    secret_env: str | None = Field(None, description="Environment variable that holds the key of the signature.")
+    secret_env: str | None = Field(
+        None, examples=["SOC_SECRET"], description="Environment variable that holds the key of the signature."
+    )
     headers: dict[str, SecretStr] = Field({}, description="More headers of the request; values are never shown.")
-    ca_file: Path | None = Field(None, description="Certificates (PEM) that the server is checked against.")
+    ca_file: Path | None = Field(
+        None,
+        examples=["/etc/ssl/certs/ca-certificates.crt"],
+        description="Certificates (PEM) that the server is checked against.",
+    )
 
     @model_validator(mode="after")
     def _has_url(self) -> WebhookRoute:
@@ -73,14 +84,20 @@ class WebhookRoute(RouteSettings):
 
 
 class SyslogRoute(RouteSettings):
-    """An RFC 5424 message an alert over UDP, TCP or TLS."""
+    """One RFC 5424 message for each alert, over UDP, TCP or TLS."""
 
     type: Literal["syslog"]
     host: str = Field("127.0.0.1", min_length=1, description="Host of the syslog server.")
-    port: int | None = Field(None, ge=1, le=65535, description="Its port. Default 514 (UDP), 601 (TCP), 6514 (TLS).")
+    port: int | None = Field(
+        None, examples=[6514], ge=1, le=65535, description="Its port. Default 514 (UDP), 601 (TCP), 6514 (TLS)."
+    )
     protocol: Literal["udp", "tcp", "tls"] = Field("udp", description="Transport.")
     facility: int = Field(13, ge=0, le=23, description="Facility number (RFC 5424 table 1; 13 is log audit).")
-    ca_file: Path | None = Field(None, description="Certificates (PEM) that a TLS server is checked against.")
+    ca_file: Path | None = Field(
+        None,
+        examples=["/etc/ssl/certs/ca-certificates.crt"],
+        description="Certificates (PEM) that a TLS server is checked against.",
+    )
 
 
 class AppriseRoute(RouteSettings):
@@ -89,7 +106,9 @@ class AppriseRoute(RouteSettings):
     type: Literal["apprise"]
     url: SecretStr | None = Field(None, description="Apprise URL, e.g. `mailtos://user:password@example.org`; hidden.")
     url_file: Path | None = Field(None, description="File that holds the Apprise URL.")
-    url_env: str | None = Field(None, description="Environment variable that holds the Apprise URL.")
+    url_env: str | None = Field(
+        None, examples=["SOC_URL"], description="Environment variable that holds the Apprise URL."
+    )
 
     @model_validator(mode="after")
     def _has_url(self) -> AppriseRoute:

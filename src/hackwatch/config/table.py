@@ -6,10 +6,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-__all__ = ["Name", "Table"]
+__all__ = ["LOCATION", "Location", "Name", "Table"]
 
 #: Names that become file names, table partitions and metric labels.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+#: A path that may have a scheme (`spool:PATH`, `sqlite:PATH`); relative ones start at the settings file, as paths do.
+LOCATION = "location"
+Location = Annotated[str, LOCATION]
 
 
 class Table(BaseModel):

@@ -1,0 +1,65 @@
+"""`hackwatch config`: show and check the settings."""
+
+from __future__ import annotations
+
+import click
+
+from hackwatch.cli.context import CliContext, pass_context_object
+
+__all__ = ["command"]
+
+
+@click.group()
+def command() -> None:
+    """Show or check the settings.
+
+    \b
+    Examples:
+      hackwatch config show
+      HACKWATCH_SITE=berlin hackwatch config show --json
+      hackwatch --config new.toml config check
+    """
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@pass_context_object
+def show(context: CliContext, as_json: bool) -> None:
+    """Print the settings in force, secrets hidden."""
+    import json
+
+    shown = context.settings().shown()
+    if as_json:
+        click.echo(json.dumps(shown))
+        return
+    _print_table(shown, "")
+
+
+@command.command()
+@pass_context_object
+def check(context: CliContext) -> None:
+    """Report all that is wrong with the settings and the rule files they name; exit code 2 if anything is."""
+    import os
+
+    from hackwatch import streams
+    from hackwatch.config import find_file
+    from hackwatch.detect.rules import load_rules
+
+    settings = context.settings()
+    known = {name: streams.get(name) for name in settings.streams}
+    if settings.detection.rules:
+        load_rules(settings.detection.rules, known)
+    file = find_file(context.config, os.environ)
+    click.echo(f"{file or 'no settings file: the defaults'}: no problems")
+
+
+def _print_table(values: dict[str, object], prefix: str) -> None:
+    """Plain values first, then tables, as in TOML."""
+    import json
+
+    tables = {key: value for key, value in values.items() if isinstance(value, dict)}
+    for key, value in values.items():
+        if key not in tables and value is not None:
+            click.echo(f"{prefix}{key} = {json.dumps(value)}")
+    for key, value in tables.items():
+        _print_table(value, f"{prefix}{key}.")

@@ -1,0 +1,43 @@
+"""`hackwatch init`: write a commented hackwatch.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path), default=Path("hackwatch.toml"))
+@click.option("--stdout", is_flag=True, help="Write to standard output instead.")
+def command(path: Path, stdout: bool) -> None:
+    """Write a commented hackwatch.toml.
+
+    Every setting is in it, described and commented out, so that the defaults stay in force until you change a line.
+    A file that is already there is never overwritten.
+
+    \b
+    Examples:
+      hackwatch init
+      hackwatch init ~/.config/hackwatch/hackwatch.toml
+      hackwatch init --stdout | less
+    """
+    from hackwatch.config.reference import template
+    from hackwatch.errors import EnvironmentError_
+
+    if stdout:
+        click.echo(template(), nl=False)
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(template())
+    except FileExistsError as error:
+        raise EnvironmentError_(
+            "the file is already there", where=str(path), next_step="give another name, or --stdout"
+        ) from error
+    except OSError as error:
+        raise EnvironmentError_(f"cannot write the settings: {error.strerror}", where=str(path)) from error
+    click.echo(f"wrote {path}; `hackwatch config check` checks it after your changes")

@@ -1,0 +1,219 @@
+"""Looks at the machine: every finding says what is there, whether it is enough, and what helps."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import platform
+import resource
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hackwatch.config import Settings
+
+__all__ = ["EXTRAS", "Finding", "examine"]
+
+Level = Literal["ok", "hint", "fault"]
+
+#: Extra -> the module that shows that it is installed, and what it is for.
+EXTRAS = {
+    "apprise": ("apprise", "routes to e-mail, chat and others"),
+    "tune": ("optuna", "tuning of models"),
+    "bench": ("pyspark", "the Spark baseline of the benchmark"),
+}
+_MADE = 1_767_225_600  # 2026-01-01: a clock before this was never set
+_NET_ADMIN = 12  # capability number, linux/capability.h
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `help`: the command or step that mends it, empty if nothing has to be."""
+
+    name: str
+    level: Level
+    what: str
+    help: str = ""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at everything; a check that itself fails is a fault that says so."""
+    checks: list[Callable[[Settings], Iterator[Finding]]] = [
+        _python, _cores, _memory, _libraries, _data_folder, _disk, _files, _engine, _collect, _clock, _extras
+    ]  # fmt: skip
+    findings: list[Finding] = []
+    for check in checks:
+        try:
+            findings += check(settings)
+        except Exception as error:
+            name = check.__name__.strip("_").replace("_", " ")
+            findings.append(Finding(name, "fault", f"could not be looked at: {error}"))
+    return findings
+
+
+def _python(_: Settings) -> Iterator[Finding]:
+    version = platform.python_version()
+    yield Finding("python", "ok", f"{version} ({sys.executable})")
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    if platform.system() in ("Linux", "Darwin"):
+        yield Finding("system", "ok", system)
+    else:
+        yield Finding("system", "hint", f"{system}: not tested", "use Linux or macOS, or WSL")
+
+
+def _cores(_: Settings) -> Iterator[Finding]:
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    what = f"{count} core{'s' if count > 1 else ''}"
+    yield (
+        Finding("processor", "ok", what)
+        if count > 1
+        else Finding("processor", "hint", f"{what}: feed and engine share it", "two cores or more for high rates")
+    )
+
+
+def _memory(_: Settings) -> Iterator[Finding]:
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
+        size = min(size, int(text) / 2**30)
+    level: Level = "ok" if size >= 1 else "hint"
+    yield Finding("memory", level, f"{size:.1f} GiB", "" if level == "ok" else "the engine wants about 0.5 GiB")
+
+
+def _libraries(_: Settings) -> Iterator[Finding]:
+    try:
+        import xgboost
+    except Exception as error:  # its loader raises its own error when the OpenMP library is missing
+        mac = platform.system() == "Darwin"
+        yield Finding(
+            "xgboost",
+            "fault",
+            f"cannot be loaded: {str(error).strip().splitlines()[0]}",
+            "brew install libomp" if mac else "python -m pip install --force-reinstall xgboost-cpu",
+        )
+    else:
+        yield Finding("xgboost", "ok", xgboost.__version__)
+
+
+def _data_folder(settings: Settings) -> Iterator[Finding]:
+    folder = settings.data
+    if not folder.exists():
+        parent = _existing(folder)
+        if os.access(parent, os.W_OK | os.X_OK):
+            yield Finding("data folder", "ok", f"{folder} will be made")
+        else:
+            yield Finding("data folder", "fault", f"{folder} cannot be made in {parent}", "hackwatch --data DIR ...")
+        return
+    status = folder.stat()
+    if not folder.is_dir():
+        yield Finding("data folder", "fault", f"{folder} is not a folder", "hackwatch --data DIR ...")
+    elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        yield Finding("data folder", "fault", f"{folder} cannot be written", f"sudo chown -R $USER {folder}")
+    elif stat.S_IMODE(status.st_mode) & 0o077 and any(folder.iterdir()):
+        yield Finding("data folder", "fault", f"other users may enter {folder}", f"chmod 700 {folder}")
+    else:
+        yield Finding("data folder", "ok", str(folder))
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    free = shutil.disk_usage(_existing(settings.data)).free / 2**30
+    wanted = settings.spool.retention_gib or 10
+    level: Level = "fault" if free < 0.1 else "hint" if free < wanted else "ok"
+    advice = "" if level == "ok" else f"free some space, or lower spool.retention_gib (now {wanted:g}) and keep less"
+    yield Finding("disk space", level, f"{free:.1f} GiB free", advice)
+
+
+def _files(_: Settings) -> Iterator[Finding]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    level: Level = "ok" if soft >= 256 else "hint"
+    yield Finding("open files", level, f"at most {soft} (up to {hard})", "" if level == "ok" else "ulimit -n 1024")
+
+
+def _engine(settings: Settings) -> Iterator[Finding]:
+    """Whether an engine works in the data folder: it holds a lock as long as it lives."""
+    try:
+        with settings.lock_file.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        yield Finding("engine", "ok", "not running")
+    except BlockingIOError:
+        yield Finding("engine", "ok", "running (hackwatch top shows it)")
+    except OSError as error:
+        yield Finding("engine", "fault", f"{settings.lock_file}: {error.strerror}")
+    else:
+        yield Finding("engine", "ok", "not running")
+
+
+def _collect(_: Settings) -> Iterator[Finding]:
+    if platform.system() != "Linux":
+        yield Finding(
+            "collect", "hint", "the live collector needs Linux", "hackwatch demo, or feed replay and simulate"
+        )
+        return
+    yield from _hidden_processes()
+    yield from _process_events()
+    path = shutil.which("atop")
+    yield (
+        Finding("atop", "ok", path)
+        if path
+        else Finding("atop", "hint", "not installed: needed only to feed its output", "apt-get install atop")
+    )
+
+
+def _hidden_processes() -> Iterator[Finding]:
+    """/proc mounted with hidepid shows a user only its own processes."""
+    if not Path("/proc/self/stat").is_file():
+        yield Finding("collect", "fault", "/proc is not mounted", "mount -t proc proc /proc")
+    elif not Path("/proc/1/stat").is_file():
+        yield Finding("collect", "hint", "/proc shows your own processes only (hidepid)", "run the collector as root")
+    else:
+        yield Finding("collect", "ok", "/proc shows all processes")
+
+
+def _process_events() -> Iterator[Finding]:
+    """The kernel's process events catch programs that live shorter than a sample; they need CAP_NET_ADMIN."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff"))
+    if int(line.split()[1], 16) >> _NET_ADMIN & 1:
+        yield Finding("process events", "ok", "allowed: short-lived processes can be seen")
+    else:
+        yield Finding(
+            "process events",
+            "hint",
+            "not allowed: processes that live shorter than a sample are missed",
+            "run the collector as root (or with CAP_NET_ADMIN)",
+        )
+
+
+def _clock(settings: Settings) -> Iterator[Finding]:
+    now = time.time()
+    if now < _MADE:
+        yield Finding(
+            "clock", "fault", f"says {time.strftime('%Y-%m-%d', time.gmtime(now))}", "set it: timedatectl set-ntp true"
+        )
+        return
+    newest = (
+        max((path.stat().st_mtime for path in settings.data.glob("*")), default=0.0) if settings.data.is_dir() else 0.0
+    )
+    if newest > now + 60:
+        yield Finding("clock", "hint", f"behind the newest data file by {newest - now:.0f} s", "check the time source")
+    else:
+        yield Finding("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(now)))
+
+
+def _extras(_: Settings) -> Iterator[Finding]:
+    for extra, (module, purpose) in EXTRAS.items():
+        if importlib.util.find_spec(module) is not None:
+            yield Finding(f"extra {extra}", "ok", f"installed: {purpose}")
+        else:
+            yield Finding(f"extra {extra}", "hint", f"not installed: {purpose}", f"pip install 'hackwatch[{extra}]'")
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    return next((folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists()), Path("/"))
