@@ -32,48 +32,67 @@ def _cast(behaviour: Behaviour, fewest: int, most: int, names: str) -> Cast:
     return Cast(behaviour, fewest, most, tuple(names.split()))
 
 
-_FLOOD = Behaviour(run=0.93, cpu=0.85, parallel=1.2, threads=2, text=90, virtual=30_000, resident=4_000, faults=1_500, grow=0.5,
-                   growth=900, ends=0.01, again=0.9)  # fmt: skip
-_BURST = Behaviour(run=0.5, cpu=0.22, threads=1, text=110, virtual=26_000, resident=3_000, faults=700, grow=0.25,
-                   growth=300, ends=0.6, at_once=0.72, again=0.97, fails=0.5)  # fmt: skip
+def _kind(usual: Behaviour, **other: float | str) -> Behaviour:
+    return replace(usual, **other)  # type: ignore[arg-type]  # mypy cannot see the fields behind **
+
+
+_FLOOD = Behaviour(
+    run=0.95, cpu=0.85, parallel=1.5, threads=2, text=90, virtual=30_000, resident=4_000, faults=1_500, grow=0.5,
+    growth=900, ends=0.01, again=0.9,
+)  # fmt: skip
+_BURST = Behaviour(
+    run=0.6, cpu=0.3, parallel=0.2, threads=1, text=110, virtual=26_000, resident=3_000, faults=900, grow=0.3,
+    growth=300, ends=0.6, at_once=0.72, again=0.97, fails=0.55,
+)  # fmt: skip
+_TOOL = Behaviour(
+    run=0.92, cpu=0.55, parallel=1.0, threads=4, text=300, virtual=170_000, resident=18_000, faults=1_600, grow=0.6,
+    growth=900, ends=0.01, again=0.9,
+)  # fmt: skip
+_VICTIM = Behaviour(
+    run=0.88, cpu=0.6, parallel=0.8, threads=3, text=640, virtual=270_000, resident=15_000, faults=1_500, grow=0.5,
+    growth=900, ends=0.03, at_once=0.1, again=0.95,
+)  # fmt: skip
 
 ATTACKS: Mapping[str, tuple[Cast, ...]] = {
     "ddos": (
-        _cast(replace(_FLOOD, parallel=4, threads=40, faults=4_000, growth=2_500), 2, 5, "mirai hoic python3 perl sh"),
-        _cast(replace(_FLOOD, run=0.85, cpu=0.5, parallel=0.3, text=640, virtual=280_000, resident=14_000, at_once=0.1),
-              4, 8, "apache2 nginx node"),
+        _cast(_kind(_FLOOD, parallel=4, threads=40, faults=4_000, growth=2_500), 2, 5, "mirai hoic python3 perl sh"),
+        _cast(_VICTIM, 4, 8, "apache2 nginx node"),
     ),
     "dos": (
-        _cast(replace(_FLOOD, cpu=1.1, parallel=3, threads=14, grow=0.85, growth=9_000, virtual=200_000, resident=60_000),
-              3, 7, "slowhttptest hping3 python3 apache2 java"),
+        _cast(
+            _kind(_FLOOD, cpu=1.1, parallel=3, threads=14, grow=0.85, growth=9_000, virtual=200_000, resident=60_000),
+            3, 7, "slowhttptest hping3 python3 apache2 java",
+        ),
     ),
     "injection": (
-        _cast(replace(_BURST, at_once=0.6, faults=1_200), 3, 6, "sh bash python3 curl mysql"),
-        _cast(Behaviour(run=0.7, cpu=0.45, threads=4, text=2_600, virtual=240_000, resident=48_000, faults=3_500,
-                        grow=0.6, growth=1_800, ends=0.02, again=0.9), 2, 4, "sqlmap python3 apache2 mysqld"),
+        _cast(_kind(_BURST, at_once=0.6, faults=1_400), 3, 6, "sh bash python3 curl mysql"),
+        _cast(
+            _kind(_TOOL, text=2_600, virtual=240_000, resident=48_000, faults=3_500, growth=1_800),
+            2, 4, "sqlmap python3 apache2 mysqld",
+        ),
     ),
     "mitm": (
-        _cast(Behaviour(run=0.6, cpu=0.3, threads=6, text=480, virtual=190_000, resident=18_000, faults=900,
-                        grow=0.5, growth=700, ends=0.004, policy="fifo"), 1, 2, "ettercap bettercap tcpdump"),
-        _cast(Behaviour(run=0.65, cpu=0.28, threads=2, text=300, virtual=120_000, resident=16_000, faults=800,
-                        grow=0.5, growth=600, ends=0.006), 1, 3, "arpspoof ettercap mitmproxy python3 tcpdump"),
+        _cast(_kind(_TOOL, text=480, cpu=0.4, threads=6, policy="fifo"), 1, 2, "ettercap bettercap tcpdump"),
+        _cast(_kind(_TOOL, cpu=0.4, threads=2), 1, 3, "arpspoof ettercap mitmproxy python3 tcpdump"),
     ),
     "password": (
-        _cast(replace(_BURST, text=780, virtual=66_000, resident=6_500, at_once=0.4, ends=0.7, fails=0.75),
-              5, 10, "sshd sshd login auth"),
-        _cast(Behaviour(run=0.75, cpu=0.5, threads=16, text=240, virtual=170_000, resident=14_000, faults=1_600,
-                        grow=0.5, growth=900, ends=0.01), 1, 3, "hydra medusa john ncrack python3"),
+        _cast(
+            _kind(_BURST, text=780, virtual=66_000, resident=6_500, at_once=0.4, ends=0.7, fails=0.75),
+            5, 10, "sshd sshd login auth",
+        ),
+        _cast(_kind(_TOOL, parallel=1.5, threads=16), 1, 3, "hydra medusa john ncrack python3"),
     ),
     "scanning": (
-        _cast(replace(_BURST, at_once=0.85, again=1.0), 7, 13, "nmap nc sh masscan curl nikto"),
-        _cast(Behaviour(run=0.8, cpu=0.55, threads=3, text=2_200, virtual=80_000, resident=32_000, faults=2_400,
-                        grow=0.6, growth=1_500, ends=0.02), 1, 3, "nmap nessusd masscan python3"),
+        _cast(_kind(_BURST, at_once=0.85, again=1.0, fails=0.65), 7, 13, "nmap nc sh masscan curl nikto"),
+        _cast(_kind(_TOOL, text=2_200, faults=2_400, growth=1_500), 1, 3, "nmap nessusd masscan python3"),
     ),
     "xss": (
-        _cast(Behaviour(run=0.75, cpu=0.6, threads=30, text=900, virtual=1_500_000, resident=210_000, faults=5_500,
-                        grow=0.75, growth=6_000, ends=0.02), 2, 4, "phantomjs firefox node chrome"),
-        _cast(Behaviour(run=0.6, cpu=0.35, threads=2, text=640, virtual=270_000, resident=15_000, faults=1_400,
-                        grow=0.4, growth=900, ends=0.06, at_once=0.15, again=0.95), 2, 5, "apache2 php-cgi python3"),
+        _cast(
+            _kind(_TOOL, threads=30, parallel=2, text=900, virtual=1_500_000, resident=210_000, faults=5_500,
+                  growth=6_000),
+            2, 4, "phantomjs firefox node chrome",
+        ),
+        _cast(_VICTIM, 2, 5, "apache2 php-cgi python3"),
     ),
 }  # fmt: skip
 
@@ -82,15 +101,14 @@ TYPES = tuple(ATTACKS)
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """An attack on one machine, `start` <= t < `end` in Unix seconds.
+    """An attack of `type` on `machine`, `start` <= t < `end` in Unix seconds.
 
-    `parts`: for each process the name and the index of its Cast among those of the type; `intensity`: how hard it
-    goes, 1 being usual: below, it looks more like ordinary work.
+    `parts`: for each process its program's name and the index of its Cast among those of the type; `intensity`: how
+    hard it goes, 1 being usual; below that, it looks more like ordinary work.
     """
 
     type: str
-    machine: int
-    name: str
+    machine: str
     start: float
     end: float
     parts: tuple[tuple[str, int], ...]
@@ -102,11 +120,14 @@ class Episode:
         return tuple(sorted({name for name, _ in self.parts}))
 
 
-def plan(random: np.random.Generator, kind: str, machine: int, name: str, start: float) -> Episode:
-    """Draw an episode of type `kind`: 40 s to 3 minutes long, with its processes."""
+def plan(random: np.random.Generator, kind: str, machine: str, start: float, intensity: float | None) -> Episode:
+    """Draw an episode of type `kind`: 40 s to 3 minutes long, its processes, and its intensity if none is given."""
     parts: list[tuple[str, int]] = []
     for index, cast in enumerate(ATTACKS[kind]):
         chosen = cast.names[int(random.integers(len(cast.names)))]
         parts += [(chosen, index)] * int(random.integers(cast.fewest, cast.most + 1))
-    intensity = float(np.clip(random.lognormal(-0.1, 0.4), 0.25, 1.6))
-    return Episode(kind, machine, name, start, start + float(random.uniform(40, 180)), tuple(parts[:SLOTS]), intensity)
+    drawn = float(np.clip(random.lognormal(0.0, 0.35), 0.3, 2.0))
+    length = float(random.uniform(40, 180))
+    return Episode(
+        kind, machine, start, start + length, tuple(parts[:SLOTS]), drawn if intensity is None else intensity
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,7 +12,8 @@ from hackwatch.feeds.simulate.population import FIRST_PID, MAX_PID, Catalogue, P
 
 __all__ = ["Columns", "Life"]
 
-Columns = dict[str, npt.NDArray[np.generic]]
+#: Columns of different types by name.
+Columns = dict[str, npt.NDArray[Any]]
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.int64]
@@ -30,10 +33,10 @@ class Life:
         self, catalogue: Catalogue, people: Population, random: np.random.Generator, *, churn: float, settled: bool
     ) -> None:
         self._table: Table = catalogue.table
-        self._names = catalogue.short
+        self._names, self._bulk = catalogue.short, catalogue.bulk
         self._random, self._churn = random, churn
         self.row, self.command, self.pid, self.scale = people.row, people.command, people.pid, people.scale
-        self._home, self._next_pid = people.home, people.next_pid
+        self._home, self._last_pid = people.home, people.last_pid
         size = len(self.row)
         self.kind = np.zeros(size, np.int8)  # 0 normal, else 1 + index of the attack's type
         self.open = people.usual.copy()
@@ -56,7 +59,9 @@ class Life:
         random, count = self._random, len(places)
         scale = self.scale[places] * random.lognormal(0, 0.35, count).astype(np.float32)
         self._resident[places] = np.ceil(self._of("resident", places) * scale)
-        self._virtual[places] = np.ceil(np.maximum(self._of("virtual", places) * scale**0.5, self._resident[places] * 1.2))
+        self._virtual[places] = np.ceil(
+            np.maximum(self._of("virtual", places) * scale**0.5, self._resident[places] * 1.2)
+        )
         self._base[places] = self._resident[places]
         self._threads[places] = np.maximum(1, np.rint(self._of("threads", places) * random.lognormal(-0.1, 0.5, count)))
         self._processor[places] = random.integers(0, _PROCESSORS, count)
@@ -69,10 +74,10 @@ class Life:
         total = np.cumsum(gaps)
         first = np.flatnonzero(np.diff(homes, prepend=-1))
         before = np.repeat(total[first] - gaps[first], np.diff(first, append=len(places)))
-        pids = self._next_pid[homes] + total - before
+        pids = self._last_pid[homes] + total - before
         self.pid[places] = np.where(pids >= MAX_PID, pids - MAX_PID + FIRST_PID, pids)
         last = np.append(first[1:], len(places)) - 1
-        self._next_pid[homes[last]] = self.pid[places[last]]
+        self._last_pid[homes[last]] = self.pid[places[last]]
         short = places[self._short[places]]
         self.command[short] = self._names[self._random.integers(0, len(self._names), len(short))]
         self._dress(places)
@@ -97,7 +102,9 @@ class Life:
         changes = alive & (chance[0] < self._of("grow", here) * force)
         amount = self._of("growth", here) * force * -np.log(1 - chance[1])
         resident, base = self._resident[here], self._base[here]
-        rising = np.where(self.kind[here] > 0, np.float32(0.9), np.where(resident > 1.25 * base, np.float32(0.3), np.float32(0.7)))
+        rising = np.where(
+            self.kind[here] > 0, np.float32(0.9), np.where(resident > 1.25 * base, np.float32(0.3), np.float32(0.7))
+        )
         grown = np.where(changes, np.rint(np.where(chance[2] < rising, amount, -amount)), np.float32(0))
         grown = np.maximum(grown, 4 - resident) * changes
         wider = np.where(changes & (chance[3] < 0.4), grown, np.float32(0))
@@ -132,7 +139,7 @@ class Life:
     def _work(self, here: slice, alive: Mask, bustle: Floats, chance: Floats) -> Mask:
         """Who is found running: work goes on from one sample to the next."""
         run = np.minimum(self._of("run", here) * self.intensity[here] * np.where(self.kind[here] > 0, 1, bustle), 0.97)
-        busy = alive & (chance < _KEPT_BUSY * self._busy[here] + (1 - _KEPT_BUSY) * run)
+        busy: Mask = alive & (chance < _KEPT_BUSY * self._busy[here] + (1 - _KEPT_BUSY) * run)
         self._busy[here] = busy
         return busy
 
@@ -167,10 +174,11 @@ class Life:
         kernel = self._of("resident", here) == 0
         major = np.where(born & ~ended, chance[0] * 9, np.where(chance[1] > 0.996, chance[0] * 6 + 1, 0))
         lasting = ~ended & ~kernel
+        text = self._of("text", here) * self._bulk[self.command[here]] + 1
         return {
             "faults": np.where(kernel, 0, faults).astype(np.int64),
             "major": np.where(kernel, 0, major).astype(np.int64),
-            "text": np.where(lasting, self._of("text", here), 0).astype(np.int64),
+            "text": np.where(lasting, text, 0).astype(np.int64),
             "virtual": np.where(lasting, self._virtual[here], 0).astype(np.int64),
             "resident": np.where(lasting, self._resident[here], 0).astype(np.int64),
             "wider": np.where(lasting, np.where(born, self._virtual[here], wider), 0).astype(np.int64),

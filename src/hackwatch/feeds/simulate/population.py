@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from hackwatch.feeds.simulate.attacks import ATTACKS, SLOTS
 from hackwatch.feeds.simulate.behaviour import Table
-from hackwatch.feeds.simulate.programs import ROLES, Program, programs
+from hackwatch.feeds.simulate.programs import ROLES, programs
 
 __all__ = ["CMD_WIDTH", "FIRST_PID", "MAX_PID", "Catalogue", "Population", "machine_names", "role_of"]
 
@@ -17,7 +17,7 @@ __all__ = ["CMD_WIDTH", "FIRST_PID", "MAX_PID", "Catalogue", "Population", "mach
 CMD_WIDTH = 14
 #: PIDs start again at FIRST_PID after MAX_PID - 1 (the Linux limit on 64 bits).
 FIRST_PID, MAX_PID = 20_000, 4_194_304
-_KERNEL_SHARE, _SHORT_SHARE, _HOT_SHARE, _SERVER_SHARE = 0.262, 0.05, 0.085, 0.1
+_KERNEL_SHARE, _SHORT_SHARE, _HOT_SHARE, _SERVER_SHARE = 0.257, 0.05, 0.085, 0.1
 _RARE_CHANCE = 0.12
 
 Integers = npt.NDArray[np.int64]
@@ -56,6 +56,7 @@ class Catalogue:
                 names += [name[:CMD_WIDTH] for name in cast.names]
         self.table = Table(behaviours)
         self.commands = tuple(sorted(set(names)))
+        self.bulk = _bulk(len(self.commands))
         self._command = {command: index for index, command in enumerate(self.commands)}
         self.is_short = np.array([p.kind == "short" for p in entries] + [False] * len(self.cast_row))
         self.short = np.array([self.command(p.name) for p in entries if p.kind == "short"], np.int16)
@@ -91,6 +92,11 @@ class Catalogue:
         return random.permutation(np.concatenate(drawn))
 
 
+def _bulk(commands: int) -> npt.NDArray[np.float32]:
+    """How large each program's code is against the usual of its kind: the same in every world."""
+    return np.random.default_rng(14).lognormal(0, 0.5, commands).astype(np.float32)
+
+
 def _round(random: np.random.Generator, value: float) -> int:
     """Up or down by chance, right on average: so that shares hold for small machines too."""
     return int(value + random.random())
@@ -104,8 +110,9 @@ def _spread(random: np.random.Generator, rows: Indexes, count: int) -> Indexes:
 class Population:
     """The places of processes of all machines at the start, machine after machine, `width` places each.
 
-    The last SLOTS places of a machine are kept for attacks. `row`: behaviour; `command`: name; `pid`; `home`: number
-    of the machine; `usual`: not kept for attacks; `scale`: how a process differs from the usual one of its program; `next_pid` per machine.
+    The last SLOTS places of a machine are kept for attacks, all others are `usual`. `row`: behaviour; `command`:
+    name; `pid`; `home`: number of the machine; `scale`: how a process differs from the usual one of its program;
+    `last_pid` (one per machine): the last PID given.
     """
 
     def __init__(self, catalogue: Catalogue, seed: int, machines: int, processes: int) -> None:
@@ -117,7 +124,7 @@ class Population:
         self.pid: Integers = np.zeros(size, np.int64)
         self.scale = np.ones(size, np.float32)
         self.home = np.repeat(np.arange(machines, dtype=np.int32), self.width)
-        self.next_pid: Integers = np.zeros(machines, np.int64)
+        self.last_pid: Integers = np.zeros(machines, np.int64)
         command = np.array([catalogue.command(program.name) for program in catalogue.entries], np.int16)
         for machine in range(machines):
             random = np.random.default_rng([seed, machine])
@@ -126,7 +133,7 @@ class Population:
             self.row[places], self.command[places] = rows, command[rows]
             self.scale[places] = random.lognormal(-0.08, 0.4, processes)
             self.pid[places] = _first_pids(random, processes)
-            self.next_pid[machine] = int(self.pid[places].max()) + 40
+            self.last_pid[machine] = int(self.pid[places].max()) + 40
 
 
 def _first_pids(random: np.random.Generator, count: int) -> Integers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ _POLICY = pl.Series([*(policy.name for policy in POLICIES.values()), "-"])
 _SCHEDULING = np.array([*(policy[1:] for policy in POLICIES.values()), (0, 0, 0)], np.int64)
 _FINISHED = len(POLICIES)
 
-Columns = Mapping[str, npt.NDArray[np.generic]]
+Columns = Mapping[str, npt.NDArray[Any]]
 
 
 def size(kib: pl.Expr) -> pl.Expr:
@@ -45,30 +46,35 @@ def size(kib: pl.Expr) -> pl.Expr:
     )
 
 
-def _pick(pool: pl.Series, index: npt.NDArray[np.generic]) -> pl.Series:
+def _pick(pool: pl.Series, index: npt.NDArray[Any]) -> pl.Series:
     return pool.gather(pl.Series(index.astype(np.uint32)))
 
 
 class Printer:
-    """Turns the columns of a sample into frames in message shape."""
+    """Turns the columns of a sample into frames in message shape.
 
-    def __init__(self, machines: Sequence[str], commands: Sequence[str]) -> None:
+    `dashes`: a finished process has `-` for NICE, PRI, RTPR and CPUNR, as on atop's screen (so these columns
+    are text), else 0, as in the UNSW tables. POLI has `-` in both.
+    """
+
+    def __init__(self, machines: Sequence[str], commands: Sequence[str], *, dashes: bool = False) -> None:
+        self._dashes = dashes
         self._machines = pl.Series(machines)
         self._commands = pl.Series([printed for name in commands for printed in (name, f"<{name}>")])
 
-    def _common(self, columns: Columns) -> dict[str, npt.NDArray[np.generic] | pl.Series]:
+    def _common(self, columns: Columns) -> dict[str, npt.NDArray[Any] | pl.Series]:
         return {
             "sequence": columns["sequence"],
             "machine": _pick(self._machines, columns["home"]),
             "PID": columns["pid"],
-            "CMD": _pick(self._commands, columns["command"].astype(np.int64) * 2 + columns["finished"]),
+            "CMD": _pick(self._commands, columns["command"] * 2 + columns["finished"]),
             "ts": columns["ts"],
         }
 
-    def _truth(self, columns: Columns, labels: bool) -> dict[str, npt.NDArray[np.generic] | pl.Series]:
+    def _truth(self, columns: Columns, labels: bool) -> dict[str, npt.NDArray[Any] | pl.Series]:
         if not labels:
             return {}
-        return {"label": (columns["kind"] > np.int8(0)).astype(np.int8), "type": _pick(_KINDS, columns["kind"])}
+        return {"label": np.minimum(columns["kind"], 1), "type": _pick(_KINDS, columns["kind"])}
 
     def process(self, columns: Columns, *, labels: bool) -> pl.DataFrame:
         """The process frame: PROCESS_COLUMNS, then `label` Int8 and `type` if `labels`."""
@@ -89,7 +95,14 @@ class Printer:
             "CPU": columns["cpu"],
         }
         truth = self._truth(columns, labels)
-        return pl.DataFrame({name: values[name] for name in PROCESS_COLUMNS} | truth)
+        frame = pl.DataFrame({name: values[name] for name in PROCESS_COLUMNS} | truth)
+        if not self._dashes:
+            return frame
+        finished, scheduled = pl.col("State") == "E", ("NICE", "PRI", "RTPR", "CPUNR")
+        return frame.with_columns(
+            pl.when(finished).then(pl.lit("-")).otherwise(pl.col(name).cast(pl.String)).alias(name)
+            for name in scheduled
+        )
 
     def memory(self, columns: Columns, *, labels: bool) -> pl.DataFrame:
         """The memory frame: MEMORY_COLUMNS with printed sizes, then `label` Int8 and `type` if `labels`."""

@@ -7,7 +7,10 @@ import numpy as np
 from hackwatch.feeds.simulate.attacks import TYPES, Episode
 from hackwatch.feeds.simulate.world import Sample, World
 
-__all__ = ["ByShare", "BySpacing"]
+__all__ = ["FIRST_INTENSITY", "ByShare", "BySpacing"]
+
+#: How hard the first attack of a feed goes (1 is usual).
+FIRST_INTENSITY = 1.4
 
 
 class _Types:
@@ -48,19 +51,24 @@ class ByShare:
 
 
 class BySpacing:
-    """Attacks begin at random moments, `spacing` seconds apart on average, the first `first_after` seconds in."""
+    """Attacks begin at random moments, `spacing` seconds apart on average, the first `first_after` seconds in.
+
+    The first one goes hard, so that whoever watches sees what there is to see; how hard the others go is chance.
+    """
 
     def __init__(self, spacing: float, first_after: float, start: float, seed: int) -> None:
         self._random = np.random.default_rng([seed, 3 << 31])
         self._types = _Types(self._random)
         self._spacing, self._next = spacing, start + first_after
+        self._intensity: float | None = FIRST_INTENSITY
 
     def step(self, world: World, now: float) -> list[Episode]:
         """The attacks that begin now."""
         begun: list[Episode] = []
         while self._next <= now:
             self._next += float(self._random.exponential(self._spacing))
-            episode = world.attack(self._types.next(), now)
+            episode = world.attack(self._types.next(), now, intensity=self._intensity)
             if episode is not None:
                 begun.append(episode)
+                self._intensity = None
         return begun

@@ -41,9 +41,7 @@ def _sizes(records: int) -> list[int]:
     return [int(size) for size in np.diff(edges)]
 
 
-def _capture(
-    seed: int, machines: int, records: int, share: float, start: float
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _capture(seed: int, machines: int, records: int, share: float, start: float) -> tuple[pl.DataFrame, pl.DataFrame]:
     world = World(seed, machines, processes=_PROCESSES)
     schedule = ByShare(share, seed)
     frames: list[tuple[pl.DataFrame, pl.DataFrame]] = []

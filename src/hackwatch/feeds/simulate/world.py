@@ -30,7 +30,13 @@ class Sample:
     counts: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
-        return int(self.counts.sum())
+        return len(self.columns["ts"])
+
+    def head(self, rows: int) -> Sample:
+        """The first `rows` rows."""
+        edges = np.minimum(np.cumsum(self.counts), rows)
+        columns = {name: column[:rows] for name, column in self.columns.items()}
+        return Sample(self.first, columns, np.diff(edges, prepend=0))
 
 
 class World:
@@ -38,12 +44,19 @@ class World:
 
     `processes`: about how many live on a machine. `churn`: additional chance per sample that a process is
     replaced by one with a new PID. `settled`: what lives at the start was seen before (else the first sample
-    shows all as new, as atop's first one does). A machine's name, role and first processes depend on the seed
-    and its number only, not on how many machines there are.
+    shows all as new, as atop's first one does). `dashes`: as for Printer. A machine's name, role and first
+    processes depend on the seed and its number only, not on how many machines there are.
     """
 
     def __init__(
-        self, seed: int, machines: int = 5, *, processes: int = 200, churn: float = 0.0, settled: bool = True
+        self,
+        seed: int,
+        machines: int = 5,
+        *,
+        processes: int = 200,
+        churn: float = 0.0,
+        settled: bool = True,
+        dashes: bool = False,
     ) -> None:
         self.machines, self.processes = machines, processes
         self.names = machine_names(machines)
@@ -54,8 +67,8 @@ class World:
         self._width = people.width
         self._desk = np.array([role_of(machine) == "desk" for machine in range(machines)])
         self._sequence = np.zeros(machines, np.int64)
-        self._running: list[tuple[Episode, npt.NDArray[np.int64]]] = []
-        self._printer = Printer(self.names, self._catalogue.commands)
+        self._running: list[tuple[Episode, npt.NDArray[np.intp]]] = []
+        self._printer = Printer(self.names, self._catalogue.commands, dashes=dashes)
 
     @property
     def episodes(self) -> tuple[Episode, ...]:
@@ -67,10 +80,13 @@ class World:
         """How many processes take part in attacks now."""
         return sum(len(places) for _, places in self._running)
 
-    def attack(self, kind: str, start: float, machine: int | None = None) -> Episode | None:
-        """Begin an attack of type `kind` at `start` on a machine (drawn if not given); None if there is no room."""
-        machine = int(self._random.integers(self.machines)) if machine is None else machine
-        episode = plan(self._random, kind, machine, self.names[machine], start)
+    def attack(self, kind: str, start: float, *, intensity: float | None = None) -> Episode | None:
+        """Begin an attack of type `kind` on a machine at random; None if there is no room for it there.
+
+        Raises KeyError when there is no such type.
+        """
+        machine = int(self._random.integers(self.machines))
+        episode = plan(self._random, kind, self.names[machine], start, intensity)
         first = machine * self._width + self.processes
         kept = self._life
         free = np.flatnonzero(~kept.open[first : first + self._width - self.processes])
@@ -96,10 +112,13 @@ class World:
         hour = (now % _DAY) / 3600
         desk = 1 + 0.5 * np.cos((hour - 13) / 24 * 2 * np.pi)
         server = 1 + 0.3 * np.cos((hour - 20) / 24 * 2 * np.pi)
-        return np.where(self._desk[first:last], desk, server)
+        return np.where(self._desk[first:last], float(desk), float(server))
 
-    def observe(self, now: float, first: int = 0, last: int | None = None) -> Sample:
-        """The next sample of machines `first`..`last` (exclusive; all of them by default), stamped `now`."""
+    def observe(self, now: float, first: int = 0, last: int | None = None, *, spread: float = 0.0) -> Sample:
+        """The next sample of machines `first`..`last` (exclusive; all of them by default).
+
+        Event times rise from machine to machine over the last `spread` seconds before `now`, in milliseconds.
+        """
         last = self.machines if last is None else last
         self._expire(now)
         columns = self._life.step(first, last, self._width, self._tempo(now, first, last))
@@ -107,7 +126,8 @@ class World:
         starts = np.repeat(np.cumsum(counts) - counts - self._sequence[first:last], counts)
         columns["sequence"] = np.arange(len(starts)) - starts
         self._sequence[first:last] += counts
-        columns["ts"] = np.full(len(starts), round(now, 3))
+        moments = now - spread * (1 - np.arange(1, last - first + 1) / (last - first))
+        columns["ts"] = np.repeat(np.round(moments, 3), counts)
         return Sample(first, columns, counts)
 
     def frames(self, sample: Sample, *, labels: bool = True) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -120,5 +140,3 @@ class World:
     def sample(self, now: float, *, labels: bool = True) -> tuple[pl.DataFrame, pl.DataFrame]:
         """One interval of all machines: (process, memory) frames in message shape, event time `now`."""
         return self.frames(self.observe(now), labels=labels)
-
-
