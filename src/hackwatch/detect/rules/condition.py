@@ -11,16 +11,63 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
+from polars.datatypes import IntegerType
 
 __all__ = ["FUNCTIONS", "Condition", "compile_condition", "probe_rows"]
 
 #: Functions a condition may call: pure, row by row, never raising on any value.
 FUNCTIONS = frozenset(
-    "abs ceil char_length coalesce ends_with floor greatest ifnull least left length lower ltrim nullif "
-    "octet_length regexp_like replace reverse right round rtrim sign sqrt starts_with strpos substr upper".split()
+    {
+        "abs",
+        "ceil",
+        "char_length",
+        "coalesce",
+        "ends_with",
+        "floor",
+        "greatest",
+        "ifnull",
+        "least",
+        "left",
+        "length",
+        "lower",
+        "ltrim",
+        "nullif",
+        "octet_length",
+        "regexp_like",
+        "replace",
+        "reverse",
+        "right",
+        "round",
+        "rtrim",
+        "sign",
+        "sqrt",
+        "starts_with",
+        "strpos",
+        "substr",
+        "upper",
+    }
 )
 _KEYWORDS = frozenset(
-    "and between case else end false ilike in is like not null or regexp rlike then true when".split()
+    {
+        "and",
+        "between",
+        "case",
+        "else",
+        "end",
+        "false",
+        "ilike",
+        "in",
+        "is",
+        "like",
+        "not",
+        "null",
+        "or",
+        "regexp",
+        "rlike",
+        "then",
+        "true",
+        "when",
+    }
 )
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
@@ -39,15 +86,19 @@ _TOKEN = re.compile(
 class Condition:
     """A compiled condition.
 
-    `expression`: Boolean per row, never null. `columns`: the columns it looks at. `by_text`: for each text column
-    on which whole AND-parts of the condition depend alone, those parts joined: necessary for the condition to hold,
-    and cheap to evaluate on the column's distinct values.
+    `expression`: Boolean per row, never null. `columns`: what it looks at. `parts`: what its outermost ANDs join,
+    each with the columns that it looks at.
     """
 
-    sql: str
     expression: pl.Expr
     columns: frozenset[str]
-    by_text: Mapping[str, pl.Expr]
+    parts: tuple[tuple[frozenset[str], str], ...]
+
+    def split(self, column: str | None) -> tuple[pl.Expr | None, pl.Expr | None]:
+        """The parts that look at `column` alone, and the others: both hold where the condition holds."""
+        alone = [sql for used, sql in self.parts if used == {column}]
+        others = [sql for used, sql in self.parts if used != {column}]
+        return _joined(alone), _joined(others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +124,12 @@ def compile_condition(sql: str, schema: Mapping[str, pl.DataType | type[pl.DataT
         raise ValueError("the condition looks at no column")
     expression = _parse(sql)
     _probe(expression, schema)
-    by_text: dict[str, list[str]] = {}
-    for part in _conjuncts(sql, tokens):
-        used = _check(_tokens(part), schema)
-        if len(used) == 1 and schema[next(iter(used))] == pl.String:
-            by_text.setdefault(next(iter(used)), []).append(f"({part})")
-    texts = {column: _parse(" AND ".join(parts)) for column, parts in sorted(by_text.items())}
-    return Condition(sql, expression, frozenset(columns), texts)
+    parts = tuple((frozenset(_check(_tokens(part), schema)), part) for part in _conjuncts(sql, tokens))
+    return Condition(expression, frozenset(columns), parts)
+
+
+def _joined(parts: list[str]) -> pl.Expr | None:
+    return _parse(" AND ".join(f"({part})" for part in parts)) if parts else None
 
 
 def _parse(sql: str) -> pl.Expr:
@@ -107,9 +157,7 @@ def _check(tokens: list[_Token], schema: Mapping[str, object]) -> set[str]:
         called = following is not None and following.text == "("
         if token.kind == "word" and called and name not in schema:
             if token.lower not in FUNCTIONS | _KEYWORDS:
-                raise ValueError(
-                    f"function {name!r} is not allowed; allowed are {', '.join(sorted(FUNCTIONS))}"
-                )
+                raise ValueError(f"function {name!r} is not allowed; allowed are {', '.join(sorted(FUNCTIONS))}")
         elif name in schema:
             columns.add(name)
         elif token.kind == "quoted" or token.lower not in _KEYWORDS:
@@ -159,7 +207,7 @@ def probe_rows(schema: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.Data
             values[column] = pl.Series(texts)
         elif dtype.is_float():
             values[column] = pl.Series(reals).cast(dtype)
-        elif dtype.is_integer():
+        elif isinstance(dtype, IntegerType):
             extremes = pl.select(pl.concat_list(dtype.min(), dtype.max()).explode()).to_series()
             values[column] = pl.concat([pl.Series([0, 1, 2, 100, 127, None]).cast(dtype), extremes])
         elif dtype == pl.Boolean:

@@ -33,9 +33,7 @@ def shipped_files() -> tuple[tuple[str, str], ...]:
     """(name, text) of every rule file that comes with hackwatch, by name."""
     folder = files("hackwatch") / "rules"
     found = (entry for entry in folder.iterdir() if entry.name.endswith(".toml"))
-    return tuple(
-        (entry.name, entry.read_text("utf-8")) for entry in sorted(found, key=lambda entry: entry.name)
-    )
+    return tuple((entry.name, entry.read_text("utf-8")) for entry in sorted(found, key=lambda entry: entry.name))
 
 
 def read_entries(file: str, text: str) -> tuple[list[Entry], list[str]]:
@@ -43,8 +41,8 @@ def read_entries(file: str, text: str) -> tuple[list[Entry], list[str]]:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        return [], [f"{file}:{line.group(1) if line else 1}: not TOML: {error}"]
+        at = re.search(r"at line (\d+)", str(error))
+        return [], [f"{file}:{at.group(1) if at else 1}: not TOML: {error}"]
     problems = [
         f"{file}:1: unknown table or key {key!r}; a rule file holds [[rule]] and [[override]] tables"
         for key, value in document.items()
@@ -70,8 +68,9 @@ def _tables(value: object) -> bool:
 def _sections(text: str) -> list[tuple[str, int, dict[str, int]]]:
     sections: list[tuple[str, int, dict[str, int]]] = []
     for number, line in enumerate(text.splitlines(), start=1):
-        if header := _HEADER.match(line):
+        header, key = _HEADER.match(line), _KEY.match(line)
+        if header:
             sections.append((header.group(1), number, {}))
-        elif sections and (key := _KEY.match(line)):
+        elif sections and key:
             sections[-1][2].setdefault(key.group(1), number)
     return sections

@@ -84,9 +84,7 @@ def _merge(merged: dict[str, Entry], entry: Entry) -> list[str]:
     there = merged.get(identity)
     if entry.kind == "rule":
         if there:
-            return [
-                f"{entry.where('id')}: rule {identity!r} exists already at {there.where('id')}; use [[override]]"
-            ]
+            return [f"{entry.where('id')}: rule {identity!r} exists already at {there.where('id')}; use [[override]]"]
         merged[identity] = entry
         return []
     if there is None:
@@ -108,9 +106,7 @@ def _problems(entry: Entry, streams: Mapping[str, Stream]) -> Iterable[str]:
     missing = [key for key in _REQUIRED if key not in values]
     for key in missing:
         yield f"{entry.where()}: {key!r} is missing"
-    wrong = {
-        key: message for key, check in _CHECKS.items() if key in values and (message := check(values[key]))
-    }
+    wrong = {key: message for key, check in _CHECKS.items() if key in values and (message := check(values[key]))}
     for key, message in wrong.items():
         yield f"{entry.where(key)}: {key} {message}"
     if not wrong and (values.get("at_least", 1) > 1) != ("within" in values):
@@ -126,9 +122,7 @@ def _text(value: object) -> str:
 
 
 def _pattern(pattern: str, meaning: str) -> Callable[[object], str]:
-    return lambda value: (
-        "" if isinstance(value, str) and re.fullmatch(pattern, value) else f"must be {meaning}"
-    )
+    return lambda value: "" if isinstance(value, str) and re.fullmatch(pattern, value) else f"must be {meaning}"
 
 
 def _one_of(choices: Sequence[str]) -> Callable[[object], str]:

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 
-from hackwatch.detect.rules.condition import Condition, compile_condition
+from hackwatch.detect.rules.condition import compile_condition
 from hackwatch.streams.base import Stream
 
 __all__ = ["Rule", "RuleSet", "Severity"]
 
 Severity = Literal["informational", "low", "medium", "high", "critical"]
 
-#: Below this many rows it is cheaper to evaluate every rule on every row than to look for candidates first.
-_SMALL = 1_000
+#: Values whose verdicts are remembered; a stream of ever-new names starts anew instead of growing without end.
+_REMEMBERED = 50_000
 _LISTS = pl.List(pl.String())
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. It is due when `at_least` records of one entity match within `within_seconds` (0: each record alone).
+    """One rule: due when `at_least` records of one entity match within `within_seconds` (0: each alone).
 
-    `where`: the condition, SQL over the stream's normalised columns. `technique`: ATT&CK id. `source`: file:line.
+    `where`: the condition, SQL over the stream's normalised columns. `technique`: ATT&CK id.
+    `source`: file:line.
     """
 
     id: str
@@ -42,40 +46,16 @@ class Rule:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """The rules of one stream. `text`: the text column whose distinct values decide most rules' candidates."""
-
-    rules: tuple[Rule, ...]
-    conditions: tuple[Condition, ...]
-    columns: tuple[str, ...]
-    text: str | None
-
-    @classmethod
-    def build(cls, pairs: Sequence[tuple[Rule, Condition]]) -> _Part:
-        conditions = tuple(condition for _, condition in pairs)
-        used = [column for condition in conditions for column in condition.by_text]
-        return cls(
-            rules=tuple(rule for rule, _ in pairs),
-            conditions=conditions,
-            columns=tuple(sorted({column for condition in conditions for column in condition.columns})),
-            text=max(used, key=used.count) if used else None,
-        )
-
-
 class RuleSet:
-    """Rules by id, and their evaluation on whole batches. Immutable and thread-safe."""
+    """Rules by id, and their evaluation on whole batches. Thread-safe; the rules never change."""
 
     def __init__(self, rules: Iterable[Rule] = (), streams: Iterable[Stream] = ()) -> None:
         schemas = {stream.name: stream.schema for stream in streams}
-        pairs: dict[str, list[tuple[Rule, Condition]]] = {}
-        self._rules: dict[str, Rule] = {}
-        for rule in rules:
-            self._rules[rule.id] = rule
-            pairs.setdefault(rule.stream, []).append(
-                (rule, compile_condition(rule.where, schemas[rule.stream]))
-            )
-        self._parts = {stream: _Part.build(of_stream) for stream, of_stream in pairs.items()}
+        self._rules = {rule.id: rule for rule in rules}
+        by_stream: dict[str, list[Rule]] = {}
+        for rule in self:
+            by_stream.setdefault(rule.stream, []).append(rule)
+        self._parts = {name: _StreamRules(rules, schemas[name]) for name, rules in by_stream.items()}
 
     def __len__(self) -> int:
         return len(self._rules)
@@ -89,92 +69,68 @@ class RuleSet:
     def __getitem__(self, rule_id: str) -> Rule:
         return self._rules[rule_id]
 
-    def of(self, stream: str) -> tuple[Rule, ...]:
-        """The rules of one stream, in file order."""
-        return self._parts[stream].rules if stream in self._parts else ()
-
     def match(self, stream: str, records: pl.DataFrame) -> pl.Series:
-        """Ids of the matching rules per row, in file order: `rules`, List(String), an empty list where none matches.
+        """Ids of the matching rules per row: `rules`, List(String), in file order, empty where none matches.
 
         `records` holds at least the columns that the stream's rules look at. A null makes a condition false.
         """
-        part = self._parts.get(stream)
-        if part is None or records.is_empty():
-            return _none(len(records))
-        if len(records) <= _SMALL:
-            found = _lists(part, range(len(part.rules)), records)
-            return _none(len(records)) if found is None else found
-        rows, possible = _candidates(part, records)
-        if not possible or not rows.any():
-            return _none(len(records))
-        found = _lists(part, possible, records.select(part.columns).filter(rows))
-        if found is None:
-            return _none(len(records))
-        return _spread(found, rows)
+        if stream not in self._parts or records.is_empty():
+            return pl.Series("rules", [[]], dtype=_LISTS).gather(np.zeros(len(records), dtype=np.uint32))
+        return self._parts[stream].match(records)
 
 
-def _none(rows: int) -> pl.Series:
-    return (
-        pl.Series("rules", [[]], dtype=_LISTS).new_from_index(0, rows)
-        if rows
-        else pl.Series("rules", [], _LISTS)
-    )
+class _StreamRules:
+    """The rules of one stream.
 
-
-def _spread(found: pl.Series, rows: pl.Series) -> pl.Series:
-    """Put the lists of the rows that are true among empty ones."""
-    place = rows.cast(pl.get_index_type()).cum_sum()
-    index = pl.select(pl.when(rows).then(place).otherwise(0)).to_series()
-    return pl.concat([_none(1), found]).gather(index)
-
-
-def _candidates(part: _Part, records: pl.DataFrame) -> tuple[pl.Series, list[int]]:
-    """Which rows some rule may match, and the numbers of the rules that may match in this batch at all."""
-    numbers = range(len(part.rules))
-    by_text = {
-        n: part.conditions[n].by_text[part.text] for n in numbers if part.text in part.conditions[n].by_text
-    }
-    tests = {n: part.conditions[n].expression for n in numbers if n not in by_text}
-    possible = list(tests)
-    expressions = list(tests.values())
-    if part.text is not None:
-        hits = records.select(pl.col(part.text).unique()).select(
-            part.text, *(test.alias(f"#{n}") for n, test in by_text.items())
-        )
-        named = [n for n in by_text if hits[f"#{n}"].any()]
-        if named:
-            values = hits.filter(pl.any_horizontal([f"#{n}" for n in named]))[part.text]
-            expressions.append(pl.col(part.text).is_in(values.implode()).fill_null(False))
-            possible += named
-    rows = records.select(rows=pl.any_horizontal(expressions or [pl.lit(False)]))["rows"]
-    return rows, sorted(possible)
-
-
-def _lists(part: _Part, numbers: Iterable[int], records: pl.DataFrame) -> pl.Series | None:
-    """Evaluate these rules on every row; None if none matches.
-
-    Rows share few combinations of rules, so that a list is made per combination: 64 rules to a mask.
+    Text comparisons are dear, but the same few names occur again and again. So the parts of the conditions that
+    look at one text column alone (CMD, for host streams) are judged once per distinct value and the verdicts
+    remembered; the rest of a condition is evaluated on rows, if any value of the batch allows its rule.
     """
-    chosen = list(numbers)
-    words = [chosen[start : start + 64] for start in range(0, len(chosen), 64)]
-    masks = records.select(
-        pl.sum_horizontal(
-            part.conditions[n].expression.cast(pl.UInt64) * pl.lit(1 << bit, pl.UInt64)
-            for bit, n in enumerate(word)
-        ).alias(f"#{place}")
-        for place, word in enumerate(words)
-    )
-    combinations = masks.unique()
-    ids = [
-        [
-            part.rules[n].id
-            for mask, word in zip(row, words, strict=True)
-            for bit, n in enumerate(word)
-            if mask >> bit & 1
-        ]
-        for row in combinations.iter_rows()
-    ]
-    if not any(ids):
-        return None
-    lists = combinations.with_columns(rules=pl.Series(ids, dtype=_LISTS))
-    return masks.join(lists, on=masks.columns, how="left", maintain_order="left")["rules"]
+
+    def __init__(self, rules: Sequence[Rule], schema: pl.Schema) -> None:
+        conditions = [compile_condition(rule.where, schema) for rule in rules]
+        alone = [next(iter(used)) for each in conditions for used, _ in each.parts if len(used) == 1]
+        texts = [column for column in alone if schema[column] == pl.String]
+        self._ids = [rule.id for rule in rules]
+        self._text = max(texts, key=texts.count) if texts else None
+        split = [condition.split(self._text) for condition in conditions]
+        self._by_value = [by_value for by_value, _ in split]
+        self._by_row = {n: by_row for n, (_, by_row) in enumerate(split) if by_row is not None}
+        self._verdicts: dict[str | None, int] = {}
+
+    def match(self, records: pl.DataFrame) -> pl.Series:
+        verdicts = self._judge(records)
+        allowed = reduce(or_, verdicts.values())
+        possible = [n for n in range(len(self._ids)) if allowed >> n & 1]
+        holds = records.select(self._by_row[n].alias(f"{n}") for n in possible if n in self._by_row)
+        combinations: list[list[str]] = [[]]
+        which = np.zeros(len(records), dtype=np.uint32)
+        for n in possible:
+            rows = np.flatnonzero(holds[f"{n}"].to_numpy()) if n in self._by_row else np.arange(len(records))
+            values = [value for value, verdict in verdicts.items() if verdict >> n & 1]
+            if self._text is not None and len(rows) and len(values) < len(verdicts):
+                rows = rows[records[self._text].gather(rows).is_in(values, nulls_equal=True).to_numpy()]
+            if len(rows):
+                # Rows share few combinations of rules: this rule extends those that its rows have so far.
+                before, place = np.unique(which[rows], return_inverse=True)
+                which[rows] = len(combinations) + place
+                combinations += [[*combinations[number], self._ids[n]] for number in before]
+        return pl.Series("rules", combinations, dtype=_LISTS).gather(which)
+
+    def _judge(self, records: pl.DataFrame) -> dict[str | None, int]:
+        """Per distinct value of the text column the rules that it allows: bit n for rule n."""
+        if self._text is None:
+            return {None: (1 << len(self._ids)) - 1}
+        known = self._verdicts
+        values = records[self._text].unique().to_list()
+        new = [value for value in values if value not in known]
+        if new:
+            frame = pl.DataFrame({self._text: pl.Series(new, dtype=pl.String)})
+            tests = [(pl.lit(True) if test is None else test).alias(f"{n}") for n, test in enumerate(self._by_value)]
+            verdicts = frame.with_columns(tests).drop(self._text).to_numpy()
+            bits = np.packbits(verdicts, axis=1, bitorder="little")
+            judged = {value: int.from_bytes(row.tobytes(), "little") for value, row in zip(new, bits, strict=True)}
+            known = {**known, **judged}
+            # Replaced as a whole, so that threads that share the rules never see it half made.
+            self._verdicts = judged if len(known) > _REMEMBERED else known
+        return {value: known[value] for value in values}
