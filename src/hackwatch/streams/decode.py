@@ -1,0 +1,123 @@
+"""The decoder of a stream: raw messages to normalised records and rejected ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from hackwatch.errors import InternalError
+from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, Decoded, DecodeOptions, Messages
+from hackwatch.streams.fields import Field, Kind
+from hackwatch.streams.lines import Lines
+from hackwatch.streams.normalise import normalise
+from hackwatch.streams.structure import Rejection, Rows, Structure
+
+__all__ = ["RAW_LIMIT", "Decoder"]
+
+#: A rejected message is kept up to here.
+RAW_LIMIT = 64 * 1024
+
+#: The truth of labelled data; `attack` is another name of `label` (course variant of ToN_IoT).
+_TRUTH = (
+    Field("label", Kind.INTEGER, 0, 1, nullable=True, optional=True),
+    Field("attack", Kind.INTEGER, 0, 1, nullable=True, optional=True),
+    Field("type", Kind.TEXT, 1, 255, nullable=True, optional=True),
+)
+_TRUTH_NAMES = frozenset(field.name for field in _TRUTH)
+_LABEL = pl.coalesce("label", "attack").cast(pl.Int8).alias("label")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """`decode` of a stream whose messages are JSON objects, or arrays of them, with one set of fields.
+
+    `derived`: expression over the fields' values for each column of `schema` that is not just a field's value.
+    """
+
+    stream: str
+    schema: pl.Schema
+    fields: tuple[Field, ...]
+    derived: Mapping[str, pl.Expr]
+
+    def __call__(self, messages: Messages, options: DecodeOptions) -> Decoded:
+        """Normalised records and rejected ones of these messages; pure, and never raises on any payload."""
+        lines = Lines.of(messages.payload)
+        if len(lines) != len(messages):
+            raise InternalError(
+                f"{len(messages)} offsets for {len(lines)} messages", where=f"{messages.topic}/{messages.partition}"
+            )
+        fields, ignored = self._expected(options)
+        structure = Structure(fields, ignored)
+        structure.read(self._bounded(lines, options.max_message_bytes, structure))
+        parts = [
+            self._records(*normalise(rows, fields, options.letterless_kib, structure.rejections), messages, options)
+            for rows in structure.rows
+        ]
+        return Decoded(
+            records=_in_order(parts) if parts else self._schema(options).to_frame(),
+            rejected=_rejected(self.stream, structure.rejections, messages),
+            messages=len(messages),
+            unknown_fields=dict(structure.unknown),
+        )
+
+    def _expected(self, options: DecodeOptions) -> tuple[tuple[Field, ...], frozenset[str]]:
+        """The fields to read, and the names that are known but not read."""
+        fields = self.fields + (_TRUTH if options.labels else ())
+        if options.key is not None and options.key not in {field.name for field in fields}:
+            fields += (Field(options.key, Kind.TEXT, 0, 1024, strip=False, optional=True),)
+        return fields, _TRUTH_NAMES - {field.name for field in fields}
+
+    def _bounded(self, lines: Lines, most: int, structure: Structure) -> Lines:
+        """The messages that are not too long; the others are rejected."""
+        too_long = lines.end - lines.start > most
+        if not too_long.any():
+            return lines
+        reason = f"message is longer than {most} bytes"
+        for position in np.flatnonzero(too_long).tolist():
+            structure.rejections.append(Rejection(position, None, reason, lines.text(position)))
+        return lines.take(np.flatnonzero(~too_long))
+
+    def _records(self, parsed: pl.DataFrame, rows: Rows, messages: Messages, options: DecodeOptions) -> pl.DataFrame:
+        columns = [self.derived.get(name, pl.col(name)) for name in self.schema]
+        position = [
+            pl.lit(messages.partition, POSITION["partition"]).alias("partition"),
+            pl.lit(pl.Series("offset", messages.offsets[rows.number], POSITION["offset"])),
+            pl.lit(pl.Series("index", rows.index.astype(np.int32), POSITION["index"])),
+        ]
+        further = [] if options.key is None else [pl.col(options.key).cast(pl.String).alias("key")]
+        if options.labels:
+            further += [_LABEL, pl.col("type")]
+        return parsed.select([*columns, *position, *further])
+
+    def _schema(self, options: DecodeOptions) -> pl.Schema:
+        further = {} if options.key is None else {"key": pl.String()}
+        if options.labels:
+            further |= {"label": pl.Int8(), "type": pl.String()}
+        return pl.Schema({**self.schema, **POSITION, **further})
+
+
+def _in_order(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    whole = parts[0] if len(parts) == 1 else pl.concat(parts)
+    offset, index = whole["offset"].to_numpy(), whole["index"].to_numpy()
+    forward = (offset[1:] > offset[:-1]) | ((offset[1:] == offset[:-1]) & (index[1:] > index[:-1]))
+    return whole if forward.all() else whole.sort("offset", "index")
+
+
+def _rejected(stream: str, rejections: Sequence[Rejection], messages: Messages) -> pl.DataFrame:
+    ordered = sorted(rejections, key=lambda one: (one.number, -1 if one.index is None else one.index))
+    return pl.DataFrame(
+        {
+            "stream": [stream] * len(ordered),
+            "topic": [messages.topic] * len(ordered),
+            "partition": [messages.partition] * len(ordered),
+            "offset": messages.offsets[[one.number for one in ordered]] if ordered else [],
+            "index": [one.index for one in ordered],
+            "reason": [one.reason for one in ordered],
+            "raw": [one.raw[:RAW_LIMIT].decode(errors="backslashreplace") for one in ordered],
+            "raw_bytes": [len(one.raw) for one in ordered],
+        },
+        schema=REJECTED_SCHEMA,
+    )

@@ -1,0 +1,33 @@
+"""What the streams of a Linux host share: who, which program, when."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from hackwatch.streams.fields import Field, Kind
+
+__all__ = ["LATEST", "PID_MAX", "command", "derived", "event_time", "machine", "pid", "sequence", "timestamp"]
+
+#: Greatest process id that Linux allows (PID_MAX_LIMIT, include/linux/threads.h).
+PID_MAX = 2.0**22
+#: Latest plausible event time (year 2242); up to here microseconds are exact in a float64. Rejects milliseconds.
+LATEST = 2.0**33
+
+sequence = Field("sequence", Kind.INTEGER, 0, 2.0**53)
+machine = Field("machine", Kind.TEXT, 1, 255)
+pid = Field("PID", Kind.INTEGER, 0, PID_MAX)
+#: A program may call itself anything, blanks included, so nothing of its name is trimmed.
+command = Field("CMD", Kind.TEXT, 1, 4096, strip=False)
+timestamp = Field("ts", Kind.TIME, 1, LATEST)
+
+#: atop prints a process that ended during the interval as `<name>`.
+_finished = pl.col("CMD").str.starts_with("<") & pl.col("CMD").str.ends_with(">") & (pl.col("CMD").str.len_bytes() > 2)
+_program = pl.when(_finished).then(pl.col("CMD").str.slice(1).str.head(-1)).otherwise(pl.col("CMD"))
+
+event_time = (pl.col("ts") * 1e6).round().cast(pl.Int64).cast(pl.Datetime("us", "UTC")).alias("event_time")
+derived = {
+    "CMD": _program.alias("CMD"),
+    "CMD_PID": pl.concat_str(_program, pl.col("PID"), separator="_").alias("CMD_PID"),
+    "finished": _finished.alias("finished"),
+    "event_time": event_time,
+}

@@ -1,0 +1,104 @@
+"""Messages cut into record texts: one line a record, also those of arrays, at unchanged byte positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Lines", "Pieces"]
+
+Positions = npt.NDArray[np.int64]
+_NEWLINE, _BLANK = 10, 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lines:
+    """Some messages in one payload: message `number[i]` is `payload[start[i]:end[i]]`, followed by a newline."""
+
+    payload: bytes
+    number: Positions
+    start: Positions
+    end: Positions
+
+    @classmethod
+    def of(cls, payload: bytes) -> Lines:
+        """All lines of a payload; a last one without its newline counts too."""
+        if payload and not payload.endswith(b"\n"):
+            payload += b"\n"
+        end = np.flatnonzero(np.frombuffer(payload, np.uint8) == _NEWLINE).astype(np.int64, copy=False)
+        start = np.empty_like(end)
+        start[:1] = 0
+        start[1:] = end[:-1] + 1
+        return cls(payload, np.arange(len(end), dtype=np.int64), start, end)
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def text(self, position: int) -> bytes:
+        return self.payload[self.start[position] : self.end[position]]
+
+    def take(self, positions: Positions | Sequence[int]) -> Lines:
+        """Some of the messages, in a payload of their own."""
+        positions = np.asarray(positions, np.int64)
+        if len(positions) == len(self):
+            return self
+        start, end = self.start[positions], self.end[positions]
+        lengths = end - start + 1
+        payload = b"".join([self.payload[a : b + 1] for a, b in zip(start.tolist(), end.tolist(), strict=True)])
+        stop = np.cumsum(lengths, dtype=np.int64)
+        return Lines(payload, self.number[positions], stop - lengths, stop - 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pieces:
+    """One line a record: piece i is `payload[start[i]:end[i]]`, record `index[i]` of message `number[i]`."""
+
+    payload: bytes
+    number: Positions
+    index: Positions
+    start: Positions
+    end: Positions
+
+    @classmethod
+    def objects(cls, lines: Lines) -> Pieces:
+        """Each message taken as one record."""
+        return cls(lines.payload, lines.number, np.zeros(len(lines), np.int64), lines.start, lines.end)
+
+    @classmethod
+    def arrays(cls, lines: Lines) -> Pieces:
+        """Arrays of objects cut between their elements.
+
+        A cut is made wherever `},{` or `}, {` stands. One that is not between elements (within a text or a nested
+        array) leaves two halves of which neither is JSON, so it cannot go unseen. The outer brackets become blanks.
+        """
+        cut = bytearray(lines.payload.replace(b"},{", b"}\n{").replace(b"}, {", b"} \n{"))
+        characters = np.frombuffer(cut, np.uint8)
+        last = lines.end - 1
+        bracketed = (lines.end - lines.start > 1) & (characters[lines.start] == ord("[")) & (characters[last] == ord("]"))
+        characters[lines.start[bracketed]] = _BLANK
+        characters[last[bracketed]] = _BLANK
+        end = np.flatnonzero(characters == _NEWLINE).astype(np.int64, copy=False)
+        start = np.empty_like(end)
+        start[:1] = 0
+        start[1:] = end[:-1] + 1
+        message = np.searchsorted(lines.start, start, side="right") - 1
+        first = np.searchsorted(message, np.arange(len(lines)))
+        return cls(bytes(cut), lines.number[message], np.arange(len(start)) - first[message], start, end)
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def text(self, position: int) -> bytes:
+        return self.payload[self.start[position] : self.end[position]]
+
+    def count(self, character: str) -> int:
+        """How often an ASCII character occurs in all pieces."""
+        return int(np.count_nonzero(np.frombuffer(self.payload, np.uint8) == ord(character)))
+
+    def counts(self, character: str) -> Positions:
+        """How often an ASCII character occurs in each piece."""
+        found = np.flatnonzero(np.frombuffer(self.payload, np.uint8) == ord(character))
+        return np.searchsorted(found, self.end) - np.searchsorted(found, self.start)

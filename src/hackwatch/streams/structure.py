@@ -1,0 +1,294 @@
+"""Messages to raw columns: structure only, no value is judged here.
+
+Three ways, from fast to exact, with one result:
+
+1. The whole payload through Polars' NDJSON parser with a type per column, guessed from the first message. The parser
+   is strict: a number of another type, a text for a number or broken JSON makes it fail rather than guess.
+2. If that fails, each message is looked at once (orjson) to part the broken from the sound and to learn every type
+   that occurs; the sound ones go through the NDJSON parser again, halved until what fails is alone.
+3. What remains, and every record whose structure the fast parser cannot vouch for, is read exactly, one by one.
+
+How the fast parser's result is vouched for: it says nothing of unknown and duplicate fields and takes null for absent.
+But each field has one colon in the JSON text. If a record has all its fields, and as many colons as fields plus those
+within its texts, it has exactly these fields, once each. Escapes (`\\u003a`) could hide a colon, so records with
+`\\u` are read exactly; so are those with a field missing or null, and texts that may be a printed array or object.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import polars as pl
+
+from hackwatch.streams import exact
+from hackwatch.streams.fields import Field
+from hackwatch.streams.lines import Lines, Pieces, Positions
+
+__all__ = ["Plan", "Rejection", "Rows", "Structure"]
+
+_PEEKED = 4
+_MOST_EXTRAS = 32
+_ALONE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A rejected message (`index` None) or record."""
+
+    number: int
+    index: int | None
+    reason: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Records of sound structure: raw columns (null if absent), where each came from, and its JSON text."""
+
+    raw: pl.DataFrame
+    number: Positions
+    index: Positions
+    text: Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to parse a payload as: a type per field, names of further fields to expect, whether arrays occur."""
+
+    schema: dict[str, pl.DataType]
+    extras: tuple[str, ...]
+    arrays: bool
+
+
+@dataclass(slots=True, eq=False)
+class Structure:
+    """The structure of some messages; `read` fills `rows`, `rejections` and `unknown`."""
+
+    fields: Sequence[Field]
+    ignored: frozenset[str]
+    rows: list[Rows] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    unknown: Counter[str] = field(default_factory=Counter)
+
+    def read(self, lines: Lines) -> None:
+        """Read all messages; never raises, whatever they hold."""
+        if not len(lines):
+            return
+        plan = self._peek(lines)
+        if plan is None or not (self._try(lines, plan) or self._try(lines, self._relaxed(plan))):
+            self._sort_out(lines)
+
+    def _peek(self, lines: Lines) -> Plan | None:
+        """A plan from the first message that is one."""
+        for position in range(min(_PEEKED, len(lines))):
+            try:
+                value = orjson.loads(lines.text(position))
+            except orjson.JSONDecodeError:
+                continue
+            records = value if isinstance(value, list) else [value]
+            if records and isinstance(records[0], dict):
+                return self._plan([_shape(records[0])], arrays=isinstance(value, list))
+        return None
+
+    def _plan(self, shapes: Iterable[tuple[tuple[str, ...], tuple[type, ...]]], arrays: bool) -> Plan:
+        types: dict[str, set[type]] = {}
+        for names, kinds in shapes:
+            for name, kind in zip(names, kinds, strict=True):
+                types.setdefault(name, set()).add(kind)
+        schema = {item.name: _raw_type(item, types.pop(item.name, set())) for item in self.fields}
+        return Plan(schema, tuple(types)[:_MOST_EXTRAS], arrays)
+
+    def _relaxed(self, plan: Plan) -> Plan:
+        """The same with nullable numbers as text: finished processes print `-` for them."""
+        return replace(plan, schema=plan.schema | {item.name: pl.String() for item in self.fields if item.nullable})
+
+    def _sort_out(self, lines: Lines) -> None:
+        """Part the broken messages from the sound, learn all types, parse the sound ones."""
+        sound, shapes, arrays = [], set(), False
+        for position in range(len(lines)):
+            found = _shapes(lines.text(position))
+            if found is None:
+                self._exact_message(lines, position)
+                continue
+            sound.append(position)
+            shapes.update(found)
+            arrays = arrays or lines.payload[lines.start[position]] == ord("[")
+        if sound:
+            self._halve(lines.take(sound), self._plan(shapes, arrays))
+
+    def _halve(self, lines: Lines, plan: Plan) -> None:
+        if self._try(lines, plan):
+            return
+        if len(lines) <= _ALONE:
+            for position in range(len(lines)):
+                self._exact_message(lines, position)
+            return
+        middle = len(lines) // 2
+        self._halve(lines.take(np.arange(middle)), plan)
+        self._halve(lines.take(np.arange(middle, len(lines))), plan)
+
+    def _try(self, lines: Lines, plan: Plan) -> bool:
+        """Parse by plan; False if the parser refuses any message."""
+        pieces = Pieces.arrays(lines) if plan.arrays else Pieces.objects(lines)
+        extras = {name: pl.String() for name in plan.extras}
+        try:
+            frame = pl.read_ndjson(pieces.payload, schema=plan.schema | extras)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            return False
+        if frame.height != len(pieces):  # blank lines, which are skipped
+            return False
+        self._vouch(lines, pieces, frame, plan)
+        return True
+
+    def _vouch(self, lines: Lines, pieces: Pieces, frame: pl.DataFrame, plan: Plan) -> None:
+        doubtful = _Doubts(self.fields, pieces, frame, plan).rows()
+        if doubtful is not None and doubtful.any():
+            frame, pieces = self._resolve(lines, pieces, frame, np.flatnonzero(doubtful))
+        for name in plan.extras:
+            if name not in self.ignored and (times := frame.height - frame[name].null_count()):
+                exact.count(self.unknown, name, times)
+        self.rows.append(Rows(frame.select(plan.schema.keys()), pieces.number, pieces.index, pieces.text))
+
+    def _resolve(
+        self, lines: Lines, pieces: Pieces, frame: pl.DataFrame, doubtful: Positions
+    ) -> tuple[pl.DataFrame, Pieces]:
+        """Read the doubtful rows exactly and take them out; a record too deep or broken takes its message along."""
+        keep = np.ones(len(pieces), np.bool_)
+        keep[doubtful] = False
+        texts = {position: pieces.text(position) for position in doubtful.tolist()}
+        unsound = {int(pieces.number[position]) for position, text in texts.items() if not exact.is_sound(text)}
+        good, numbers = [], []
+        for position, text in texts.items():
+            number = int(pieces.number[position])
+            if number not in unsound:
+                record = exact.read_record(text, int(pieces.index[position]), self.fields, self.ignored, self.unknown)
+                self._sort(record, number, good, numbers)
+        self._add(good, numbers)
+        if unsound:
+            keep &= ~np.isin(pieces.number, list(unsound))
+            for position in np.flatnonzero(np.isin(lines.number, list(unsound))).tolist():
+                self._exact_message(lines, position)
+        kept = np.flatnonzero(keep)
+        rest = Pieces(pieces.payload, pieces.number[kept], pieces.index[kept], pieces.start[kept], pieces.end[kept])
+        return frame.filter(pl.Series(keep)), rest
+
+    def _exact_message(self, lines: Lines, position: int) -> None:
+        number = int(lines.number[position])
+        good: list[exact.Good] = []
+        numbers: list[int] = []
+        for record in exact.read_message(lines.text(position), self.fields, self.ignored, self.unknown):
+            self._sort(record, number, good, numbers)
+        self._add(good, numbers)
+
+    def _sort(self, record: exact.Good | exact.Bad, number: int, good: list[exact.Good], numbers: list[int]) -> None:
+        if isinstance(record, exact.Bad):
+            self.rejections.append(Rejection(number, record.index, record.reason, record.raw))
+        else:
+            good.append(record)
+            numbers.append(number)
+
+    def _add(self, good: list[exact.Good], numbers: list[int]) -> None:
+        if good:
+            schema = {item.name: pl.String() for item in self.fields}
+            frame = pl.DataFrame([record.texts for record in good], schema=schema, orient="row")
+            index = np.array([record.index for record in good], np.int64)
+            self.rows.append(Rows(frame, np.array(numbers, np.int64), index, lambda row: good[row].raw))
+
+
+class _Doubts:
+    """Which rows of a parsed payload have a structure that must be read exactly."""
+
+    def __init__(self, fields: Sequence[Field], pieces: Pieces, frame: pl.DataFrame, plan: Plan) -> None:
+        self.pieces, self.frame, self.extras = pieces, frame, plan.extras
+        self.required = [item.name for item in fields if not item.optional]
+        self.optional = [item.name for item in fields if item.optional]
+        self.texts = [item.name for item in fields if item.is_text]
+        self.strings = [name for name, dtype in frame.schema.items() if dtype == pl.String]
+
+    def rows(self) -> npt.NDArray[np.bool_] | None:
+        """A mask, or None if no row is in doubt (found out without looking at rows)."""
+        escaped = b"\\u" in self.pieces.payload
+        bracketed = self.pieces.count("[") > 0 or self.pieces.count("{") > len(self.pieces)
+        if not escaped and not bracketed and self._all_fields_once():
+            return None
+        doubtful = self._fields_differ()
+        if escaped:
+            doubtful |= self._escaped()
+        if bracketed:
+            doubtful |= self._nested()
+        return doubtful
+
+    def _all_fields_once(self) -> bool:
+        present = [*self.required, *self.optional, *self.extras]
+        nulls = [pl.col(name).null_count().alias(f"null {name}") for name in present]
+        looked_at = [*self.texts, *self.extras]
+        colons = [_colons(name).sum().alias(f"colons {name}") for name in looked_at]
+        row = self.frame.select([*nulls, *colons]).row(0)
+        missing = row[: len(present)]
+        if any(missing[: len(self.required)]):
+            return False
+        expected = self.frame.height * len(present) - sum(missing) + sum(row[len(present) :])
+        return self.pieces.count(":") == expected
+
+    def _fields_differ(self) -> npt.NDArray[np.bool_]:
+        optional = [pl.col(name).is_not_null().cast(pl.UInt32) for name in [*self.optional, *self.extras]]
+        colons = [_colons(name) for name in self.strings]
+        expected, missing = self.frame.select(
+            expected=pl.sum_horizontal(pl.lit(len(self.required), pl.UInt32), *optional, *colons),
+            missing=pl.any_horizontal([pl.col(name).is_null() for name in self.required]),
+        ).get_columns()
+        return (self.pieces.counts(":") != expected.to_numpy()) | missing.to_numpy()
+
+    def _escaped(self) -> npt.NDArray[np.bool_]:
+        characters = np.frombuffer(self.pieces.payload, np.uint8)
+        found = np.flatnonzero((characters[:-1] == ord("\\")) & (characters[1:] == ord("u")))
+        return np.searchsorted(found, self.pieces.end) > np.searchsorted(found, self.pieces.start)
+
+    def _nested(self) -> npt.NDArray[np.bool_]:
+        """Texts that may be a printed array or object, and further fields that may be nested too deeply."""
+        doubtful = np.zeros(len(self.pieces), np.bool_)
+        for name in self.texts:
+            for position in np.flatnonzero(self.frame[name].str.contains(r"^[\[{]").fill_null(False).to_numpy()):
+                quoted = orjson.dumps(name) + b":"
+                text = self.pieces.text(position).replace(quoted + b" ", quoted)
+                doubtful[position] |= quoted + b'"' + self.frame[name][int(position)][0].encode() not in text
+        for name in self.extras:
+            brackets = self.frame.select(pl.col(name).str.count_matches(r"[\[{]").fill_null(0)).to_series()
+            doubtful |= (brackets >= exact.MAX_DEPTH - 1).to_numpy()
+        return doubtful
+
+
+def _colons(name: str) -> pl.Expr:
+    return pl.col(name).str.count_matches(":", literal=True).fill_null(0)
+
+
+def _shape(record: dict[str, Any]) -> tuple[tuple[str, ...], tuple[type, ...]]:
+    return tuple(record), tuple(map(type, record.values()))
+
+
+def _shapes(text: bytes) -> set[tuple[tuple[str, ...], tuple[type, ...]]] | None:
+    """The shapes of all records of a message; None if it must be read exactly."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    if isinstance(value, dict):
+        return {_shape(value)}
+    if not isinstance(value, list) or not value or not all(isinstance(record, dict) for record in value):
+        return None
+    return {_shape(record) for record in value}
+
+
+def _raw_type(item: Field, seen: set[type]) -> pl.DataType:
+    """Numbers as numbers where that loses nothing, else text (numbers are printed into it)."""
+    if item.is_text:
+        return pl.String()
+    number = item.kind.raw_number()
+    allowed = {int, type(None)} if number == pl.Int64() else {int, float, type(None)}
+    return number if seen <= allowed else pl.String()
