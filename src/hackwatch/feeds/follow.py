@@ -8,6 +8,7 @@ a file that was deleted or compressed while nobody followed it; the latter is to
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from pathlib import Path
 
@@ -18,11 +19,17 @@ from hackwatch.feeds.lines import CsvLines, LineForm, detect_form
 from hackwatch.feeds.pace import OnProgress, Progress, wait_until
 from hackwatch.topics.base import TopicWriter
 
-__all__ = ["Follow"]
+__all__ = ["Follow", "state_file"]
 
 _CHUNK_BYTES = 1 << 20
 #: A longer line is sent in pieces of this size, each of which will be rejected.
 _LONGEST_LINE = 16 << 20
+
+
+def state_file(data: Path, path: Path, topic: str) -> Path:
+    """Where the position in `path` is kept under a data folder: one for each topic that it is followed into."""
+    name = hashlib.blake2b(f"{path.absolute()}\0{topic}".encode(), digest_size=8).hexdigest()
+    return data / "follow" / f"{name}.json"
 
 
 class Follow:

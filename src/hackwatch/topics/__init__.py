@@ -47,9 +47,7 @@ def open_reader(
 
     `topic` is how its messages call it (the folder's name by default). See SpoolReader for the rest.
     """
-    return SpoolReader(
-        spool_folder(url), name=name, retention=retention, longest_message=longest_message, topic=topic
-    )
+    return SpoolReader(spool_folder(url), name=name, retention=retention, longest_message=longest_message, topic=topic)
 
 
 def open_writer(

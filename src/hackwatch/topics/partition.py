@@ -215,9 +215,7 @@ class PartitionReader:
         limit = published if end is None else min(end, published)
         if start >= limit:
             if start > published:
-                raise self._gone(
-                    start, f"the topic ends at {published}, before this position: it lost its end"
-                )
+                raise self._gone(start, f"the topic ends at {published}, before this position: it lost its end")
             return None
         base, following = self._open_at(start)
         limit = min(limit, following)

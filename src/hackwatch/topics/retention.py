@@ -19,7 +19,7 @@ from hackwatch.topics.segments import (
     sync_folder,
 )
 
-__all__ = ["Pruned", "Retention", "committed_offsets", "prune", "read_committed", "write_committed"]
+__all__ = ["Pruned", "Retention", "committed_offsets", "prune", "read_committed", "reader_names", "write_committed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,7 @@ def write_committed(topic: Path, reader: str, offsets: Mapping[int, int]) -> Non
     try:
         handle = open_private(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
-            os.write(
-                handle, json.dumps({str(partition): offset for partition, offset in offsets.items()}).encode()
-            )
+            os.write(handle, json.dumps({str(partition): offset for partition, offset in offsets.items()}).encode())
             os.fsync(handle)
         finally:
             os.close(handle)
@@ -95,11 +93,16 @@ def write_committed(topic: Path, reader: str, offsets: Mapping[int, int]) -> Non
         environment_error(error, path)
 
 
+def reader_names(topic: Path) -> list[str]:
+    """The readers that ever committed a position."""
+    return sorted(path.stem.removeprefix("committed-") for path in topic.glob("committed-*.json"))
+
+
 def committed_offsets(topic: Path) -> dict[int, list[int]]:
     """Every reader's committed position for each partition; a reader that never committed does not count."""
     offsets: dict[int, list[int]] = {}
-    for path in sorted(topic.glob("committed-*.json")):
-        for partition, offset in _load(path).items():
+    for name in reader_names(topic):
+        for partition, offset in read_committed(topic, name).items():
             offsets.setdefault(partition, []).append(offset)
     return offsets
 

@@ -74,9 +74,7 @@ class SpoolWriter:
         """Append messages (no newline inside) in order, to the partition of `key` (round robin without one)."""
         payload = b"\n".join(messages)
         if payload.count(b"\n") != max(0, len(messages) - 1):
-            raise DataError(
-                "a message contains a newline", where=self._topic, next_step="append each line by itself"
-            )
+            raise DataError("a message contains a newline", where=self._topic, next_step="append each line by itself")
         if messages:
             self._append(payload + b"\n", key)
 

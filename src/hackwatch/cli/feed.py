@@ -1,0 +1,244 @@
+"""`hackwatch feed`: fill topics by replay, simulation, collection or following a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from hackwatch.cli.context import CliContext, pass_context_object
+from hackwatch.cli.feeding import Reporter, report_options, stopped_by_signals, writers
+
+if TYPE_CHECKING:
+    from hackwatch.feeds.replay import Shape
+
+__all__ = ["command"]
+
+_HOST = ("process", "memory")
+_TOPIC = "Topic to fill: a folder or spool:PATH. Default: where the engine reads this stream."
+_TOPICS = "Folder for the topics `process` and `memory`. Default: where the engine reads them."
+
+
+@click.group()
+def command() -> None:
+    """Fill topics: replay, simulate, collect, follow.
+
+    \b
+    Examples:
+      hackwatch feed simulate host --rate 2000
+      hackwatch feed collect
+      hackwatch feed replay process --csv Streaming_Linux_process.csv
+      hackwatch feed follow /var/log/telemetry.ndjson --as process
+    """
+
+
+@command.command()
+@click.argument("stream", type=click.Choice(_HOST))
+@click.option("--csv", type=click.Path(path_type=Path), required=True, help="Recording with a header; may be gzipped.")
+@click.option("--to", help=_TOPIC)
+@click.option("--speed", type=click.FloatRange(min=0, min_open=True), default=1.0, help="So many times faster.")
+@click.option("--cycles", type=click.IntRange(min=1), help="Stop after so many cycles (of 5 s process, 10 s memory).")
+@click.option(
+    "--machines", default="", help="Machines to play, as 4,5,6. Default: those of the recording, or 4,5,6,7,8."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random counts.")
+@click.option(
+    "--message",
+    "shape",
+    type=click.Choice(["array", "record"]),
+    default="array",
+    show_default=True,
+    help="One message a cycle and machine, or one a record.",
+)
+@click.option("--key/--no-key", "keyed", default=True, help="Keep each machine in one partition.", show_default=True)
+@click.option("--strings", is_flag=True, help="Send numbers as text.")
+@report_options
+@pass_context_object
+def replay(
+    context: CliContext,
+    stream: str,
+    csv: Path,
+    to: str | None,
+    speed: float,
+    cycles: int | None,
+    machines: str,
+    seed: int,
+    shape: Shape,
+    keyed: bool,
+    strings: bool,
+    duration: float | None,
+    as_json: bool,
+) -> None:
+    """Replay a recorded CSV with the classic pace, stamped with the present time.
+
+    Each machine sends 10 to 50 process records every 5 s, or 20 to 80 memory records every 10 s, of which up to 5 more
+    come 10 s late. When the recording ends it starts again.
+
+    \b
+    Examples:
+      hackwatch feed replay process --csv process.csv
+      hackwatch feed replay memory --csv memory.csv.gz --speed 10 --cycles 100 --seed 7
+      hackwatch feed replay process --csv process.csv --to /tmp/process --message record
+    """
+    from hackwatch.feeds.replay import PACES, Replay, read_recording
+
+    names = tuple(name.strip() for name in machines.split(",") if name.strip())
+    recording = read_recording(csv, names, strings=strings)
+    feed = Replay(
+        recording,
+        PACES[stream],
+        seed=seed,
+        cycles=cycles,
+        speed=speed,
+        shape=shape,
+        keyed=keyed,
+        strings=strings,
+    )
+    with writers(context, (stream,), to) as [writer], stopped_by_signals(duration) as stop:
+        reporter = Reporter("replay", to or context.settings().spool_url(stream), as_json=as_json)
+        reporter.done(feed.run(writer, stop, reporter.progress), machines=list(recording.machines))
+
+
+@command.command()
+@click.argument("world", type=click.Choice(["host"]))
+@click.option("--rate", type=float, default=2000.0, show_default=True, help="Records a second, both streams together.")
+@click.option("--machines", type=int, default=5, show_default=True, help="Machines; high rates bring more.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the world and its attacks.")
+@click.option(
+    "--attack-every", type=float, default=60.0, show_default=True, help="Seconds between two attacks, on average."
+)
+@click.option("--quiet", is_flag=True, help="No attacks at all.")
+@click.option("--labels", is_flag=True, help="Write the truth (label, type) into the messages.")
+@click.option("--to", help=_TOPICS)
+@report_options
+@pass_context_object
+def simulate(
+    context: CliContext,
+    world: str,
+    rate: float,
+    machines: int,
+    seed: int,
+    attack_every: float,
+    quiet: bool,
+    labels: bool,
+    to: str | None,
+    duration: float | None,
+    as_json: bool,
+) -> None:
+    """Simulate machines at work and, now and then, under attack.
+
+    \b
+    Examples:
+      hackwatch feed simulate host
+      hackwatch feed simulate host --rate 100000 --duration 60 --json
+      hackwatch feed simulate host --seed 7 --quiet --to /tmp/topics
+    """
+    from hackwatch.feeds.simulate import Episode, HostFeed
+
+    def announce(episode: Episode) -> None:
+        reporter.note(f"attack begins: {episode.type} on {episode.machine}")
+
+    feed = HostFeed(
+        rate=rate,
+        machines=machines,
+        seed=seed,
+        attack_spacing=attack_every,
+        first_attack_after=float("inf") if quiet else 3.0,
+        labels=labels,
+        on_attack=announce,
+    )
+    with writers(context, _HOST, to) as [process, memory], stopped_by_signals(duration) as stop:
+        reporter = Reporter("simulate", to or context.settings().data / "spool", as_json=as_json)
+        sent = feed.run(process, memory, stop, reporter.progress)
+        reporter.done(sent, machines=list(feed.machine_names)[:100], attacks=len(feed.episodes))
+
+
+@command.command()
+@click.option("--interval", type=float, default=5.0, show_default=True, help="Seconds between two samples.")
+@click.option("--machine", help="Name of this machine in the records. Default: its host name.")
+@click.option(
+    "--atop", type=click.Path(allow_dash=True), help="Read `atop -P PRG,PRC,PRM` output instead; - is a pipe."
+)
+@click.option("--once", is_flag=True, help="One sample (it counts since boot), then stop.")
+@click.option("--to", help=_TOPICS)
+@report_options
+@pass_context_object
+def collect(
+    context: CliContext,
+    interval: float,
+    machine: str | None,
+    atop: str | None,
+    once: bool,
+    to: str | None,
+    duration: float | None,
+    as_json: bool,
+) -> None:
+    """Collect what each process of this machine does, as atop would print it.
+
+    \b
+    Examples:
+      hackwatch feed collect
+      hackwatch feed collect --interval 1 --machine web-1 --to /tmp/topics
+      atop -P PRG,PRC,PRM 5 | hackwatch feed collect --atop -
+    """
+    from hackwatch.feeds.collect import AtopFeed, CollectFeed
+
+    feed: AtopFeed | CollectFeed
+    if atop is not None:
+        feed = AtopFeed(atop, machine=machine)
+    else:
+        feed = CollectFeed(machine=machine, interval=interval, samples=1 if once else None)
+    with writers(context, _HOST, to) as [process, memory], stopped_by_signals(duration) as stop:
+        reporter = Reporter("collect", to or context.settings().data / "spool", as_json=as_json)
+        reporter.done(feed.run(process, memory, stop, reporter.progress))
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--as", "stream", required=True, help="Stream that the lines belong to.")
+@click.option("--to", help=_TOPIC)
+@click.option("--from-start", is_flag=True, help="The first time, begin at the start of the file, not at its end.")
+@click.option(
+    "--form",
+    type=click.Choice(["auto", "ndjson", "csv"]),
+    default="auto",
+    show_default=True,
+    help="JSON lines, or CSV with a header; auto looks at the file.",
+)
+@click.option(
+    "--state", type=click.Path(path_type=Path), help="File that keeps the position. Default: in the data folder."
+)
+@report_options
+@pass_context_object
+def follow(
+    context: CliContext,
+    file: Path,
+    stream: str,
+    to: str | None,
+    from_start: bool,
+    form: Literal["auto", "ndjson", "csv"],
+    state: Path | None,
+    duration: float | None,
+    as_json: bool,
+) -> None:
+    """Follow a growing file, through rotation and restarts: each whole line becomes a message.
+
+    \b
+    Examples:
+      hackwatch feed follow /var/log/telemetry.ndjson --as process
+      hackwatch feed follow process.csv --as process --from-start
+    """
+    from hackwatch import streams
+    from hackwatch.config import prepare_data_folder
+    from hackwatch.feeds.follow import Follow, state_file
+
+    streams.get(stream)
+    settings = context.settings()
+    where = to or settings.spool_url(stream)
+    if state is None:
+        state = state_file(prepare_data_folder(settings.data), file, where)
+    feed = Follow(file, state, from_start=from_start, form=None if form == "auto" else form)
+    with writers(context, (stream,), to) as [writer], stopped_by_signals(duration) as stop:
+        reporter = Reporter("follow", where, as_json=as_json)
+        reporter.done(feed.run(writer, stop, reporter.progress))

@@ -1,0 +1,155 @@
+"""What the feed commands share: where they write, how they stop, what they show."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hackwatch.cli.context import CliContext
+
+if TYPE_CHECKING:
+    from hackwatch.feeds.pace import Progress
+    from hackwatch.topics import TopicWriter
+
+__all__ = ["Reporter", "report_options", "stopped_by_signals", "writers"]
+
+_REDRAW_SECONDS = 0.2
+
+
+def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--json`, and `--duration` for all feeds that would go on for ever."""
+    function = click.option("--json", "as_json", is_flag=True, help="Print what was sent as one JSON object.")(function)
+    return click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.")(
+        function
+    )
+
+
+@contextmanager
+def writers(context: CliContext, streams: tuple[str, ...], to: str | None) -> Iterator[list[TopicWriter]]:
+    """Writers for the topics of these streams.
+
+    Without `to`: where the engine reads them by the settings. With it: that topic for one stream, and topics named
+    after the streams inside that folder for several.
+    """
+    from hackwatch import topics
+    from hackwatch.config import prepare_data_folder
+
+    settings = context.settings()
+    opened: list[TopicWriter] = []
+    try:
+        for stream in streams:
+            if to is None:
+                prepare_data_folder(settings.data)
+                url = settings.spool_url(stream)
+            else:
+                url = to if len(streams) == 1 else str(topics.spool_folder(to) / stream)
+            partitions = settings.streams[stream].partitions if stream in settings.streams else 2
+            opened.append(
+                topics.open_writer(
+                    url,
+                    partitions,
+                    settings.spool.durability,
+                    segment_bytes=settings.spool.segment_mib << 20,
+                )
+            )
+        yield opened
+    finally:
+        for writer in opened:
+            writer.close()
+
+
+@contextmanager
+def stopped_by_signals(duration: float | None = None) -> Iterator[threading.Event]:
+    """An event that Ctrl-C, SIGTERM and the end of `duration` (seconds) set; a second Ctrl-C stops at once."""
+    stop = threading.Event()
+
+    def gracefully(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    before = {number: signal.signal(number, gracefully) for number in (signal.SIGINT, signal.SIGTERM)}
+    timer = threading.Timer(duration, stop.set) if duration else None
+    if timer:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield stop
+    finally:
+        if timer:
+            timer.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Reporter:
+    """Shows progress as one line on a terminal's standard error, notes as lines, and the sum at the end."""
+
+    def __init__(self, what: str, where: str | Path, *, as_json: bool) -> None:
+        self._what, self._where, self._as_json = what, str(where), as_json
+        self._started = self._drawn = time.monotonic()
+        self._before = 0
+        self._live = sys.stderr.isatty() and not as_json
+        self._width = 0
+        self._noted: str | None = None
+
+    def progress(self, progress: Progress) -> None:
+        """To be called after each sending; redraws a few times a second."""
+        if progress.note and progress.note != self._noted:
+            self.note(progress.note)
+        self._noted = progress.note
+        now = time.monotonic()
+        if self._live and now - self._drawn >= _REDRAW_SECONDS:
+            rate = (progress.records - self._before) / (now - self._drawn)
+            self._drawn, self._before = now, progress.records
+            self._draw(f"{self._what}: {progress.records:,} records, {rate:,.0f}/s, {_size(progress.bytes)}")
+
+    def note(self, text: str) -> None:
+        """Something that a person should know."""
+        from hackwatch.text import printable
+
+        self._clear()
+        click.echo(f"{self._what}: {printable(text)}", err=True)
+
+    def _draw(self, line: str) -> None:
+        sys.stderr.write("\r" + line.ljust(self._width))
+        sys.stderr.flush()
+        self._width = len(line)
+
+    def _clear(self) -> None:
+        if self._width:
+            sys.stderr.write("\r" + " " * self._width + "\r")
+            self._width = 0
+
+    def done(self, progress: Progress, **more: object) -> None:
+        """The sum: one line, or one JSON object on standard output."""
+        self._clear()
+        seconds = time.monotonic() - self._started
+        if self._as_json:
+            summary = {"feed": self._what, "to": self._where, "messages": progress.messages}
+            summary |= {"records": progress.records, "bytes": progress.bytes, "seconds": round(seconds, 3)}
+            click.echo(json.dumps(summary | more))
+            return
+        rate = progress.records / seconds if seconds else 0.0
+        click.echo(
+            f"{self._what}: {progress.records:,} records in {progress.messages:,} messages, "
+            f"{_size(progress.bytes)}, in {seconds:.1f} s ({rate:,.0f}/s) -> {self._where}",
+            err=True,
+        )
+
+
+def _size(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} GB"
