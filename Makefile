@@ -1,0 +1,51 @@
+# make demo   simulated machines under attack, watched live
+# make test   lint and all tests, as CI runs them
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV ?= .venv
+BIN := $(VENV)/bin
+export VENV
+
+.PHONY: help demo test test-fast lint format bench docs lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Simulated machines under attack, watched live (Ctrl-C ends it)
+	@tools/environment runtime
+	$(BIN)/hackwatch demo $(ARGS)
+
+test: lint ## Lint and all tests
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/pytest -m slow
+
+test-fast: ## The fast tests alone
+	@tools/environment dev
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+
+lint: ## Style, types and layers
+	@tools/environment dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: ## Mend what the linter can mend
+	@tools/environment dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: ## Throughput, latency and memory on this machine
+	@tools/environment bench
+	$(BIN)/python -m bench $(ARGS)
+
+docs: ## Write docs/configuration.md and docs/cli.md from the program
+	@tools/environment dev
+	$(BIN)/python tools/reference.py
+
+lock: ## Resolve the locked versions anew (needs uv)
+	tools/lock
+
+clean: ## Remove the environment and what tools left
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
