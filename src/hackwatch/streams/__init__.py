@@ -5,7 +5,7 @@ A stream is registered as an entry point of group `hackwatch.streams` that names
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 
 from hackwatch.errors import ConfigurationError
@@ -21,7 +21,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_registered()))
 
 
-@lru_cache(maxsize=None)
+@cache
 def get(name: str) -> Stream:
     """The stream of that name.
 

@@ -26,6 +26,7 @@ _TRUTH = (
     Field("attack", Kind.INTEGER, 0, 1, nullable=True, optional=True),
     Field("type", Kind.TEXT, 1, 255, nullable=True, optional=True),
 )
+_NONE_REJECTED = REJECTED_SCHEMA.to_frame()
 _TRUTH_NAMES = frozenset(field.name for field in _TRUTH)
 _LABEL = pl.coalesce("label", "attack").cast(pl.Int8).alias("label")
 
@@ -81,19 +82,21 @@ class Decoder:
         return lines.take(np.flatnonzero(~too_long))
 
     def _records(self, parsed: pl.DataFrame, rows: Rows, messages: Messages, options: DecodeOptions) -> pl.DataFrame:
-        columns = [self.derived.get(name, pl.col(name)) for name in self.schema]
         position = [
-            pl.lit(messages.partition, POSITION["partition"]).alias("partition"),
-            pl.lit(pl.Series("offset", messages.offsets[rows.number], POSITION["offset"])),
-            pl.lit(pl.Series("index", rows.index.astype(np.int32), POSITION["index"])),
+            pl.repeat(messages.partition, len(rows.number), dtype=pl.Int32, eager=True).alias("partition"),
+            pl.Series("offset", messages.offsets[rows.number]),
+            pl.Series("index", rows.index.astype(np.int32)),
         ]
-        further = [] if options.key is None else [pl.col(options.key).cast(pl.String).alias("key")]
+        further = [] if options.key is None else [parsed[options.key].cast(pl.String).alias("key")]
         if options.labels:
-            further += [_LABEL, pl.col("type")]
-        return parsed.select([*columns, *position, *further])
+            further += parsed.select(_LABEL, pl.col("type")).get_columns()
+        return parsed.select(self._columns()).hstack([*position, *further])
+
+    def _columns(self) -> list[pl.Expr]:
+        return [self.derived.get(name, pl.col(name)) for name in self.schema]
 
     def _schema(self, options: DecodeOptions) -> pl.Schema:
-        further = {} if options.key is None else {"key": pl.String()}
+        further: dict[str, pl.DataType] = {} if options.key is None else {"key": pl.String()}
         if options.labels:
             further |= {"label": pl.Int8(), "type": pl.String()}
         return pl.Schema({**self.schema, **POSITION, **further})
@@ -107,13 +110,15 @@ def _in_order(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def _rejected(stream: str, rejections: Sequence[Rejection], messages: Messages) -> pl.DataFrame:
+    if not rejections:
+        return _NONE_REJECTED
     ordered = sorted(rejections, key=lambda one: (one.number, -1 if one.index is None else one.index))
     return pl.DataFrame(
         {
             "stream": [stream] * len(ordered),
             "topic": [messages.topic] * len(ordered),
             "partition": [messages.partition] * len(ordered),
-            "offset": messages.offsets[[one.number for one in ordered]] if ordered else [],
+            "offset": messages.offsets[[one.number for one in ordered]],
             "index": [one.index for one in ordered],
             "reason": [one.reason for one in ordered],
             "raw": [one.raw[:RAW_LIMIT].decode(errors="backslashreplace") for one in ordered],

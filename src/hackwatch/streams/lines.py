@@ -77,7 +77,9 @@ class Pieces:
         cut = bytearray(lines.payload.replace(b"},{", b"}\n{").replace(b"}, {", b"} \n{"))
         characters = np.frombuffer(cut, np.uint8)
         last = lines.end - 1
-        bracketed = (lines.end - lines.start > 1) & (characters[lines.start] == ord("[")) & (characters[last] == ord("]"))
+        bracketed = (
+            (lines.end - lines.start > 1) & (characters[lines.start] == ord("[")) & (characters[last] == ord("]"))
+        )
         characters[lines.start[bracketed]] = _BLANK
         characters[last[bracketed]] = _BLANK
         end = np.flatnonzero(characters == _NEWLINE).astype(np.int64, copy=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -51,21 +51,17 @@ def _tolerant(fields: tuple[Field, ...], raw: tuple[pl.DataType, ...], letterles
     return [values.tolerant(field, dtype, letterless_kib) for field, dtype in zip(fields, raw, strict=True)]
 
 
-def _with_units(
-    parsed: pl.DataFrame, raw: pl.DataFrame, fields: Sequence[Field], letterless_kib: bool
-) -> pl.DataFrame:
-    """Sizes that came as text, multiplied by their units."""
-    scaled = []
-    for field in fields:
+def _with_units(parsed: pl.DataFrame, raw: pl.DataFrame, fields: Sequence[Field], letterless_kib: bool) -> pl.DataFrame:
+    """Sizes that came as text, multiplied by their units (in place: the frame is ours)."""
+    for position, field in enumerate(fields):
         if field.kind is Kind.SIZE and raw.schema[field.name] == pl.String:
             factors = values.size_multipliers(raw[field.name])
             if factors is None:
-                scaled.append(values.tolerant(field, pl.String(), letterless_kib))
-                parsed = parsed.with_columns(raw[field.name])
+                size = raw.select(values.tolerant(field, pl.String(), letterless_kib)).to_series()
             else:
-                product = parsed[field.name].to_numpy() * factors
-                scaled.append(pl.lit(pl.Series(field.name, product, nan_to_null=True)))
-    return parsed.with_columns(scaled) if scaled else parsed
+                size = pl.Series(field.name, parsed[field.name].to_numpy() * factors, nan_to_null=True)
+            parsed.replace_column(position, size)
+    return parsed
 
 
 @lru_cache(maxsize=64)
@@ -91,9 +87,9 @@ def _failing(parsed: pl.DataFrame, fields: Sequence[Field]) -> list[Field]:
 
 def _possible(parsed: pl.DataFrame, raw: pl.DataFrame, fields: Sequence[Field]) -> pl.Series:
     """Whether each row has possible values in these fields."""
-    both = parsed.select(
-        [pl.col(field.name).alias(f"value {field.name}") for field in fields]
-    ).hstack(raw.select([pl.col(field.name) for field in fields]))
+    both = parsed.select([pl.col(field.name).alias(f"value {field.name}") for field in fields]).hstack(
+        raw.select([pl.col(field.name) for field in fields])
+    )
     return both.select(pl.all_horizontal([_is_possible(field, raw.schema[field.name]) for field in fields])).to_series()
 
 

@@ -35,9 +35,7 @@ _FIELDS = (
 )
 
 _PRI, _NICE = pl.col("PRI"), pl.col("NICE")
-_nice = (
-    pl.when(_PRI == 0).then(pl.lit(0, pl.Int64)).when(_PRI >= 100).then(_PRI - 120).otherwise(_NICE).alias("NICE")
-)
+_nice = pl.when(_PRI == 0).then(pl.lit(0, pl.Int64)).when(_PRI >= 100).then(_PRI - 120).otherwise(_NICE).alias("NICE")
 
 _SCHEMA = pl.Schema(
     {
