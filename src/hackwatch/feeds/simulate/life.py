@@ -20,10 +20,13 @@ Places = npt.NDArray[np.int64]
 
 #: Phases of a place: nobody; born since the last sample; seen before; ended since the last sample.
 EMPTY, NEW, OLD, ENDED = 0, 1, 2, 3
-_EXIT_CODES = np.array([1] * 9 + [2] * 2 + [127, 130, 143], np.int64)
+_EXIT_CODES = np.array([1] * 17 + [2] * 3 + [127, 143], np.int64)
 _MEMORY_KIB = 4 * 1024 * 1024
 _PROCESSORS = 4
+#: The share of those found running that are at the same work in the next sample.
 _KEPT_BUSY = 0.5
+#: Minor faults at birth: what is resident was touched page by page (4 KiB), and some of it twice.
+_FAULTS_PER_KIB = 0.35
 
 
 class Life:
@@ -167,12 +170,14 @@ class Life:
     def _memory(
         self, here: slice, born: Mask, ended: Mask, busy: Mask, wider: Floats, grown: Floats, chance: Floats
     ) -> Columns:
-        usual = self._of("faults", here) * np.exp(1.4 * (chance[0] + chance[1] - 1) * 2.4)
-        factor = np.where(born & ~ended, np.float32(6), busy * self.intensity[here])
+        spread = np.exp(1.4 * (chance[0] + chance[1] - 1) * 2.4)
+        usual = self._of("faults", here) * spread
+        fresh = born & ~ended
         idle = np.where(chance[0] < 0.12, np.float32(3) * chance[1] / np.float32(0.3), np.float32(0))
-        faults = np.where(factor > 0, usual * factor, np.where(ended, usual * 0.8, idle))
+        faults = np.where(busy, usual * self.intensity[here], np.where(ended, usual * 0.8, idle))
+        faults = np.where(fresh, self._resident[here] * _FAULTS_PER_KIB * spread, faults)
         kernel = self._of("resident", here) == 0
-        major = np.where(born & ~ended, chance[0] * 9, np.where(chance[1] > 0.996, chance[0] * 6 + 1, 0))
+        major = np.where(fresh, chance[0] * 9, np.where(chance[1] > 0.996, chance[0] * 6 + 1, 0))
         lasting = ~ended & ~kernel
         text = self._of("text", here) * self._bulk[self.command[here]] + 1
         return {

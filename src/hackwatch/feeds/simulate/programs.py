@@ -10,16 +10,16 @@ __all__ = ["ROLES", "Program", "programs"]
 
 ROLES = ("web", "desk", "db", "desk", "mail")
 
-_DAEMON = Behaviour(run=0.025, cpu=0.35, threads=2.2)
+_DAEMON = Behaviour(run=0.025, cpu=0.35, threads=2.6)
 _SHORT = Behaviour(run=0.25, cpu=0.3, threads=1, text=120, virtual=22_000, resident=2_600, faults=420, grow=0.1,
                    growth=150, ends=0.4, at_once=0.75, again=0.45)  # fmt: skip
-_HOT = Behaviour(run=0.42, cpu=0.72, threads=45, text=900, virtual=900_000, resident=160_000, faults=260,
+_HOT = Behaviour(run=0.42, cpu=0.72, threads=36, text=900, virtual=900_000, resident=160_000, faults=260,
                  grow=0.25, growth=900, ends=0.002)  # fmt: skip
 _SERVER = Behaviour(run=0.16, cpu=0.5, threads=14, text=700, virtual=380_000, resident=42_000, faults=60,
                     grow=0.08, growth=400, ends=0.002)  # fmt: skip
 _WORKER = Behaviour(run=0.2, cpu=0.5, threads=3, text=640, virtual=260_000, resident=12_000, faults=130,
                     grow=0.12, growth=350, ends=0.03, at_once=0.02, again=0.8)  # fmt: skip
-_DESKTOP = Behaviour(run=0.035, cpu=0.38, threads=5, text=220, virtual=420_000, resident=26_000, faults=30,
+_DESKTOP = Behaviour(run=0.035, cpu=0.38, threads=6, text=220, virtual=420_000, resident=26_000, faults=30,
                      grow=0.04, growth=300)  # fmt: skip
 
 #: kind -> (behaviour, roles where it lives ("*" everywhere), names)
