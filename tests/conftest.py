@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 
 ROOT = Path(__file__).parent.parent
-#: In a strict run (HACKWATCH_TEST_STRICT=1, as in CI) nothing may be left out for want of a part, but for these markers.
+#: In a strict run (HACKWATCH_TEST_STRICT=1, as in CI) nothing may be skipped for want of a part, but for these markers.
 STRICT = os.environ.get("HACKWATCH_TEST_STRICT") == "1"
 MAY_SKIP = ("platform", "shared_data")
 
@@ -54,10 +54,10 @@ def mode(path: Path) -> int:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if STRICT and report.skipped and not hasattr(report, "wasxfail"):
-        if not any(item.get_closest_marker(name) for name in MAY_SKIP):
-            report.outcome = "failed"
-            report.longrepr = f"{item.nodeid} was skipped in a strict run: {report.longrepr}"
+    may_skip = hasattr(report, "wasxfail") or any(item.get_closest_marker(name) for name in MAY_SKIP)
+    if STRICT and report.skipped and not may_skip:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped in a strict run: {report.longrepr}"
     return report
 
 

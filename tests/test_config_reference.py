@@ -1,0 +1,47 @@
+"""The template and the reference are written from the models and say what the models say."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from hackwatch.config import Settings, load_settings
+from hackwatch.config.lines import dotted
+from hackwatch.config.reference import markdown, template
+from hackwatch.config.routes import ROUTE_TYPES
+from hackwatch.config.shape import tables
+
+ENVIRONMENT = {"SOC_URL": "https://example.org", "SOC_SECRET": "s"}
+
+
+def test_the_template_as_it_is_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "hackwatch.toml"
+    path.write_text(template(), encoding="utf-8")
+    assert load_settings(path, {}, {}) == load_settings(None, {}, {})
+
+
+def test_every_line_of_the_template_can_be_uncommented(tmp_path: Path) -> None:
+    path = tmp_path / "hackwatch.toml"
+    text = re.sub(r"^# (\[\[routes\]\]|[a-z_]+ = .*)$", r"\1", template(), flags=re.MULTILINE)
+    path.write_text(text, encoding="utf-8")
+    settings = load_settings(path, {}, ENVIRONMENT)
+    assert [route.type for route in settings.routes] == list(ROUTE_TYPES)
+    values = tomllib.loads(text)
+    for place in tables(Settings, {"streams": {"process": {}, "memory": {}}}):
+        given = values
+        for part in place.path:
+            given = given[part]
+        assert place.fields.keys() <= given.keys(), place.path
+
+
+def test_every_setting_has_a_described_row() -> None:
+    text = markdown()
+    given = {"streams": {"NAME": {}}, "routes": [{"type": kind} for kind in ROUTE_TYPES]}
+    for place in tables(Settings, given):
+        for name, info in place.fields.items():
+            key = re.sub(r"\[\d+\]", "", dotted((*place.path, name)))
+            if info.description is not None and key not in ("streams", "routes"):
+                assert re.search(rf"^\| `{re.escape(key)}` \|.*\S+.*\|$", text, re.MULTILINE), key
+            elif key not in ("routes.type",):
+                assert f"## `[{key}" in text or f"## `[[{key}" in text, key
