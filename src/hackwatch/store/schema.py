@@ -16,7 +16,7 @@ from hackwatch.errors import EnvironmentError_
 __all__ = ["COUNTERS", "MIGRATIONS", "VERSION", "Database", "Dialect", "Transaction", "migrate"]
 
 #: The totals kept for every stream and partition, in the order of the columns of `accounting`.
-COUNTERS = ("messages", "records", "on_time", "late", "duplicate", "rejected", "unknown_fields")
+COUNTERS = ("messages", "records", "on_time", "late", "duplicate", "rejected", "unknown_fields", "suspects")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,272 @@
+"""Upkeep of a table: joining small files, deleting unused ones, statistics."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+import orjson
+import polars as pl
+import pyarrow  # type: ignore[import-untyped]  # it ships no types
+import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
+from deltalake import DeltaTable
+
+from hackwatch.lake.files import sync_folder
+from hackwatch.lake.log import Action, TableLog
+from hackwatch.lake.schema import PARTITIONS, polars_schema
+from hackwatch.lake.statistics import combine, summarise, to_json
+from hackwatch.lake.writer import add_action, discard, new_file
+
+__all__ = ["Compaction", "TableStatistics", "compact_table", "table_statistics", "vacuum_table"]
+
+# Rows of a compacted file that are held in memory, and that readers skip, together.
+_GROUP_ROWS = 1 << 18
+_ROW_READ = 1 << 16
+# A file this close to the target is as good as one of its size.
+_FULL = 0.75
+# In a partition that still grows a file is joined again only when the others together are a good part of it,
+# so that a byte is rewritten a few times and not at every compaction.
+_GROWTH = 2.0
+# Without a new file for this long a partition has stopped growing.
+_SETTLED_SECONDS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """What a compaction did: files that went, files that came, rows in them, and bytes before and after."""
+
+    removed: int = 0
+    added: int = 0
+    rows: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+
+    def __add__(self, other: Compaction) -> Compaction:
+        return Compaction(
+            self.removed + other.removed,
+            self.added + other.added,
+            self.rows + other.rows,
+            self.bytes_before + other.bytes_before,
+            self.bytes_after + other.bytes_after,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatistics:
+    """A table as its log tells. `oldest`, `newest`: dates of partitions; `small_files`: those worth compacting."""
+
+    table: str
+    version: int
+    rows: int
+    files: int
+    small_files: int
+    bytes: int
+    partitions: int
+    oldest: datetime.date | None
+    newest: datetime.date | None
+    columns: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: str
+    size: int
+    modified: float
+    date: str | None
+    site: str | None
+
+
+def table_statistics(folder: Path, target_bytes: int = 128 << 20) -> TableStatistics:
+    """Statistics of a table without reading its data."""
+    table = TableLog(folder).table()
+    files = _files(table)
+    dates: list[datetime.date] = files["partition.date"].drop_nulls().to_list()
+    return TableStatistics(
+        table=folder.name,
+        version=table.version(),
+        rows=int(files["num_records"].sum()),
+        files=files.height,
+        small_files=int((files["size_bytes"] < target_bytes * _FULL).sum()),
+        bytes=int(files["size_bytes"].sum()),
+        partitions=files.select("partition.date", "partition.site").n_unique(),
+        oldest=min(dates, default=None),
+        newest=max(dates, default=None),
+        columns={name: str(kind) for name, kind in polars_schema(orjson.loads(table.schema().to_json())).items()},
+    )
+
+
+def _files(table: DeltaTable) -> pl.DataFrame:
+    """One row a data file: path, size_bytes, modification_time, num_records, partition.date, partition.site."""
+    return pl.DataFrame(pl.from_arrow(pyarrow.table(table.get_add_actions(flatten=True))))
+
+
+def vacuum_table(folder: Path, retention_hours: float, *, dry_run: bool = False) -> list[Path]:
+    """Delete files that no version of the retention time uses: compacted ones, and those of crashed writers.
+
+    delta-rs says which; deleting them here needs no entry in the log, so no writer is disturbed. File names are
+    never used twice, so a file found unused stays unused.
+    """
+    table = TableLog(folder).table()
+    hours = max(0, round(retention_hours))
+    unused = table.vacuum(hours, dry_run=True, full=True, enforce_retention_duration=False)
+    paths = sorted(folder / unquote(path) for path in unused)
+    for path in () if dry_run else paths:
+        with suppress(FileNotFoundError):
+            path.unlink()
+    return paths
+
+
+def compact_table(folder: Path, target_bytes: int) -> Compaction:
+    """Join the small files of each partition into files of about `target_bytes`; nothing if another process does.
+
+    Single-threaded and in row groups, so that it takes little from an engine beside it. Rows keep the order of
+    their epochs.
+    """
+    done = Compaction()
+    with _alone(folder) as alone:
+        if not alone:
+            return done
+        log = TableLog(folder)
+        log.refresh()
+        for group in _groups(_small_files(log, target_bytes), target_bytes):
+            done += _join(log, group)
+    return done
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Whether no other process maintains this table; held while the block runs."""
+    descriptor = os.open(folder / "_maintenance.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(descriptor)
+
+
+def _small_files(log: TableLog, target_bytes: int) -> dict[tuple[str | None, str | None], list[_File]]:
+    """Files below the target, by partition, the smallest first."""
+    files = _files(log.table())
+    columns = ("path", "size_bytes", "modification_time", "partition.date", "partition.site")
+    partitions: dict[tuple[str | None, str | None], list[_File]] = {}
+    rows = files.filter(pl.col("size_bytes") < target_bytes * _FULL).sort("size_bytes", "path")
+    for path, size, modified, date, site in rows.select(columns).iter_rows():
+        file = _File(path, size, modified / 1000, date.isoformat() if date else None, site)
+        partitions.setdefault((file.date, file.site), []).append(file)
+    return partitions
+
+
+def _groups(partitions: dict[tuple[str | None, str | None], list[_File]], target_bytes: int) -> Iterator[list[_File]]:
+    """Files to join, each group into one."""
+    settled = time.time() - _SETTLED_SECONDS
+    for files in partitions.values():
+        grows = max(file.modified for file in files) > settled
+        group: list[_File] = []
+        size = 0
+        for file in files:
+            if grows and group and file.size > _GROWTH * size:
+                break
+            if size + file.size > target_bytes and len(group) > 1:
+                yield group
+                group, size = [], 0
+            group.append(file)
+            size += file.size
+        if len(group) > 1:
+            yield group
+
+
+def _join(log: TableLog, group: Sequence[_File]) -> Compaction:
+    """Write the rows of some files of one partition into one, and swap them in the log."""
+    values = dict(zip(PARTITIONS, (group[0].date, group[0].site), strict=True))
+    target = new_file(log.folder, values, max(_epoch(file) for file in group))
+    ordered = sorted(group, key=lambda file: file.path)
+    rows, statistics = _rewrite([log.folder / unquote(file.path) for file in ordered], target, log)
+    addition = add_action(log.folder, target, values, statistics, data_change=False)
+    gone = {file.path for file in group}
+
+    def actions(seen: list[Action]) -> list[Action] | None:
+        # Somebody has rewritten or deleted one of the files meanwhile: leave it at that.
+        if any(action["remove"]["path"] in gone for action in seen if "remove" in action):
+            return None
+        return [*(_remove_action(file, values) for file in ordered), addition]
+
+    committed = False
+    try:
+        committed = log.commit("OPTIMIZE", actions, mode="Compact")
+    finally:
+        if not committed and not log.entry_exists(log.version + 1):
+            discard(log.folder, [addition])
+    if not committed:
+        return Compaction()
+    size = int(addition["add"]["size"])
+    return Compaction(len(group), 1, rows, sum(file.size for file in group), size)
+
+
+def _epoch(file: _File) -> int:
+    """The epoch in a file's name; 0 for files of other writers."""
+    parts = file.path.rsplit("/", 1)[-1].split("-")
+    return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0
+
+
+def _remove_action(file: _File, values: dict[str, str | None]) -> Action:
+    return {
+        "remove": {
+            "path": file.path,
+            "deletionTimestamp": time.time_ns() // 1_000_000,
+            "dataChange": False,
+            "extendedFileMetadata": True,
+            "partitionValues": values,
+            "size": file.size,
+        }
+    }
+
+
+def _rewrite(sources: Sequence[Path], target: Path, log: TableLog) -> tuple[int, str]:
+    """Copy the rows of some files into a new, durable one; number of rows and statistics."""
+    assert log.schema is not None
+    types = {name: kind for name, kind in polars_schema(log.schema).items() if name not in PARTITIONS}
+    summaries: list[pl.DataFrame] = []
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb", buffering=0) as file:
+            schema = pl.DataFrame(schema=types).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+            with pq.ParquetWriter(file, schema, compression="zstd", compression_level=3) as writer:
+                for rows in _row_groups(sources, types):
+                    writer.write_table(rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
+                    summaries.append(summarise(rows))
+            os.fsync(descriptor)
+        sync_folder(target.parent)
+    except BaseException:
+        with suppress(OSError):
+            target.unlink()
+        raise
+    summary = combine(summaries)
+    return int(summary["rows"][0]), to_json(summary)
+
+
+def _row_groups(sources: Sequence[Path], types: dict[str, pl.DataType]) -> Iterator[pl.DataFrame]:
+    """The rows of some files in the columns of `types` (null where a file lacks one), a row group at a time."""
+    held: list[pl.DataFrame] = []
+    for source in sources:
+        with pq.ParquetFile(source, memory_map=False) as file:
+            for batch in file.iter_batches(_ROW_READ, use_threads=False):
+                rows = pl.DataFrame(pl.from_arrow(batch))
+                columns = [
+                    pl.col(name).cast(kind) if name in rows.columns else pl.lit(None, kind).alias(name)
+                    for name, kind in types.items()
+                ]
+                held.append(rows.select(columns))
+                if sum(map(len, held)) >= _GROUP_ROWS:
+                    yield pl.concat(held)
+                    held = []
+    if held:
+        yield pl.concat(held)
