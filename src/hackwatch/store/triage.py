@@ -158,12 +158,15 @@ class Store(Progress):
 
     # ------------------------------------------------------------------ outbox
 
-    def outbox_due(self, now: float, limit: int = 100) -> list[OutboxMessage]:
-        """Messages whose time has come, the longest due first."""
+    def outbox_due(self, now: float, limit: int = 100, *, route: str | None = None) -> list[OutboxMessage]:
+        """Messages, of one route or of all, whose time has come, the longest due first."""
+        conditions = _Conditions()
+        conditions.add("due <= ?", now)
+        conditions.add("route = ?", route)
         sql = SELECT_ALERT.replace("SELECT ", "SELECT outbox.id, route, attempts, error, ", 1)
-        sql += " JOIN outbox ON outbox.alert_id = alerts.id WHERE due <= ? ORDER BY due, outbox.id LIMIT ?"
+        sql += f" JOIN outbox ON outbox.alert_id = alerts.id{conditions.where} ORDER BY due, outbox.id LIMIT ?"
         with self.database.read() as transaction:
-            rows = transaction.fetch(sql, (now, limit))
+            rows = transaction.fetch(sql, (*conditions.values, limit))
         return [OutboxMessage(row[0], row[1], row[2], row[3], from_row(row[4:])) for row in rows]
 
     def outbox_done(self, message_id: int, *, now: float) -> None:

@@ -13,28 +13,12 @@ import polars as pl
 from hackwatch.detect.rules.condition import compile_condition
 from hackwatch.detect.rules.files import Entry, read_entries, shipped_files
 from hackwatch.detect.rules.ruleset import Rule, RuleSet, Severity
+from hackwatch.detect.rules.tactics import TACTICS
 from hackwatch.errors import ConfigurationError
 from hackwatch.streams.base import Stream
 
-__all__ = ["TACTICS", "load_rules"]
+__all__ = ["load_rules"]
 
-#: ATT&CK Enterprise tactics by short name.
-TACTICS = (
-    "reconnaissance",
-    "resource-development",
-    "initial-access",
-    "execution",
-    "persistence",
-    "privilege-escalation",
-    "defense-evasion",
-    "credential-access",
-    "discovery",
-    "lateral-movement",
-    "collection",
-    "command-and-control",
-    "exfiltration",
-    "impact",
-)
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _SAMPLES = ("must_fire", "must_not_fire")
@@ -141,7 +125,7 @@ _CHECKS: Mapping[str, Callable[[object], str]] = {
     "where": _text,
     "severity": _one_of(get_args(Severity)),
     "technique": _pattern(r"T\d{4}(\.\d{3})?", "an ATT&CK technique id such as T1496 or T1059.004"),
-    "tactic": _one_of(TACTICS),
+    "tactic": _one_of(tuple(TACTICS)),
     "description": _text,
     "must_fire": _samples,
     "must_not_fire": _samples,

@@ -1,0 +1,50 @@
+"""What a route is: something that takes alerts out of hackwatch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hackwatch.errors import EnvironmentError_
+from hackwatch.pipeline.alert import Alert
+
+__all__ = ["DeliveryError", "Route"]
+
+
+class DeliveryError(EnvironmentError_):
+    """A route could not hand over an alert.
+
+    `delivered`: how many of the alerts, from the first, were handed over before. `permanent`: trying the next one
+    again is no use. `retry_after`: seconds that the receiver asked to wait. The text never holds a secret.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        next_step: str | None = None,
+        delivered: int = 0,
+        permanent: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(what, where=where, next_step=next_step)
+        self.delivered, self.permanent, self.retry_after = delivered, permanent, retry_after
+
+
+class Route(Protocol):
+    """One way out. Used by one thread at a time; opened lazily, so that a receiver may be away at the start."""
+
+    @property
+    def name(self) -> str: ...
+
+    def send(self, alerts: Sequence[Alert]) -> None:
+        """Hand over the alerts in order; an alert may come again, with the same id, if that was not certain.
+
+        Raises DeliveryError.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections; `send` opens them again."""
+        ...

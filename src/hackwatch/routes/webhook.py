@@ -1,0 +1,144 @@
+"""Alerts by HTTP POST, signed as Standard Webhooks says (https://www.standardwebhooks.com)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+import ssl
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import httpx
+
+from hackwatch.clock import Clock, SystemClock
+from hackwatch.errors import ConfigurationError
+from hackwatch.pipeline.alert import Alert
+from hackwatch.routes.base import DeliveryError
+from hackwatch.routes.forms import Form, encode
+
+__all__ = ["WebhookRoute", "sign"]
+
+#: Refusals that may pass: request timeout, conflict, too early, too many requests.
+_MAY_PASS = frozenset({408, 409, 425, 429})
+_LONGEST_WAIT = 3600.0
+
+
+def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
+    """The value of `webhook-signature`: base64 of HMAC-SHA256 over `id.timestamp.body`.
+
+    A secret that begins with `whsec_` is base64 behind that, any other is taken as it is.
+
+    >>> sign("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE='
+    """  # noqa: E501 - the published example of the standard
+    content = b".".join((message_id.encode(), str(timestamp).encode(), body))
+    return "v1," + base64.b64encode(hmac.new(_key(secret), content, hashlib.sha256).digest()).decode()
+
+
+def _key(secret: str) -> bytes:
+    if not secret.startswith("whsec_"):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        raise ConfigurationError(
+            "a webhook secret that begins with whsec_ must be base64 behind it",
+            next_step="correct the secret, or leave whsec_ away to use it as it is",
+        ) from None
+
+
+class WebhookRoute:
+    """One POST for each alert.
+
+    Headers: `webhook-id` and `Idempotency-Key` (the alert's id), `webhook-timestamp`, and `webhook-signature` if
+    there is a secret. Any 2xx means delivered. Redirects are not followed: what they lead to was not configured.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        form: Form = "native",
+        *,
+        secret: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 10.0,
+        ca_file: Path | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.name, self._form, self._secret = name, form, secret
+        self._where = f"route {name}"
+        self._url = self._checked(url)
+        if secret is not None:
+            _key(secret)
+        self._headers = {"User-Agent": "hackwatch", "Content-Type": "application/json", **(headers or {})}
+        self._timeout, self._ca_file = timeout, ca_file
+        self._clock = clock or SystemClock()
+        self._client: httpx.Client | None = None
+
+    def send(self, alerts: Sequence[Alert]) -> None:
+        for delivered, alert in enumerate(alerts):
+            try:
+                self._post(alert)
+            except DeliveryError as error:
+                error.delivered = delivered
+                raise
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _post(self, alert: Alert) -> None:
+        body = encode(alert, self._form).encode()
+        timestamp = int(self._clock.wall())
+        headers = {"Idempotency-Key": alert.id, "webhook-id": alert.id, "webhook-timestamp": str(timestamp)}
+        if self._secret is not None:
+            headers["webhook-signature"] = sign(self._secret, alert.id, timestamp, body)
+        try:
+            # Streamed, because only the status matters: the receiver's body, of any size, is left unread.
+            with self._connected().stream("POST", self._url, content=body, headers=headers) as response:
+                self._judge(response)
+        except httpx.HTTPError as error:
+            # Only the kind of error: its text may hold the address, and the address a token.
+            raise DeliveryError(f"no answer: {type(error).__name__}", where=self._where) from None
+
+    def _judge(self, response: httpx.Response) -> None:
+        status = response.status_code
+        if response.is_success:
+            return
+        wait = response.headers.get("retry-after", "")
+        raise DeliveryError(
+            f"refused with status {status}" + (", a redirect, which is not followed" if response.is_redirect else ""),
+            where=self._where,
+            permanent=status < 500 and status not in _MAY_PASS,
+            retry_after=min(float(wait), _LONGEST_WAIT) if re.fullmatch(r"\d{1,9}", wait) else None,
+        )
+
+    def _connected(self) -> httpx.Client:
+        if self._client is None:
+            try:
+                verify = ssl.create_default_context(cafile=self._ca_file) if self._ca_file else True
+            except OSError as error:
+                raise DeliveryError(f"cannot use the certificates: {error}", where=str(self._ca_file)) from error
+            self._client = httpx.Client(
+                timeout=self._timeout, follow_redirects=False, verify=verify, headers=self._headers
+            )
+        return self._client
+
+    def _checked(self, url: str) -> httpx.URL:
+        try:
+            parsed = httpx.URL(url.strip())
+            good = parsed.scheme in ("http", "https") and bool(parsed.host)
+        except httpx.InvalidURL:
+            good = False
+        if not good:
+            raise ConfigurationError(
+                "the address of the webhook is no http or https address",
+                where=self._where,
+                next_step="correct url, url_file or url_env of the route",
+            )
+        return parsed
