@@ -10,7 +10,7 @@ from hackwatch.feeds.simulate.world import World
 
 __all__ = ["labelled"]
 
-_CAPTURES, _PROCESSES, _INTERVAL = 8, 40, 5.0
+_CAPTURES, _PROCESSES, _INTERVAL = 16, 40, 5.0
 
 
 def labelled(
@@ -23,7 +23,7 @@ def labelled(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Labelled (process, memory) frames in message shape, `records` rows each, in time order.
 
-    Eight captures spread over one day from `start` (Unix seconds), each of `machines` freshly populated machines
+    Sixteen captures spread over one day from `start` (Unix seconds), each of `machines` freshly populated machines
     sampled every 5 s; about `attack_share` of the rows belong to attacks of all types. Columns: those that atop prints
     (sizes as text) + `label` Int8 (1 attack) + `type`.
     """
