@@ -96,7 +96,9 @@ def _possible(parsed: pl.DataFrame, raw: pl.DataFrame, fields: Sequence[Field]) 
 def _is_possible(field: Field, raw: pl.DataType) -> pl.Expr:
     value = pl.col(f"value {field.name}")
     magnitude = value.str.len_bytes() if field.is_text else value
-    possible = (magnitude.is_between(field.low, field.high)).fill_null(False)
+    # Bounds of the column's own type: an integer beside a float would be compared as a rounded float.
+    number = float if field.kind.dtype == pl.Float64() else int
+    possible = magnitude.is_between(number(field.low), number(field.high)).fill_null(False)
     if field.nullable and raw == pl.String():
         possible |= pl.col(field.name).str.strip_chars(values.SPACES).is_in(["-", ""]).fill_null(False)
     if field.optional:

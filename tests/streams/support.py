@@ -1,0 +1,72 @@
+"""Records as they come, and short ways to decode them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hackwatch import streams
+from hackwatch.streams.base import Decoded, DecodeOptions, Messages
+
+PROCESS: dict[str, Any] = {
+    "sequence": 17,
+    "machine": "4",
+    "PID": 3081,
+    "TRUN": 1,
+    "TSLPI": 5,
+    "TSLPU": 0,
+    "POLI": "norm",
+    "NICE": 0,
+    "PRI": 120,
+    "RTPR": 0,
+    "CPUNR": 2,
+    "Status": "-",
+    "EXC": 0,
+    "State": "S",
+    "CPU": 0.04,
+    "CMD": "apache2",
+    "ts": 1554218915.25,
+}
+MEMORY: dict[str, Any] = {
+    "sequence": 17,
+    "machine": "4",
+    "PID": 3081,
+    "MINFLT": 24,
+    "MAJFLT": 0,
+    "VSTEXT": "193K",
+    "VSIZE": "519.1M",
+    "RSIZE": "88680K",
+    "VGROW": "0K",
+    "RGROW": "-12K",
+    "MEM": 0.01,
+    "CMD": "mysqld",
+    "ts": 1554218915.25,
+}
+BASE = {"process": PROCESS, "memory": MEMORY}
+
+
+def messages(lines: Sequence[bytes], *, partition: int = 3) -> Messages:
+    """Lines as a run of messages at their byte offsets (from 1000 on)."""
+    lengths = np.array([0, *(len(line) + 1 for line in lines)], np.int64)
+    offsets = 1000 + np.cumsum(lengths)
+    return Messages("topic", partition, b"".join(line + b"\n" for line in lines), offsets[:-1], int(offsets[-1]))
+
+
+def decode(stream: str, *lines: bytes | dict[str, Any] | list[Any], **options: Any) -> Decoded:
+    """Decode JSON lines, or values printed as JSON."""
+    texts = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
+    return streams.get(stream).decode(messages(texts), DecodeOptions(**options))
+
+
+def record(stream: str, **changes: Any) -> dict[str, Any]:
+    """A sound record with some fields changed."""
+    return BASE[stream] | changes
+
+
+def value(stream: str, column: str, **changes: Any) -> Any:
+    """What becomes of one column of a record with these changes; the reason if it is rejected."""
+    decoded = decode(stream, record(stream, **changes))
+    return decoded.records[column][0] if decoded.records.height else decoded.rejected["reason"][0]
