@@ -23,7 +23,7 @@ BARE = pl.col("CMD").str.strip_chars("<>")
 
 @cache
 def both() -> tuple[pl.DataFrame, pl.DataFrame]:
-    return labelled(3, records=40_000)
+    return labelled(3, records=80_000)
 
 
 def lived(world: World, samples: int, seconds: float = 1.0) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -61,8 +61,8 @@ def test_a_machine_is_the_same_however_many_there_are(machines: int) -> None:
 
 def test_training_data_has_the_rows_and_the_attack_share_asked_for() -> None:
     for frame in both():
-        assert len(frame) == 40_000
-        assert number(frame["label"].mean()) == pytest.approx(0.1, abs=0.04)
+        assert len(frame) == 80_000
+        assert number(frame["label"].mean()) == pytest.approx(0.1, abs=0.02)
         assert frame["ts"].is_sorted()
         assert set(frame["type"]) == {"normal", *TYPES}
         assert ((frame["label"] == 1) == (frame["type"] != "normal")).all()

@@ -19,7 +19,7 @@ SIZES = ("VSTEXT", "VSIZE", "RSIZE", "VGROW", "RGROW")
 
 @cache
 def both() -> tuple[pl.DataFrame, pl.DataFrame]:
-    return labelled(3, records=40_000)
+    return labelled(3, records=80_000)
 
 
 def normal(stream: int) -> pl.DataFrame:

@@ -11,6 +11,7 @@ from hackwatch.feeds.simulate.world import World
 __all__ = ["labelled"]
 
 _CAPTURES, _PROCESSES, _INTERVAL = 16, 40, 5.0
+_APART = 86_400 / _CAPTURES
 
 
 def labelled(
@@ -27,8 +28,9 @@ def labelled(
     sampled every 5 s; about `attack_share` of the rows belong to attacks of all types. Columns: those that atop prints
     (sizes as text) + `label` Int8 (1 attack) + `type`.
     """
+    schedule = ByShare(attack_share, seed)
     captures = [
-        _capture(seed * _CAPTURES + part, machines, size, attack_share, start + part * 86_400 / _CAPTURES)
+        _capture(World(seed * _CAPTURES + part, machines, processes=_PROCESSES), schedule, size, start + part * _APART)
         for part, size in enumerate(_sizes(records))
         if size
     ]
@@ -41,9 +43,7 @@ def _sizes(records: int) -> list[int]:
     return [int(size) for size in np.diff(edges)]
 
 
-def _capture(seed: int, machines: int, records: int, share: float, start: float) -> tuple[pl.DataFrame, pl.DataFrame]:
-    world = World(seed, machines, processes=_PROCESSES)
-    schedule = ByShare(share, seed)
+def _capture(world: World, schedule: ByShare, records: int, start: float) -> tuple[pl.DataFrame, pl.DataFrame]:
     frames: list[tuple[pl.DataFrame, pl.DataFrame]] = []
     now, rows = start, 0
     sample = None
