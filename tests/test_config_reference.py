@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from hackwatch.config import Settings, load_settings
 from hackwatch.config.lines import dotted
@@ -29,7 +30,7 @@ def test_every_line_of_the_template_can_be_uncommented(tmp_path: Path) -> None:
     assert [route.type for route in settings.routes] == list(ROUTE_TYPES)
     values = tomllib.loads(text)
     for place in tables(Settings, {"streams": {"process": {}, "memory": {}}}):
-        given = values
+        given: Any = values
         for part in place.path:
             given = given[part]
         assert place.fields.keys() <= given.keys(), place.path

@@ -46,9 +46,8 @@ def check(context: CliContext) -> None:
     from hackwatch.detect.rules import load_rules
 
     settings = context.settings()
-    known = {name: streams.get(name) for name in settings.streams}
-    if settings.detection.rules:
-        load_rules(settings.detection.rules, known)
+    known = [streams.get(name) for name in settings.streams]
+    load_rules(settings.detection.rules, known, shipped=settings.detection.shipped_rules)
     file = find_file(context.config, os.environ)
     click.echo(f"{file or 'no settings file: the defaults'}: no problems")
 

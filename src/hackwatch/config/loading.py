@@ -82,7 +82,7 @@ def find_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     """The settings file: given, `$HACKWATCH_CONFIG`, `./hackwatch.toml`, or the one in `$XDG_CONFIG_HOME/hackwatch`."""
     asked = path or (Path(environ["HACKWATCH_CONFIG"]) if environ.get("HACKWATCH_CONFIG") else None)
     if asked is not None:
-        if not asked.is_file():
+        if not asked.exists() or asked.is_dir():
             raise ConfigurationError(
                 "there is no such settings file", where=str(asked), next_step="`hackwatch init` writes one"
             )

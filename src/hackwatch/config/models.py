@@ -101,7 +101,7 @@ class CorrelationSettings(Table):
 class DetectionSettings(Table):
     """Rules beside the trained models, and the watch over drift."""
 
-    rules: tuple[Path, ...] = Field((), description="Rule files (TOML) or folders of them, beside the shipped ones.")
+    rules: tuple[Path, ...] = Field((), description="Rule files (TOML), beside the shipped rules.")
     shipped_rules: bool = Field(True, description="Whether the rules that come with hackwatch are used.")
     drift_records: int = Field(
         20_000,

@@ -1,0 +1,239 @@
+"""The command line as a whole: instant help, clear errors, and the commands that look after the house."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+import hackwatch
+from hackwatch import doctor
+from hackwatch.cli import COMMANDS, main
+from hackwatch.config import Settings, load_settings
+from hackwatch.config.reference import template
+from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_, HackwatchError, InternalError
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+# ---------------------------------------------------------------------------------------------- the group
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_of_commands_says_what_is_true(name: str) -> None:
+    _, module, short = COMMANDS[name]
+    command = importlib.import_module(f"hackwatch.cli.{module}").command
+    assert command.get_short_help_str(limit=200) == short
+
+
+def test_help_imports_no_command_and_nothing_heavy() -> None:
+    code = "import sys; from hackwatch.cli import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    help_text, _, modules = done.stdout.rstrip().rpartition("\n")
+    loaded = set(modules.split())
+    assert all(name in help_text for name in COMMANDS)
+    assert not loaded & {"polars", "numpy", "pydantic", "xgboost", "duckdb", "rich", "hackwatch.config"}
+    assert {m for m in loaded if m.startswith("hackwatch.cli.")} == {"hackwatch.cli.context"}
+
+
+def test_help_is_instant() -> None:
+    """At most 0.3 s: the best of three, for other tests may run beside this one."""
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "hackwatch", "--help"], check=True, capture_output=True)
+        times.append(time.perf_counter() - begin)
+    assert min(times) <= 0.3
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_module_imports_next_to_nothing(name: str) -> None:
+    code = f"import sys, hackwatch.cli.{COMMANDS[name][1]}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not set(done.stdout.split()) & {"polars", "numpy", "pydantic", "xgboost", "duckdb", "rich", "sklearn"}
+
+
+def test_a_mistyped_command_is_guessed() -> None:
+    done = call("tops")
+    assert done.exit_code == 2
+    assert "Did you mean 'top'?" in done.stderr
+
+
+def test_version() -> None:
+    assert call("--version").output.strip().endswith(hackwatch.__version__)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """`hackwatch fail` raises what the list holds."""
+    errors: list[Exception] = []
+
+    @click.command()
+    def fail() -> None:
+        raise errors[0]
+
+    get = type(main).get_command
+    monkeypatch.setitem(COMMANDS, "fail", ("Test", "fail", "Fail."))
+    monkeypatch.setattr(type(main), "get_command", lambda s, c, n: fail if n == "fail" else get(s, c, n))
+    return errors
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (ConfigurationError("w", where="f:1", problems=("a", "b")), 2, "error: f:1: w\n  - a\n  - b\n"),
+        (DataError("bad \x1b[2J", next_step="n"), 3, "error: bad \\x1b[2J\n  next: n\n"),
+        (EnvironmentError_("e"), 4, "error: e\n"),
+        (InternalError("i"), 70, "error: i\n"),
+        (HackwatchError("h"), 1, "error: h\n"),
+        (ZeroDivisionError("z"), 70, "internal error at test_cli_house.py:"),
+        (KeyboardInterrupt(), 1, "Aborted!"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_errors_become_a_message_and_an_exit_code(
+    failing: list[BaseException], error: BaseException, code: int, told: str
+) -> None:
+    failing.append(error)
+    done = call("fail")
+    assert done.exit_code == code
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout.strip()
+
+
+def test_debug_shows_where_it_came_from(failing: list[Exception]) -> None:
+    failing.append(DataError("bad"))
+    assert isinstance(call("--debug", "fail").exception, DataError)
+
+
+# ---------------------------------------------------------------------------------------------- init, config
+
+
+def test_init_writes_settings_that_load_and_never_overwrites(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "hackwatch.toml"
+    assert call("init", str(path)).exit_code == 0
+    assert load_settings(path, {}, {}) == load_settings(None, {}, {})
+    path.write_text('site = "mine"', encoding="utf-8")
+    done = call("init", str(path))
+    assert (done.exit_code, path.read_text(encoding="utf-8")) == (4, 'site = "mine"')
+    assert "already there" in done.stderr
+
+
+def test_init_to_standard_output() -> None:
+    assert call("init", "--stdout").stdout == template()
+
+
+def test_config_show_hides_secrets_and_honours_flags(tmp_path: Path) -> None:
+    path = tmp_path / "hackwatch.toml"
+    path.write_text('[[routes]]\nname="a"\ntype="webhook"\nurl="https://h/hunter2"', encoding="utf-8")
+    for form in ([], ["--json"]):
+        done = call("--config", str(path), "--data", "/d", "-v", "config", "show", *form)
+        assert done.exit_code == 0
+        assert "hunter2" not in done.output
+    shown = json.loads(done.stdout)
+    assert (shown["data"], shown["log"]["level"], shown["routes"][0]["url"]) == ("/d", "debug", "**********")
+
+
+def test_config_check_tells_all_problems(tmp_path: Path) -> None:
+    path = tmp_path / "hackwatch.toml"
+    path.write_text("sight = 1\npipe = 2", encoding="utf-8")
+    done = call("--config", str(path), "config", "check")
+    assert done.exit_code == 2
+    assert f"{path}:1: sight" in done.stderr
+    assert f"{path}:2: pipe" in done.stderr
+    path.write_text('site = "a"', encoding="utf-8")
+    assert call("--config", str(path), "config", "check").stdout == f"{path}: no problems\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["[streams.nosuch]\n", '[detection]\nrules = ["none.toml"]\n'], ids=["unknown stream", "missing rule file"]
+)
+def test_config_check_looks_at_what_the_settings_name(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "hackwatch.toml"
+    path.write_text(text, encoding="utf-8")
+    assert call("--config", str(path), "config", "check").exit_code == 2
+
+
+# ---------------------------------------------------------------------------------------------- doctor
+
+
+def findings(settings: Settings) -> dict[str, doctor.Finding]:
+    return {finding.name: finding for finding in doctor.examine(settings)}
+
+
+def test_this_machine_is_fit(tmp_path: Path) -> None:
+    done = call("--data", str(tmp_path / "data"), "doctor", "--json")
+    assert done.exit_code == 0
+    found = json.loads(done.stdout)["findings"]
+    assert {"python", "xgboost", "data folder", "disk space", "engine", "clock"} <= {f["name"] for f in found}
+    assert all(f["help"] for f in found if f["level"] != "ok")
+    assert not (tmp_path / "data").exists(), "the doctor changes nothing"
+
+
+def test_a_data_folder_open_to_others_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "data" / "spool").mkdir(parents=True)
+    done = call("--data", str(tmp_path / "data"), "doctor")
+    assert done.exit_code == 4
+    assert f"chmod 700 {tmp_path / 'data'}" in done.stdout
+
+
+def test_a_running_engine_is_seen_by_its_lock(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path)
+    assert findings(settings)["engine"].what == "not running"
+    with settings.lock_file.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert findings(settings)["engine"].what.startswith("running")
+    assert findings(settings)["engine"].what == "not running"
+
+
+def test_wrong_settings_are_a_fault_among_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "hackwatch.toml"
+    path.write_text("sight = 1", encoding="utf-8")
+    done = call("--config", str(path), "doctor")
+    assert done.exit_code == 4
+    assert "hackwatch config check" in done.stdout
+
+
+def test_a_missing_library_names_what_helps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    found = findings(Settings(data=tmp_path / "d"))
+    assert (found["xgboost"].level, found["xgboost"].help) == ("fault", "brew install libomp")
+
+
+def test_a_clock_that_was_never_set_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    assert findings(Settings(data=tmp_path / "d"))["clock"].level == "fault"
+
+
+def test_a_check_that_fails_is_a_fault_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(_: object) -> object:
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr("shutil.disk_usage", broken)
+    found = findings(Settings(data=tmp_path / "d"))
+    assert found["disk"] == doctor.Finding("disk", "fault", "could not be looked at: not yours")
+    assert "clock" in found
+
+
+# ---------------------------------------------------------------------------------------------- the door
+
+
+def test_the_door_is_what_it_says() -> None:
+    assert hackwatch.__all__ == sorted(hackwatch.__all__)
+    assert dir(hackwatch) == hackwatch.__all__
+    for name in hackwatch.__all__:
+        assert getattr(hackwatch, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = hackwatch.nothing
