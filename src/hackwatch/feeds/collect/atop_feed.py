@@ -50,7 +50,7 @@ class AtopFeed:
         on_progress: OnProgress | None = None,
     ) -> Progress:
         """Write records until the input ends or `stop` is set; each interval as soon as it is whole."""
-        progress, unreadable, incomplete = Progress(0, 0, 0), 0, 0
+        progress = Progress(0, 0, 0)
         with self._opened() as file:
             for portion in self._portions(file, stop):
                 found = self._parser.parse(portion)
@@ -59,9 +59,8 @@ class AtopFeed:
                     process_writer.append_payload(process, key=machine)
                     memory_writer.append_payload(memory, key=machine)
                     size += len(process) + len(memory)
-                unreadable, incomplete = unreadable + found.unreadable, incomplete + found.incomplete
                 records = progress.records + 2 * found.records
-                progress = Progress(records, records, size, _note(unreadable, incomplete))
+                progress = Progress(records, records, size, _note(found.unreadable, found.incomplete))
                 if on_progress is not None:
                     on_progress(progress)
         if not progress.records and not stop.is_set():

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import threading
+from collections.abc import Iterator
 
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.errors import ConfigurationError
@@ -17,8 +18,9 @@ from hackwatch.topics.base import TopicWriter
 
 __all__ = ["CollectFeed", "blind_spots"]
 
-#: Ending processes are heard this often, so that the kernel's buffer holds those of a fork bomb.
-_LISTEN_SECONDS = 0.5
+#: Longest wait, seconds: so soon after `stop` a run ends, and so often ending processes are taken out of the kernel's
+#: buffer, which holds those of a fork bomb. Waking up more often would cost more than sampling does.
+_SLICE = 0.25
 
 
 def blind_spots(root: str = "/proc") -> tuple[str, ...]:
@@ -27,12 +29,8 @@ def blind_spots(root: str = "/proc") -> tuple[str, ...]:
     try:
         ExitListener().close()
     except NotAudible as reason:
-        return (*found, _silent(reason))
+        return (*found, f"short-lived processes and exit codes: not visible ({reason})")
     return found
-
-
-def _silent(reason: NotAudible) -> str:
-    return f"short-lived processes and exit codes: not visible ({reason})"
 
 
 def _hidden_processes(root: str) -> tuple[str, ...]:
@@ -77,19 +75,20 @@ class CollectFeed:
         stop: threading.Event,
         on_progress: OnProgress | None = None,
     ) -> Progress:
-        """Write samples until `stop` is set; `on_progress` hears after each, with a note on what cannot be seen."""
+        """Write samples until `stop` is set; `on_progress` hears after each, with a note on what was left out of it.
+
+        What a collector cannot see from here at all, `blind_spots` says beforehand.
+        """
         with ProcReader(self._root) as reader, contextlib.ExitStack() as stack:
             ears = _Ears(stack)
-            unseen = _hidden_processes(self._root) + ears.deaf
-            sampler, taken = self._sampler(), 0
-            progress = Progress(0, 0, 0, "; ".join(unseen) or None)
+            sampler, taken, progress = self._sampler(), 0, Progress(0, 0, 0)
             due = self._clock.monotonic()
             while not stop.is_set() and taken != self._samples:
                 sample = self._take(reader, ears, sampler)
                 process_writer.append_payload(sample.process, key=self.machine)
                 memory_writer.append_payload(sample.memory, key=self.machine)
                 taken += 1
-                progress = _further(progress, sample, _note(unseen, sample.dropped, ears.lost))
+                progress = _further(progress, sample, [*_left_out(sample), *ears.missed()])
                 if on_progress is not None:
                     on_progress(progress)
                 due = self._next_due(due)
@@ -114,35 +113,28 @@ class CollectFeed:
         return due + self._interval * (max(0, int(behind // self._interval)) + 1)
 
 
-def _further(progress: Progress, sample: Sample, note: str | None) -> Progress:
+def _further(progress: Progress, sample: Sample, notes: list[str]) -> Progress:
     """Progress after one more sample; every record is a message of its own in both streams."""
     more = 2 * (sample.running + sample.finished)
     size = len(sample.process) + len(sample.memory)
-    return Progress(progress.messages + more, progress.records + more, progress.bytes + size, note)
+    return Progress(progress.messages + more, progress.records + more, progress.bytes + size, "; ".join(notes) or None)
 
 
-def _note(unseen: tuple[str, ...], dropped: int, lost: int) -> str | None:
-    """What a person should know about this sample."""
-    notes = list(unseen)
-    if dropped:
-        notes.append(f"{dropped} finished processes left out of this sample: too many at once")
-    if lost:
-        notes.append(f"the kernel dropped notices of finished processes {lost} times: too many at once")
-    return "; ".join(notes) or None
+def _left_out(sample: Sample) -> Iterator[str]:
+    if sample.dropped:
+        yield f"{sample.dropped} finished processes left out: too many at once"
 
 
 class _Ears:
-    """Gathers exits between samples where the kernel tells of them; otherwise knows why not."""
+    """Gathers exits between samples where the kernel tells of them; otherwise hears none."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self._heard: list[Exit] = []
         self._listener: ExitListener | None = None
-        self.deaf: tuple[str, ...] = ()
-        try:
+        self._lost = 0
+        with contextlib.suppress(NotAudible):
             self._listener = ExitListener()
             stack.callback(self._listener.close)
-        except NotAudible as reason:
-            self.deaf = (_silent(reason),)
 
     def take(self) -> list[Exit]:
         """Exits since the last call."""
@@ -152,15 +144,16 @@ class _Ears:
 
     def wait(self, due: float, clock: Clock, stop: threading.Event) -> None:
         """Wait until `due` (monotonic) or `stop`, listening."""
-        while (left := due - clock.monotonic()) > 0:
-            if stop.wait(left if self._listener is None else min(left, _LISTEN_SECONDS)):
-                return
+        while (left := due - clock.monotonic()) > 0 and not stop.is_set():
+            clock.sleep(min(left, _SLICE))
             self._listen()
 
-    @property
-    def lost(self) -> int:
-        """How often the kernel has dropped exits."""
-        return self._listener.lost if self._listener else 0
+    def missed(self) -> Iterator[str]:
+        """A note if the kernel had to drop notices since the last call."""
+        lost = self._listener.lost if self._listener else 0
+        if lost > self._lost:
+            self._lost = lost
+            yield "some finished processes were not heard of: too many at once"
 
     def _listen(self) -> None:
         if self._listener is not None:
