@@ -52,7 +52,7 @@ class PartitionWriter:
             tail = self._open_tail()
             with locked(tail.handle):
                 base, end = self._position(tail)
-                base = self._roll(base, end, len(payload))
+                base = self._roll(tail, base, end, len(payload))
                 self._write(tail, payload, base, end)
             if self._durability == "interval" and self._clock.monotonic() - self._synced_at >= _SYNC_SECONDS:
                 self.flush()
@@ -71,12 +71,17 @@ class PartitionWriter:
     def _position(self, tail: Tail) -> tuple[int, int]:
         """(active base, end) under the lock, with the active segment open; repairs what a dead writer left."""
         known = tail.read()
-        if known is not None and self._open_segment(known[0]) and self._size() == known[1] - known[0]:
+        if known is not None and self._trusted(known[0]) and self._size() == known[1] - known[0]:
             return known
         found = recover(self._folder, tail, self._committed())
         self._open_segment(found[0], create=True)
         self._sync_names()
         return found
+
+    def _trusted(self, base: int) -> bool:
+        """Open the active segment; the first time see that none lies after it (a power cut may age the tail)."""
+        first = self._segment < 0
+        return not (first and segment_bases(self._folder)[-1:] != [base]) and self._open_segment(base)
 
     def _committed(self) -> int:
         return max(committed_offsets(self._topic).get(self._number, [0]))
@@ -99,10 +104,17 @@ class PartitionWriter:
         self._base = base
         return True
 
-    def _roll(self, base: int, end: int, coming: int) -> int:
-        """The segment for the next append: a new one if the active one would grow too large."""
+    def _roll(self, tail: Tail, base: int, end: int, coming: int) -> int:
+        """The segment for the next append: a new one if the active one would grow too large.
+
+        Published before it is made: should this process die in between, the next one finds it missing, instead of
+        appending to the old one while the new one lies there for the same positions.
+        """
         if end == base or end - base + coming <= self._segment_bytes:
             return base
+        if self._durability != "none":
+            os.fdatasync(self._segment)  # what other writers put there too: the next one must not outlive it
+        tail.publish(end, end)
         self._open_segment(end, create=True)
         self._sync_names()
         return end

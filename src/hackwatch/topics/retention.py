@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from hackwatch.errors import ConfigurationError, DataError
@@ -142,7 +143,7 @@ def _split(folder: Path, committed: int) -> tuple[int, list[_Segment]]:
     bases = segment_bases(folder)
     must_stay, below = 0, list[_Segment]()
     modified = 0.0
-    for base, following in zip(bases, [*bases[1:], None], strict=True):
+    for base, following in zip_longest(bases, bases[1:]):
         path = segment_path(folder, base)
         try:
             status = path.stat()
