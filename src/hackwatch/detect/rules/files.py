@@ -23,6 +23,7 @@ class Entry:
     place: str
     values: Mapping[str, Any]
     places: Mapping[str, str]
+    shipped: bool = False
 
     def where(self, key: str = "") -> str:
         """`file:line` of a key, or of the entry if it has no such key."""
@@ -36,7 +37,7 @@ def shipped_files() -> tuple[tuple[str, str], ...]:
     return tuple((entry.name, entry.read_text("utf-8")) for entry in sorted(found, key=lambda entry: entry.name))
 
 
-def read_entries(file: str, text: str) -> tuple[list[Entry], list[str]]:
+def read_entries(file: str, text: str, *, shipped: bool = False) -> tuple[list[Entry], list[str]]:
     """The entries of a rule file in order, and the problems that keep it from being read."""
     try:
         document = tomllib.loads(text)
@@ -55,9 +56,9 @@ def read_entries(file: str, text: str) -> tuple[list[Entry], list[str]]:
     for kind, line, lines in _sections(text):
         if remaining[kind]:
             places = {key: f"{file}:{number}" for key, number in lines.items()}
-            entries.append(Entry(kind, f"{file}:{line}", remaining[kind].pop(0), places))
+            entries.append(Entry(kind, f"{file}:{line}", remaining[kind].pop(0), places, shipped))
     # Tables written another way than under a header of their own (`rule = [{...}]`) have no line to tell.
-    entries += [Entry(kind, f"{file}:1", values, {}) for kind, left in remaining.items() for values in left]
+    entries += [Entry(kind, f"{file}:1", values, {}, shipped) for kind, left in remaining.items() for values in left]
     return entries, []
 
 

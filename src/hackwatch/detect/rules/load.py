@@ -26,28 +26,20 @@ _REQUIRED = ("id", "title", "stream", "where", "severity", *_SAMPLES)
 _ALLOWED = frozenset((*_REQUIRED, "technique", "tactic", "description", "at_least", "within", "enabled"))
 
 
-def load_rules(paths: Iterable[Path | str], streams: Iterable[Stream], *, shipped: bool = True) -> RuleSet:
-    """Load the shipped rules (unless told not to) and then `paths`, in that order.
+def load_rules(paths: Iterable[Path | str], streams: Mapping[str, Stream], *, shipped: bool = True) -> RuleSet:
+    """Load the shipped rules (unless told not to) and then `paths`, files or folders of them, in that order.
 
+    Shipped rules of a stream that is not among `streams` are left out.
     Raises ConfigurationError with every problem as `file:line: what is wrong`.
     """
-    known = {stream.name: stream for stream in streams}
-    sources = list(shipped_files()) if shipped else []
-    problems: list[str] = []
-    for path in paths:
-        try:
-            sources.append((str(path), Path(path).read_text("utf-8")))
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"{path}:1: cannot be read: {error}")
+    entries, problems = _read(paths, shipped)
     merged: dict[str, Entry] = {}
-    for file, text in sources:
-        entries, found = read_entries(file, text)
-        problems += found
-        for entry in entries:
-            problems += _merge(merged, entry)
+    for entry in entries:
+        problems += _merge(merged, entry)
+    idle = {e.values["id"] for e in entries if e.shipped and e.kind == "rule" and e.values["stream"] not in streams}
     rules: list[Rule] = []
-    for entry in merged.values():
-        found = list(_problems(entry, known))
+    for entry in (entry for identity, entry in merged.items() if identity not in idle):
+        found = list(_problems(entry, streams))
         if not found and entry.values.get("enabled", True):
             rules.append(_rule(entry))
         problems += found
@@ -57,7 +49,27 @@ def load_rules(paths: Iterable[Path | str], streams: Iterable[Stream], *, shippe
             next_step="correct the lines named below; `hackwatch rules check FILE` checks a file alone",
             problems=tuple(problems),
         )
-    return RuleSet(rules, known.values())
+    return RuleSet(rules, streams)
+
+
+def _read(paths: Iterable[Path | str], shipped: bool) -> tuple[list[Entry], list[str]]:
+    entries: list[Entry] = []
+    problems: list[str] = []
+    for file, text in shipped_files() if shipped else ():
+        entries += read_entries(file, text, shipped=True)[0]
+    for path in _files(paths):
+        try:
+            found, wrong = read_entries(str(path), path.read_text("utf-8-sig"))
+        except (OSError, UnicodeDecodeError) as error:
+            found, wrong = [], [f"{path}:1: cannot be read: {error}"]
+        entries += found
+        problems += wrong
+    return entries, problems
+
+
+def _files(paths: Iterable[Path | str]) -> Iterable[Path]:
+    for path in map(Path, paths):
+        yield from sorted(path.glob("*.toml")) if path.is_dir() else [path]
 
 
 def _merge(merged: dict[str, Entry], entry: Entry) -> list[str]:

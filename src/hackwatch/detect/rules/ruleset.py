@@ -49,13 +49,13 @@ class Rule:
 class RuleSet:
     """Rules by id, and their evaluation on whole batches. Thread-safe; the rules never change."""
 
-    def __init__(self, rules: Iterable[Rule] = (), streams: Iterable[Stream] = ()) -> None:
-        schemas = {stream.name: stream.schema for stream in streams}
+    def __init__(self, rules: Iterable[Rule] = (), streams: Mapping[str, Stream] | None = None) -> None:
         self._rules = {rule.id: rule for rule in rules}
+        known = streams or {}
         by_stream: dict[str, list[Rule]] = {}
         for rule in self:
             by_stream.setdefault(rule.stream, []).append(rule)
-        self._parts = {name: _StreamRules(rules, schemas[name]) for name, rules in by_stream.items()}
+        self._parts = {name: _StreamRules(rules, known[name].schema) for name, rules in by_stream.items()}
 
     def __len__(self) -> int:
         return len(self._rules)
