@@ -29,7 +29,6 @@ EXTRAS = {
     "bench": ("pyspark", "the Spark baseline of the benchmark"),
 }
 _MADE = 1_767_225_600  # 2026-01-01: a clock before this was never set
-_NET_ADMIN = 12  # capability number, linux/capability.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,42 +151,23 @@ def _engine(settings: Settings) -> Iterator[Finding]:
 
 def _collect(_: Settings) -> Iterator[Finding]:
     if platform.system() != "Linux":
-        yield Finding(
-            "collect", "hint", "the live collector needs Linux", "hackwatch demo, or feed replay and simulate"
-        )
+        yield Finding("collect", "hint", "needs Linux", "hackwatch demo, feed replay or feed simulate work here")
         return
-    yield from _hidden_processes()
-    yield from _process_events()
+    from hackwatch.feeds.collect import blind_spots
+
+    if not Path("/proc/self/stat").is_file():
+        yield Finding("collect", "fault", "/proc is not mounted", "mount -t proc proc /proc")
+    elif missed := blind_spots():
+        for sentence in missed:
+            yield Finding("collect", "hint", sentence, "run the collector as root")
+    else:
+        yield Finding("collect", "ok", "all processes, short-lived ones included")
     path = shutil.which("atop")
     yield (
         Finding("atop", "ok", path)
         if path
         else Finding("atop", "hint", "not installed: needed only to feed its output", "apt-get install atop")
     )
-
-
-def _hidden_processes() -> Iterator[Finding]:
-    """/proc mounted with hidepid shows a user only its own processes."""
-    if not Path("/proc/self/stat").is_file():
-        yield Finding("collect", "fault", "/proc is not mounted", "mount -t proc proc /proc")
-    elif not Path("/proc/1/stat").is_file():
-        yield Finding("collect", "hint", "/proc shows your own processes only (hidepid)", "run the collector as root")
-    else:
-        yield Finding("collect", "ok", "/proc shows all processes")
-
-
-def _process_events() -> Iterator[Finding]:
-    """The kernel's process events catch programs that live shorter than a sample; they need CAP_NET_ADMIN."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff"))
-    if int(line.split()[1], 16) >> _NET_ADMIN & 1:
-        yield Finding("process events", "ok", "allowed: short-lived processes can be seen")
-    else:
-        yield Finding(
-            "process events",
-            "hint",
-            "not allowed: processes that live shorter than a sample are missed",
-            "run the collector as root (or with CAP_NET_ADMIN)",
-        )
 
 
 def _clock(settings: Settings) -> Iterator[Finding]:

@@ -39,19 +39,17 @@ def default_data_folder(environ: Mapping[str, str] | None = None) -> Path:
 class EngineSettings(Table):
     """The embedded engine: how it cuts the streams into micro-batches (latency) and epochs (durability)."""
 
-    epoch_seconds: float = Field(5.0, gt=0, description="Longest time between two commits to lake and store, seconds.")
+    epoch_seconds: float = Field(5.0, gt=0, description="Time between two commits to lake and store, seconds.")
     epoch_records: int = Field(400_000, ge=1, description="An epoch also ends after this many records.")
-    batch_bytes: int = Field(4 << 20, ge=1024, description="Most bytes of messages taken into one micro-batch.")
+    batch_bytes: int = Field(16 << 20, ge=1024, description="Most bytes of messages taken into one micro-batch.")
     poll_seconds: float = Field(0.002, gt=0, description="Wait before looking again when no message is there, seconds.")
     idle_seconds: float = Field(
         30.0,
         gt=0,
         description="A partition silent for this long stops holding back its stream's watermark, seconds.",
     )
-    queue_batches: int = Field(
-        4,
-        ge=1,
-        description="Most micro-batches waiting between reader and detector; a full queue pauses reading.",
+    in_flight: int = Field(
+        3, ge=1, description="Micro-batches being scored at a time; while there are so many, nothing more is read."
     )
     threads: int = Field(0, ge=0, description="Threads that decode and score; 0 takes one per core.")
     status_seconds: float = Field(1.0, gt=0, description="Time between two updates of the live status, seconds.")
