@@ -88,7 +88,15 @@ def _partitions(frame: pl.DataFrame) -> Iterator[tuple[PartitionValues, pl.DataF
     missing = [name for name in PARTITIONS if name not in frame.columns]
     if missing:
         raise InternalError(f"rows for the lake lack the columns {', '.join(missing)}")
-    for key, rows in frame.partition_by(PARTITIONS, include_key=False, as_dict=True, maintain_order=True).items():
-        date, site = key
+    for (date, site), rows in _split(frame):
         text = date.isoformat() if isinstance(date, datetime.date) else None
         yield {"date": text, "site": None if site is None else str(site)}, rows
+
+
+def _split(frame: pl.DataFrame) -> Iterator[tuple[tuple[object, ...], pl.DataFrame]]:
+    same = (pl.col(name).eq_missing(pl.col(name).first()).all() for name in PARTITIONS)
+    if all(frame.select(same).row(0)):
+        # The common case, without copying all rows.
+        yield frame.select(pl.col(PARTITIONS).first()).row(0), frame.drop(PARTITIONS)
+    else:
+        yield from frame.partition_by(PARTITIONS, include_key=False, as_dict=True, maintain_order=True).items()

@@ -11,6 +11,7 @@ import polars as pl
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.pipeline.alert import SEVERITIES, Kind, Severity
 from hackwatch.store.base import WINDOWS_SCHEMA
+from hackwatch.store.frames import frame
 from hackwatch.store.progress import Progress
 from hackwatch.store.rows import (
     ALERT_ID,
@@ -248,6 +249,10 @@ class Store(Progress):
         with self.database.read() as transaction:
             rows = transaction.fetch("SELECT pipeline, status FROM status ORDER BY pipeline")
         return {pipeline: orjson.loads(text) for pipeline, text in rows}
+
+    def frame(self, name: str) -> pl.DataFrame:
+        """A table as SQL users see it: one of `hackwatch.store.frames.FRAMES`, times as timestamps in UTC."""
+        return frame(self.database, name)
 
     # ------------------------------------------------------------------ pruning
 

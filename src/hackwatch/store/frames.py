@@ -1,0 +1,122 @@
+"""The store's tables as people ask for them in SQL: times as timestamps, states in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from hackwatch.store.schema import COUNTERS, Database
+
+__all__ = ["FRAMES", "frame"]
+
+_TIME = pl.Datetime("us", "UTC")
+_TEXT, _INTEGER, _FLAG = pl.String(), pl.Int64(), pl.Boolean()
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A table to show: where its rows come from, and per shown column the type and (if named otherwise) the source."""
+
+    source: str
+    columns: Mapping[str, pl.DataType]
+    renamed: Mapping[str, str]
+
+    @property
+    def sql(self) -> str:
+        return f"SELECT {', '.join(self.renamed.get(name, name) for name in self.columns)} FROM {self.source}"
+
+
+def _texts(*names: str) -> dict[str, pl.DataType]:
+    return dict.fromkeys(names, _TEXT)
+
+
+def _times(*names: str) -> dict[str, pl.DataType]:
+    return dict.fromkeys(names, _TIME)
+
+
+def _integers(*names: str) -> dict[str, pl.DataType]:
+    return dict.fromkeys(names, _INTEGER)
+
+
+_OUTBOX_STATE = "CASE WHEN due IS NOT NULL THEN 'waiting' WHEN done IS NOT NULL THEN 'done' ELSE 'failed' END"
+
+#: Tables of the store that `frame` gives. JSON columns of alerts are text.
+FRAMES: Mapping[str, _Table] = {
+    "windows": _Table(
+        "windows",
+        {
+            **_texts("site", "stream", "entity"),
+            **_times("start_time", "end_time"),
+            **_integers("records", "suspects", "count"),
+            "final": _FLAG,
+        },
+        {"start_time": "window_start", "end_time": "window_end"},
+    ),
+    "alerts": _Table(
+        "alerts",
+        {
+            **_integers("sequence"),
+            **_texts("id"),
+            **_times("created", "first_seen", "last_seen"),
+            **_texts("site", "kind", "stream", "entity", "subject", "rule", "title", "severity"),
+            **_integers("risk", "count"),
+            **_texts("technique", "tactic", "status", "handled_by"),
+            **_times("handled_at"),
+            **_texts("note", "subjects", "drivers", "evidence", "causes", "models"),
+        },
+        {},
+    ),
+    "accounting": _Table(
+        "accounting",
+        {**_texts("pipeline", "stream", "topic"), **_integers("partition", *COUNTERS)},
+        {"partition": "partition_number"},
+    ),
+    "outbox": _Table(
+        "outbox",
+        {
+            **_integers("id"),
+            **_texts("alert_id", "route", "state"),
+            **_times("created", "due", "done"),
+            **_integers("attempts"),
+            **_texts("error"),
+        },
+        {"state": _OUTBOX_STATE},
+    ),
+    "mutes": _Table(
+        "mutes",
+        {
+            **_integers("id"),
+            **_texts("rule", "entity"),
+            **_times("until", "created"),
+            **_texts("created_by", "reason"),
+        },
+        {"until": "until_time"},
+    ),
+    "pipelines": _Table(
+        "pipeline",
+        {**_texts("pipeline"), **_integers("epoch", "last_batch"), **_times("committed_at")},
+        {},
+    ),
+}
+
+
+def frame(database: Database, name: str) -> pl.DataFrame:
+    """One of FRAMES, whole."""
+    table = FRAMES[name]
+    with database.read() as transaction:
+        rows = transaction.fetch(table.sql)
+    raw = {column: _raw(kind) for column, kind in table.columns.items()}
+    shown = [
+        (pl.col(column) * 1_000_000).round().cast(_INTEGER).cast(kind) if kind == _TIME else pl.col(column).cast(kind)
+        for column, kind in table.columns.items()
+    ]
+    return pl.DataFrame(rows, schema=raw, orient="row").select(shown)
+
+
+def _raw(kind: pl.DataType) -> pl.DataType:
+    """How the database hands a column over: times as seconds, flags as integers."""
+    if kind == _TIME:
+        return pl.Float64()
+    return _INTEGER if kind == _FLAG else kind
