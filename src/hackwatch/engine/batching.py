@@ -16,7 +16,7 @@ Offsets = Mapping[tuple[str, str, int], int]
 #: How far (microseconds of event time) one partition may run ahead of another that still has messages waiting.
 #: Without a bound, catching up would fill windows and correlation with what waits for the slower partition.
 ALIGNMENT = 120_000_000
-LEAST_READ = 64 * 1024
+LEAST_READ = 4 * 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,232 @@
+"""An engine over real streams and a real store, with seams for crashes: in every test of this folder."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hackwatch import streams
+from hackwatch.detect.base import Detector, Driver
+from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
+from hackwatch.engine.models import Models
+from hackwatch.feeds.simulate import Faults, generate
+from hackwatch.pipeline.core import Output, Pipeline
+from hackwatch.pipeline.detection import Scored
+from hackwatch.pipeline.options import AlertOptions, CorrelationOptions, StreamOptions
+from hackwatch.store import Store, open_store
+from hackwatch.streams.base import DecodeOptions
+from hackwatch.testing import FakeClock, MemoryTopic
+
+NAMES = ("process", "memory")
+
+
+class Crash(BaseException):
+    """The process is gone; not an Exception, so that nothing in the engine can catch it."""
+
+
+class Inline(Executor):
+    """Runs at once, in the calling thread: a crash in it is a crash of the engine."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+class Crasher:
+    """Counts I/O calls and crashes in one of them: before it does anything, or after it has done everything."""
+
+    def __init__(self, at: int | None = None, *, after: bool = False) -> None:
+        self.at, self.after, self.calls = at, after, 0
+
+    def around(self, target: Any, names: Sequence[str]) -> Any:
+        crasher = self
+
+        class Guarded:
+            def __getattr__(self, name: str) -> Any:
+                attribute = getattr(target, name)
+                return crasher._guard(attribute) if name in names else attribute
+
+        return Guarded()
+
+    def _guard(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            hit = self.calls == self.at
+            if hit and not self.after:
+                raise Crash
+            result = call(*args, **kwargs)
+            if hit:
+                raise Crash
+            return result
+
+        return guarded
+
+
+class MemoryLake:
+    """The lake's contract in memory: an epoch of a pipeline is appended to a table once."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, list[pl.DataFrame]] = {}
+        self.epochs: dict[tuple[str, str], int] = {}
+
+    def append(self, table: str, frame: pl.DataFrame, epoch: int, pipeline: str) -> bool:
+        if self.epochs.get((table, pipeline), 0) >= epoch:
+            return False
+        self.tables.setdefault(table, []).append(frame)
+        self.epochs[(table, pipeline)] = epoch
+        return True
+
+    def rows(self, table: str) -> pl.DataFrame:
+        return pl.concat(self.tables.get(table) or [pl.DataFrame()])
+
+
+class Planted:
+    """A detector that finds every seventh PID suspect: cheap, and the same on every machine."""
+
+    def __init__(self, stream: str) -> None:
+        self.stream, self.version, self.threshold = stream, f"{stream}-planted", 0.5
+
+    def score(self, records: pl.DataFrame) -> npt.NDArray[np.float32]:
+        return np.where(records["PID"].to_numpy() % 7 == 0, 0.9, 0.1).astype(np.float32)
+
+    def explain(self, records: pl.DataFrame, top: int = 4) -> list[list[Driver]]:
+        return [[Driver("PID", str(pid), "1", 1.0)] for pid in records["PID"]]
+
+
+class PlantedSource:
+    """A registry whose bundles are planted detectors."""
+
+    def __init__(self) -> None:
+        self.versions = {name: f"{name}-planted" for name in NAMES}
+
+    def current(self, stream: str) -> str | None:
+        return self.versions[stream]
+
+    def load(self, stream: str, version: str) -> Detector:
+        return Planted(stream)
+
+
+class Quiet:
+    """An observer that only remembers."""
+
+    def __init__(self) -> None:
+        self.pauses: list[str | None] = []
+
+    def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None:
+        pass
+
+    def turn(self, engine: Engine) -> None:
+        pass
+
+    def committed(self, epoch: int, records: int) -> None:
+        pass
+
+    def paused(self, why: str | None) -> None:
+        self.pauses.append(why)
+
+
+class JumpyClock(FakeClock):
+    """Moves a little, at random, each time it is read, so that epochs are cut at different places."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(wall=1_700_100_000.0)
+        self._random = random.Random(seed)
+
+    def monotonic(self) -> float:
+        self.advance(self._random.choice((0.0, 0.001, 0.2, 0.7)))
+        return super().monotonic()
+
+
+def simulated_topics(seed: int, records: int = 1500, faults: Faults | None = None) -> dict[str, MemoryTopic]:
+    """A few minutes of two machines, out of order within the bound, with late, repeated and malformed messages."""
+    topics = {name: MemoryTopic(f"{name}-topic", partitions=2) for name in NAMES}
+    faults = faults or Faults(disorder_seconds=10, late_share=0.02, malformed_share=0.02)
+    days = generate(records, seed, machines=3, processes=20, records_per_second=8, attack_share=0.1, faults=faults)
+    for day in days:
+        day.process.write_to(topics["process"])
+        day.memory.write_to(topics["memory"])
+    return topics
+
+
+@dataclass
+class House:
+    """What survives a crash: topics, store and lake."""
+
+    topics: dict[str, MemoryTopic]
+    store: Store
+    lake: Any = field(default_factory=MemoryLake)
+
+    @classmethod
+    def build(cls, folder: Path, seed: int, records: int = 1500) -> House:
+        return cls(simulated_topics(seed, records), open_store(folder / "store.sqlite"))
+
+    def engine(self, seed: int = 0, crasher: Crasher | None = None, *, epoch_seconds: float = 2.0) -> Engine:
+        crasher = crasher or Crasher()
+        calls = ("log_batches", "commit_epoch", "append", "commit", "read", "checkpoint")
+        options = StreamOptions()
+        sources = {
+            name: Source(streams.get(name), crasher.around(topic, calls), DecodeOptions())
+            for name, topic in self.topics.items()
+        }
+        parts = Parts(
+            sources=sources,
+            pipeline=Pipeline(
+                {name: (source.stream, options) for name, source in sources.items()},
+                CorrelationOptions(),
+                AlertOptions(window_minimum=1, window_warmup=1),
+            ),
+            models=Models(PlantedSource(), NAMES, lambda alert: None),
+            rules=None,
+            store=crasher.around(self.store, calls),
+            lake=crasher.around(self.lake, calls),
+            clock=JumpyClock(seed),
+            scorers=Inline(),
+            epochs=Inline(),
+            observer=Quiet(),
+        )
+        size = random.Random(seed).choice((2_000, 20_000, 60_000))
+        options_ = EngineOptions(epoch_seconds=epoch_seconds, batch_bytes=size, epoch_records=10_000)
+        return Engine(parts, options_, threading.Event())
+
+
+def work_off(engine: Engine) -> None:
+    """Recover, work until the topics are empty, and commit."""
+    engine.recover()
+    while engine.turn() or any(engine.lag().values()):
+        pass
+    engine.drain()
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything that must not depend on crashes, as comparable values."""
+
+    rows: Mapping[str, list[tuple[Any, ...]]]
+    windows: list[tuple[Any, ...]]
+    alerts: list[tuple[Any, ...]]
+    accounting: list[tuple[Any, ...]]
+
+    @classmethod
+    def of(cls, house: House) -> Result:
+        lake: MemoryLake = house.lake
+        rows = {
+            name: sorted(lake.rows(name).select("partition", "offset", "index", "score", "late").iter_rows())
+            for name in NAMES
+        }
+        attacks = ["machine", "CMD", "PID", *(f"{n}_{c}" for n in NAMES for c in ("partition", "offset"))]
+        rows["attacks"] = sorted(lake.rows("attacks").select(attacks).iter_rows())
+        rejected = lake.rows("rejected")
+        rows["rejected"] = sorted(rejected.select("stream", "partition", "offset", "reason", "raw").iter_rows())
+        windows = house.store.windows().select("stream", "entity", "start", "end", "records", "suspects", "count")
+        alerts = [(a.id, a.count, a.last_seen) for a in house.store.alerts(limit=100_000)]
+        return cls(rows, sorted(windows.iter_rows()), sorted(alerts), sorted(house.store.accounting().iter_rows()))

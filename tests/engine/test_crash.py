@@ -1,0 +1,90 @@
+"""A crash in every I/O call that a run makes, before and after it took effect: recovery gives the same result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hackwatch.feeds.simulate import Faults
+from hackwatch.store import open_store
+from tests.engine.support import Crash, Crasher, House, MemoryLake, Result, simulated_topics, work_off
+
+SEEDS = 6
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Result, int]]:
+    """Per seed: the result of a run without crashes, and how many I/O calls it made."""
+    results = {}
+    for seed in range(SEEDS):
+        house = House.build(tmp_path_factory.mktemp("calm"), seed, records=600)
+        crasher = Crasher()
+        work_off(house.engine(seed, crasher))
+        results[seed] = (Result.of(house), crasher.calls)
+    return results
+
+
+def crash_and_recover(folder: Path, seed: int, at: int, *, after: bool) -> Result:
+    house = House.build(folder, seed, records=600)
+    crasher = Crasher(at, after=after)
+    try:
+        work_off(house.engine(seed, crasher))
+    except Crash:
+        # Another seed: the engine that recovers cuts its batches and epochs elsewhere.
+        work_off(house.engine(seed + 100))
+    return Result.of(house)
+
+
+def test_the_undisturbed_run_has_everything(undisturbed: dict[int, tuple[Result, int]]) -> None:
+    for result, calls in undisturbed.values():
+        assert calls > 15
+        assert all(result.rows[name] for name in ("process", "memory", "attacks", "rejected"))
+        assert any(late for *_, late in result.rows["process"])
+        assert result.alerts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_a_crash_in_any_call(
+    tmp_path: Path, undisturbed: dict[int, tuple[Result, int]], seed: int, after: bool
+) -> None:
+    """Every call of the first seed, every fifth of the others."""
+    expected, calls = undisturbed[seed]
+    for at in range(1, calls + 1) if seed == 0 else range(seed, calls + 1, 5):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        assert crash_and_recover(folder, seed, at, after=after) == expected, f"crash in call {at} of {calls}"
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_crash_upon_crash(tmp_path: Path, undisturbed: dict[int, tuple[Result, int]], seed: int) -> None:
+    """Engines that each live for a few calls only, crashing in their recovery too, still get through."""
+    house = House.build(tmp_path, seed, records=600)
+    for life in range(1000):
+        try:
+            work_off(house.engine(seed + life, Crasher(10 + life % 23, after=bool(life % 2))))
+        except Crash:
+            continue
+        break
+    assert life > 3
+    assert Result.of(house) == undisturbed[seed][0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_accounting_adds_up(tmp_path: Path, seed: int) -> None:
+    """Every message ends up on time, late, duplicate or rejected, and the numbers say so."""
+    faults = Faults(disorder_seconds=10, late_share=0.05, malformed_share=0.05, duplicate_share=0.05)
+    house = House(simulated_topics(seed, 2000, faults), open_store(tmp_path / "s.sqlite"), MemoryLake())
+    work_off(house.engine(seed))
+    accounting = house.store.accounting()
+    in_topics = {name: sum(t.end_offset(p) for p in t.partitions()) for name, t in house.topics.items()}
+    for row in accounting.iter_rows(named=True):
+        assert row["records"] == row["on_time"] + row["late"] + row["duplicate"] + row["rejected"]
+    for name, messages in in_topics.items():
+        of = accounting.filter(stream=name)
+        assert of["messages"].sum() == messages == of["records"].sum(), "one record a message here"
+        assert len(house.lake.rows(name)) == of["on_time"].sum() + of["late"].sum()
+        rejected = house.lake.rows("rejected")
+        assert len(rejected.filter(stream=name)) == of["rejected"].sum() > 0
