@@ -58,9 +58,7 @@ class Trees:
         with self._lock:
             if self._explainer is None:
                 self._explainer = _load(self.raw, 1)
-            found: npt.NDArray[np.float32] = self._explainer.predict(
-                xgb.DMatrix(matrix, nthread=1), pred_contribs=True
-            )
+            found: npt.NDArray[np.float32] = self._explainer.predict(xgb.DMatrix(matrix, nthread=1), pred_contribs=True)
         return found
 
     def importance(self, width: int) -> npt.NDArray[np.float64]:

@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float64]
 #: Points of the stored curve, evenly spaced in -log10 p.
 KNOTS = 256
 #: A quantile needs so many normal rows beyond it; with fewer the tail is extrapolated.
-ENOUGH = 10
+ENOUGH = 3
 #: How far beyond the rarest row of training a p-value may be extrapolated, in decades.
 BEYOND = 3.0
 
@@ -35,7 +35,8 @@ class Calibrator:
         values = raw.astype(np.float64)
         inside = np.interp(values, self.scores, self.levels)
         beyond = np.maximum(values - self.scores[-1], 0) * self.slope
-        return inside + BEYOND * beyond / (BEYOND + beyond)
+        found: Floats = inside + BEYOND * beyond / (BEYOND + beyond)
+        return found
 
 
 def fit_calibrator(raw: npt.NDArray[np.float32]) -> Calibrator:
@@ -63,8 +64,9 @@ def quantile(values: Floats, weights: Floats, share: float) -> float:
 def tail_quantile(values: Floats, weights: Floats, budget: float) -> float:
     """The value that a share `budget` of unseen rows may exceed.
 
-    With at least ENOUGH rows beyond it that is their quantile. With fewer it is extrapolated from the upper 5 % with an
-    exponential tail (peaks over threshold: Pickands 1975), never below the greatest value plus one mean excess.
+    With at least ENOUGH rows beyond it that is their quantile, weighted by the records that each row stands for. With
+    fewer it is extrapolated from the upper 5 % with an exponential tail (peaks over threshold: Pickands 1975), never
+    below the greatest value plus one mean excess: a small sample has not seen the oddest that is normal.
     """
     rows = len(values)
     if rows * budget >= ENOUGH:

@@ -8,21 +8,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # type: ignore[import-untyped]  # has no types
 
 from hackwatch.detect.booster import Trees
 from hackwatch.detect.calibration import Calibrator, Floats, fit_calibrator
-from hackwatch.detect.features import Matrix
-from hackwatch.detect.forests import forest, histogram_tree, isolation_forest
+from hackwatch.detect.features import Encoder, Matrix
+from hackwatch.detect.forests import Tree, forest, histogram_tree, isolation_forest
 
-__all__ = ["Ensemble", "Parts", "evidence", "fit_parts", "probability"]
+__all__ = ["Ensemble", "Parts", "evidence", "fit_ensemble", "fit_parts", "probability", "units"]
 
 #: Training rows kept for the nearest-row distance.
 NEIGHBOURS = 2000
 #: Bins of a column's histogram; a column with at most so many distinct values has one bin for each.
 BINS = 64
+#: Quantile beyond which a distance no longer makes a row likelier to be sampled.
+CAP = 0.97
 #: Trees and rows per tree of the isolation forest.
-TREES, SAMPLE = 200, 512
+TREES, SAMPLE = 100, 2048
+#: Decades of surprise that every normal row shows somewhere; only what goes beyond counts, squared, so that a single
+#: value never seen outweighs a dozen slightly unusual, correlated ones.
+USUAL_SURPRISE = 2.0
 
 
 def probability(evidence: Floats) -> npt.NDArray[np.float32]:
@@ -50,7 +55,7 @@ class Parts:
 
     def raw(self, matrix: Matrix) -> list[npt.NDArray[np.float32]]:
         """Three raw scores a row."""
-        distance, _ = self.tree.query(matrix / self.scale)
+        distance, _ = self.tree.query(matrix / self.scale, p=1)
         return [
             self.isolation.predict(matrix),
             self.histogram.predict(matrix),
@@ -59,8 +64,8 @@ class Parts:
 
     def contributions(self, matrix: Matrix) -> list[Floats]:
         """Per part, how much each feature speaks for oddness, (rows, features)."""
-        _, nearest = self.tree.query(matrix / self.scale)
-        gap = np.square(matrix / self.scale - self.points[nearest])
+        _, nearest = self.tree.query(matrix / self.scale, p=1)
+        gap = np.abs(matrix / self.scale - self.points[nearest])
         return [
             self.isolation.contributions(matrix)[:, :-1].astype(np.float64),
             self.histogram.contributions(matrix)[:, :-1].astype(np.float64),
@@ -68,31 +73,57 @@ class Parts:
         ]
 
 
-def fit_parts(matrix: Matrix, *, seed: int) -> Parts:
-    """Train the three parts on distinct rows."""
-    random = np.random.default_rng(seed)
-    spread = matrix.std(axis=0, dtype=np.float64)
-    scale = np.where(spread > 1e-6, spread, 1.0)
-    chosen = random.choice(len(matrix), min(NEIGHBOURS, len(matrix)), replace=False)
-    points = matrix[np.sort(chosen)] / scale
+def units(encoder: Encoder, matrix: Matrix) -> Floats:
+    """What counts as one step of each feature in a distance, (features,).
+
+    A factor e of a counter and a decade of rarity are one step as they are. Plain numbers wider than that shrink to one
+    standard deviation; none is amplified: a column that hardly moved in training must not drown the others.
+    """
+    wide = np.maximum(matrix.std(axis=0, dtype=np.float64), 1.0)
+    return np.where([feature.kind == "number" for feature in encoder.features], wide, 1.0)
+
+
+def fit_parts(matrix: Matrix, scale: Floats, *, seed: int) -> Parts:
+    """Train the three parts on distinct rows; `scale` from `units`."""
+    points = _spread_sample(matrix / scale, NEIGHBOURS, seed)
     raw = isolation_forest(matrix, trees=TREES, sample=SAMPLE, seed=seed)
     histograms = forest([_histogram(matrix[:, column], column) for column in range(matrix.shape[1])], matrix.shape[1])
     return Parts(Trees(raw), Trees(histograms), points, scale, cKDTree(points))
 
 
-def _histogram(values: npt.NDArray[np.float32], column: int):  # type: ignore[no-untyped-def]
+def _spread_sample(rows: Floats, size: int, seed: int) -> Floats:
+    """Half drawn evenly, half by squared distance to those, so that rare habits are represented too.
+
+    The second draw is a batch of k-means++ (Arthur and Vassilvitskii 2007) with the greatest distances capped, lest
+    attacks hidden in the training data be what it picks.
+    """
+    if len(rows) <= size:
+        return rows
+    random = np.random.default_rng(seed)
+    first = random.choice(len(rows), size // 2, replace=False)
+    distance, _ = cKDTree(rows[first]).query(rows, p=1)
+    weight = np.square(np.minimum(distance, np.quantile(distance, CAP)))
+    if np.count_nonzero(weight) < size - size // 2:
+        return rows[np.sort(first)]
+    second = random.choice(len(rows), size - size // 2, replace=False, p=weight / weight.sum())
+    chosen: Floats = rows[np.union1d(first, second)]
+    return chosen
+
+
+def _histogram(values: npt.NDArray[np.float32], column: int) -> Tree:
     distinct = np.unique(values)
     if len(distinct) <= BINS:
         inner = (distinct[1:] / 2 + distinct[:-1] / 2).astype(np.float32)
         low, high = distinct[0], distinct[-1]
-        edges = np.concatenate([[np.nextafter(low, np.float32(-np.inf))], inner, [np.nextafter(high, np.float32(np.inf))]])
+        edges = np.concatenate([[low], inner, [np.nextafter(high, np.float32(np.inf))]])
     else:
         edges = np.linspace(distinct[0], distinct[-1], BINS + 1).astype(np.float32)
         edges[-1] = np.nextafter(edges[-1], np.float32(np.inf))
     edges = np.unique(edges.astype(np.float32))
     counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1).astype(np.float64)
     surprise = -np.log10(np.maximum(counts, 0.5) / len(values))
-    return histogram_tree(column, edges, surprise, np.maximum(counts, 0.5))
+    beyond = np.square(np.maximum(surprise - USUAL_SURPRISE, 0))
+    return histogram_tree(column, edges, beyond, np.maximum(counts, 0.5))
 
 
 class Ensemble:
@@ -115,7 +146,7 @@ class Ensemble:
 
     def contributions(self, matrix: Matrix) -> Floats:
         """The mean -log10 p shared out over the features, (rows, features)."""
-        total = np.zeros(matrix.shape, np.float64)
+        total: Floats = np.zeros(matrix.shape, np.float64)
         parts = self._parts.contributions(matrix)
         for level, part in zip(self.levels(matrix), parts, strict=True):
             towards = np.maximum(part, 0)
@@ -162,16 +193,16 @@ class Ensemble:
         return cls(parts, calibrators)
 
 
-def fit_ensemble(matrix: Matrix, *, seed: int, folds: int) -> tuple[Ensemble, Floats]:
+def fit_ensemble(matrix: Matrix, scale: Floats, *, seed: int, folds: int) -> tuple[Ensemble, Floats]:
     """Train on distinct rows; also the mean -log10 p of each row as scored by parts that did not see it, (rows,)."""
     random = np.random.default_rng(seed)
     fold = random.permutation(len(matrix)) % folds
     held = [np.empty(len(matrix), np.float32) for _ in range(3)]
     for number in range(folds):
         out = fold == number
-        parts = fit_parts(matrix[~out], seed=seed + number + 1)
+        parts = fit_parts(matrix[~out], scale, seed=seed + number + 1)
         for place, raw in zip(held, parts.raw(matrix[out]), strict=True):
             place[out] = raw
     calibrators = tuple(fit_calibrator(raw) for raw in held)
     unseen = np.stack([calibrate(raw) for calibrate, raw in zip(calibrators, held, strict=True)]).mean(axis=0)
-    return Ensemble(fit_parts(matrix, seed=seed), calibrators), unseen
+    return Ensemble(fit_parts(matrix, scale, seed=seed), calibrators), unseen

@@ -12,6 +12,7 @@ import polars as pl
 
 from hackwatch.detect.base import Driver
 from hackwatch.detect.statistics import Statistics
+from hackwatch.text import printable
 
 __all__ = ["drivers", "printed"]
 
@@ -42,8 +43,10 @@ def drivers(
         found.append(
             [
                 Driver(
-                    names[number], printed(seen[number], units.get(names[number], "")),
-                    usual[names[number]], float(row[number]),
+                    names[number],
+                    printed(seen[number], units.get(names[number], "")),
+                    usual[names[number]],
+                    float(row[number]),
                 )
                 for number in order
             ]
@@ -59,7 +62,7 @@ def printed(value: Any, unit: str) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "none"
     if isinstance(value, str):
-        return value if value.isprintable() else value.encode("unicode_escape").decode()
+        return printable(value)
     number = float(value)
     if unit == "bytes":
         return _bytes(number)

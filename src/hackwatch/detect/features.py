@@ -94,9 +94,7 @@ class Encoder:
     def __init__(self, features: tuple[Feature, ...]) -> None:
         self.features = features
         self.columns = tuple(feature.column for feature in features)
-        self._expressions = [
-            feature.expression().alias(f"{place}") for place, feature in enumerate(features)
-        ]
+        self._expressions = [feature.expression().alias(f"{place}") for place, feature in enumerate(features)]
 
     def __len__(self) -> int:
         return len(self.features)
@@ -163,7 +161,9 @@ def _category(values: pl.Series, column: str, metric: bool) -> Feature:
     known = counts.drop_nulls().head(VOCABULARY)
     names = known["value"].to_list()
     if not metric:
-        return Feature(column, "rank", -1.0, float(len(names)), tuple(zip(names, map(float, range(len(names))), strict=True)))
+        return Feature(
+            column, "rank", -1.0, float(len(names)), tuple(zip(names, map(float, range(len(names))), strict=True))
+        )
     rarity = [-math.log10(count / total) for count in known["len"]]
     unseen = -math.log10(0.5 / total)
     null = -math.log10(nulls / total) if nulls else unseen

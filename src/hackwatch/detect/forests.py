@@ -112,7 +112,7 @@ def isolation_forest(matrix: Matrix, *, trees: int, sample: int, seed: int) -> b
     Trained by scikit-learn; equal to its `score_samples` by -2 ** (output / c(sample)). scikit-learn goes left on
     x <= t with a float64 t, XGBoost on x < t with a float32 one: hence the next float32 above.
     """
-    from sklearn.ensemble import IsolationForest  # only trainers pay for scikit-learn
+    from sklearn.ensemble import IsolationForest  # type: ignore[import-untyped]  # has no types; only trainers pay for scikit-learn
 
     sample = min(sample, len(matrix))
     trained = IsolationForest(n_estimators=trees, max_samples=sample, random_state=seed, n_jobs=1).fit(matrix)

@@ -41,9 +41,7 @@ class Classifier:
         return {"model.ubj": self._trees.raw}
 
 
-def load_model(
-    method: str, files: Mapping[str, bytes], *, threads: int, width: int
-) -> Classifier | Ensemble:
+def load_model(method: str, files: Mapping[str, bytes], *, threads: int, width: int) -> Classifier | Ensemble:
     """The model of a bundle from its verified files; `width` is the number of features."""
     if method == "unsupervised":
         return Ensemble.from_files(files, threads=threads, width=width)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hackwatch.detect.booster import Trees, xgb
-from hackwatch.detect.calibration import Floats, tail_quantile
-from hackwatch.detect.ensemble import fit_ensemble, probability
-from hackwatch.detect.features import Encoder, Matrix, fit_encoder
+from hackwatch.detect.calibration import tail_quantile
+from hackwatch.detect.ensemble import fit_ensemble, probability, units
+from hackwatch.detect.features import Matrix, fit_encoder
 from hackwatch.detect.measures import recall_at, roc_auc
 from hackwatch.detect.methods import Classifier
 from hackwatch.detect.supervised import threshold_of
@@ -37,7 +36,9 @@ def train_unsupervised(rows: Rows, stream: Stream, options: Options, progress: P
         progress("isolation forest, histograms, distances", number, rounds)
         encoder = fit_encoder(rows.records.filter(kept), stream.features, metric=True)
         matrix = encoder.encode(rows.records)
-        model, unseen = fit_ensemble(matrix[kept], seed=options.seed, folds=min(options.folds, 3))
+        model, unseen = fit_ensemble(
+            matrix[kept], units(encoder, matrix[kept]), seed=options.seed, folds=min(options.folds, 3)
+        )
         level = np.empty(len(matrix))
         level[kept] = unseen
         if (~kept).any():
@@ -46,7 +47,9 @@ def train_unsupervised(rows: Rows, stream: Stream, options: Options, progress: P
             kept = normal & (level <= np.quantile(level[kept], 1 - drop))
     progress("isolation forest, histograms, distances", rounds, rounds)
     threshold = float(
-        np.nextafter(probability(np.array(tail_quantile(level[normal], rows.count[normal], options.alert_budget))), np.float32(1))
+        np.nextafter(
+            probability(np.array(tail_quantile(level[normal], rows.count[normal], options.alert_budget))), np.float32(1)
+        )
     )
     return Trained(encoder, model, threshold, _metrics(rows, probability(level), threshold))
 
@@ -84,9 +87,9 @@ def _permuted_forest(matrix: Matrix, options: Options) -> Trees:
         "objective": "reg:squarederror",
         "base_score": 0.5,
         "tree_method": "hist",
-        "num_parallel_tree": max(options.trees, 100),
-        "max_depth": max(options.depth, 12),
-        "subsample": 0.5,
+        "num_parallel_tree": options.trees,
+        "max_depth": max(options.depth, 10),
+        "subsample": 0.25,
         "colsample_bynode": float(1 / np.sqrt(matrix.shape[1])),
         "eta": 1.0,
         "lambda": 0.0,

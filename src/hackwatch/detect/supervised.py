@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hackwatch.detect.booster import Trees, xgb
-from hackwatch.detect.calibration import Floats, quantile, tail_quantile
+from hackwatch.detect.calibration import Floats, tail_quantile
 from hackwatch.detect.features import Matrix, fit_encoder
 from hackwatch.detect.measures import recall_at, roc_auc
 from hackwatch.detect.methods import Classifier
@@ -78,10 +78,7 @@ def threshold_of(scores: npt.NDArray[np.float32], count: Floats, budget: float) 
     """The score that a share `budget` of normal records may reach; in log-odds where the tail must be extrapolated."""
     odds = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
     odds = np.log(odds / (1 - odds))
-    if len(odds) * budget >= 10:
-        level = quantile(odds, count, 1 - budget)
-    else:
-        level = tail_quantile(odds, count, budget)
+    level = tail_quantile(odds, count, budget)
     # One step above: rows exactly at the quantile are within the budget. Never beyond what an attack can reach.
     return min(float(np.nextafter(np.float32(1 / (1 + np.exp(-level))), np.float32(1))), 0.999)
 

@@ -92,7 +92,7 @@ class Trained:
 
 
 def prepare(records: pl.DataFrame, stream: Stream) -> Rows:
-    """Distinct rows of the stream's features with their truth; rows of unknown truth are normal unless all are known."""
+    """Distinct rows of the stream's features with their truth; without any truth all are normal."""
     columns = list(stream.features.columns)
     missing = [column for column in columns if column not in records.columns]
     if missing:
@@ -106,7 +106,9 @@ def prepare(records: pl.DataFrame, stream: Stream) -> Rows:
         records = records.filter(pl.col("label").is_not_null())
     truth = [
         (pl.col("label").cast(pl.Int64) != 0 if labelled else pl.lit(False)).alias("_label"),
-        (pl.col("type").cast(pl.String).fill_null("?") if labelled and "type" in records.columns else pl.lit("?")).alias("_type"),
+        (
+            pl.col("type").cast(pl.String).fill_null("?") if labelled and "type" in records.columns else pl.lit("?")
+        ).alias("_type"),
     ]
     distinct = (
         records.select(*columns, *truth)
