@@ -101,7 +101,7 @@ class ExitListener:
             self._subscribe()
         except (OSError, struct.error) as error:
             self._socket.close()
-            raise NotAudible(f"needs CAP_NET_ADMIN on the host and Linux 5.19 ({error})") from error
+            raise NotAudible(f"needs CAP_NET_ADMIN on the host and Linux 5.19: {error}") from error
         except NotAudible:
             self._socket.close()
             raise
