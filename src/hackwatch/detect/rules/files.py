@@ -43,7 +43,8 @@ def read_entries(file: str, text: str, *, shipped: bool = False) -> tuple[list[E
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         at = re.search(r"at line (\d+)", str(error))
-        return [], [f"{file}:{at.group(1) if at else 1}: not TOML: {error}"]
+        line = at.group(1) if at else str(text.count("\n") + 1)
+        return [], [f"{file}:{line}: not TOML: {error}"]
     problems = [
         f"{file}:1: unknown table or key {key!r}; a rule file holds [[rule]] and [[override]] tables"
         for key, value in document.items()
