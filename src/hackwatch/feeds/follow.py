@@ -59,7 +59,7 @@ class Follow:
         self._form: LineForm | None = None
         self._csv: CsvLines | None = None
         self._started = False
-        self._grew_at = 0.0
+        self._silent_since: float | None = None  # since the file was found replaced
         self._sent = Progress(0, 0, 0)
         self._note: str | None = None
 
@@ -92,7 +92,7 @@ class Follow:
             if file.rewritten():
                 self._begin(file, "the file was truncated: reading it from its start")
             if self._understood(file) and self._send(file, writer):
-                self._grew_at = self._clock.monotonic()
+                self._silent_since = None
                 return True
             return self._replaced(file) and self._leave(file, writer)
         except OSError as error:
@@ -120,7 +120,7 @@ class Follow:
                 self._file.move_to_last_line_end()
             save_position(self._state, self._file.position())
         self._form = self._csv = None
-        self._grew_at = self._clock.monotonic()
+        self._silent_since = None
         return self._file
 
     def _begin(self, file: OpenFile, note: str) -> None:
@@ -129,13 +129,16 @@ class Follow:
         self._note = note
 
     def _replaced(self, file: OpenFile) -> bool:
-        """Whether another file now has the name, and the old one has been silent for a while."""
+        """Whether another file has had the name for a while, in which nothing was added to the old one."""
         try:
             status = self._path.stat()
         except FileNotFoundError:
             return False
-        silent = self._clock.monotonic() - self._grew_at >= self._linger
-        return silent and (status.st_dev, status.st_ino) != file.identity
+        if (status.st_dev, status.st_ino) == file.identity:
+            return False
+        if self._silent_since is None:
+            self._silent_since = self._clock.monotonic()
+        return self._clock.monotonic() - self._silent_since >= self._linger
 
     def _leave(self, file: OpenFile, writer: TopicWriter) -> bool:
         """Send what is left of a replaced file (its last line may have no newline) and go to the new one."""
