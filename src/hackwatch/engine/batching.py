@@ -106,9 +106,7 @@ class Former:
     def _range(self, part: OffsetRange) -> Iterator[Messages]:
         start = part.start
         while start < part.end:
-            messages = self._readers[part.stream].read(
-                part.partition, start, max_bytes=max(1, part.end - start), end=part.end
-            )
+            messages = self._readers[part.stream].read(part.partition, start, max_bytes=self._batch_bytes, end=part.end)
             if messages is None:
                 return
             yield messages
