@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -54,7 +54,7 @@ NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 INTEGER = re.compile(r"[+-]?[0-9]+")
 DECIMALS = {"K": 1e3, "M": 1e6, "G": 1e9}
 BINARIES = {"K": 2.0**10, "M": 2.0**20, "G": 2.0**30, "T": 2.0**40}
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Impossible(Exception):
@@ -135,7 +135,11 @@ def _record(pairs: Any, stream: str, letterless_kib: bool, unknown: Counter[str]
 
 def _value(name: str, kind: str, low: float, high: float, values: dict[str, Any], letterless_kib: bool) -> Any:
     raw = values.get(name)
-    if kind.endswith("?") and name in values and (raw is None or (isinstance(raw, str) and raw.strip(SPACES) in ("", "-"))):
+    if (
+        kind.endswith("?")
+        and name in values
+        and (raw is None or (isinstance(raw, str) and raw.strip(SPACES) in ("", "-")))
+    ):
         return None
     if raw is None:
         raise Impossible(f"{name}: missing or null")

@@ -81,7 +81,13 @@ def message_texts(draw: st.DrawFn, stream: str, usual: int) -> bytes:
         return draw(st.binary(max_size=40)).replace(b"\n", b"")
     record = draw(record_texts(stream, usual))
     odd = [b"", b" ", b"\t \r", b"5", b"null", b'"text"', b"[]", b"[[]]", b"{}", b"\xef\xbb\xbf{}", record + b"\r"]
-    odd += [b"[" + record, record + b"]", b"[" + record + b"],[" + record + b"]", record + record, b"[" + record + b"},{]"]
+    odd += [
+        b"[" + record,
+        record + b"]",
+        b"[" + record + b"],[" + record + b"]",
+        record + record,
+        b"[" + record + b"},{]",
+    ]
     return draw(st.sampled_from(odd))
 
 
@@ -105,7 +111,7 @@ def test_any_payload_is_decoded_as_the_oracle_does(payload: tuple[str, list[byte
     decoded = streams.get(stream).decode(given_, DecodeOptions(letterless_kib=letterless_kib))
     expected = oracle.decode(lines, stream, letterless_kib=letterless_kib)
     number = {offset: position for position, offset in enumerate(given_.offsets.tolist())}
-    schema = [*decoded.records.columns[: -3], "message", "index"]
+    schema = [*decoded.records.columns[:-3], "message", "index"]
     found = decoded.records.with_columns(message=pl.col("offset").replace_strict(number, return_dtype=pl.Int64))
     assert found.select(schema).rows() == [tuple(one[name] for name in schema) for one in expected.records]
     rejected = decoded.rejected.select("offset", "index", "reason").rows()
@@ -138,7 +144,9 @@ def test_the_order_of_messages_changes_nothing(payload: tuple[str, list[bytes]],
     decoder, options = streams.get(stream).decode, DecodeOptions()
     one, other = decoder(messages(lines), options), decoder(messages(shuffled), options)
     without = [name for name in one.records.columns if name != "offset"]
-    assert sorted(map(repr, one.records.select(without).rows())) == sorted(map(repr, other.records.select(without).rows()))
+    assert sorted(map(repr, one.records.select(without).rows())) == sorted(
+        map(repr, other.records.select(without).rows())
+    )
     assert sorted(one.rejected["reason"]) == sorted(other.rejected["reason"])
     assert one.unknown_fields == other.unknown_fields
 

@@ -76,7 +76,8 @@ def read_record(
     text: bytes, index: int, fields: Sequence[Field], ignored: Collection[str], unknown: Counter[str]
 ) -> Good | Bad:
     """One record from its own JSON text, which is an object and not nested too deeply."""
-    return _record(_decoder.decode(text.decode()), index, text.strip(b" \t\r"), fields, ignored, unknown)
+    text = text.strip(b" \t\r")
+    return _record(_decoder.decode(text.decode()), index, text, fields, ignored, unknown)
 
 
 def is_sound(text: bytes) -> bool:

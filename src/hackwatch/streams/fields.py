@@ -56,7 +56,7 @@ class Field:
     @property
     def complaint(self) -> str:
         """Why a record with another value is rejected."""
-        low, high = f"{self.low:.15g}", f"{self.high:.15g}"
+        low, high = f"{self.low:.0f}", f"{self.high:.0f}"
         what = {
             Kind.INTEGER: f"not a whole number from {low} to {high}",
             Kind.COUNT: f"not a count from {low} to {high}",

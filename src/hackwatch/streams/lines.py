@@ -68,11 +68,12 @@ class Pieces:
         return cls(lines.payload, lines.number, np.zeros(len(lines), np.int64), lines.start, lines.end)
 
     @classmethod
-    def arrays(cls, lines: Lines) -> Pieces:
+    def arrays(cls, lines: Lines) -> Pieces | None:
         """Arrays of objects cut between their elements.
 
         A cut is made wherever `},{` or `}, {` stands. One that is not between elements (within a text or a nested
         array) leaves two halves of which neither is JSON, so it cannot go unseen. The outer brackets become blanks.
+        None if a message without them was cut.
         """
         cut = bytearray(lines.payload.replace(b"},{", b"}\n{").replace(b"}, {", b"} \n{"))
         characters = np.frombuffer(cut, np.uint8)
@@ -87,6 +88,8 @@ class Pieces:
         start[:1] = 0
         start[1:] = end[:-1] + 1
         message = np.searchsorted(lines.start, start, side="right") - 1
+        if not bracketed[message[1:][message[1:] == message[:-1]]].all():
+            return None
         first = np.searchsorted(message, np.arange(len(lines)))
         return cls(bytes(cut), lines.number[message], np.arange(len(start)) - first[message], start, end)
 
@@ -94,7 +97,8 @@ class Pieces:
         return len(self.number)
 
     def text(self, position: int) -> bytes:
-        return self.payload[self.start[position] : self.end[position]]
+        """The JSON text of a record, without blanks around it."""
+        return self.payload[self.start[position] : self.end[position]].strip(b" \t\r")
 
     def count(self, character: str) -> int:
         """How often an ASCII character occurs in all pieces."""

@@ -139,6 +139,8 @@ class Structure:
     def _try(self, lines: Lines, plan: Plan) -> bool:
         """Parse by plan; False if the parser refuses any message."""
         pieces = Pieces.arrays(lines) if plan.arrays else Pieces.objects(lines)
+        if pieces is None:
+            return False
         extras: dict[str, pl.DataType] = {name: pl.String() for name in plan.extras}
         try:
             frame = pl.read_ndjson(pieces.payload, schema=plan.schema | extras)

@@ -1,0 +1,88 @@
+"""`hackwatch normalise`: decode and normalise a file, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from hackwatch.streams.files import Progress
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--as", "stream_name", required=True, metavar="STREAM", help="What the file holds: process, memory, ...")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help=".parquet, .csv or .ndjson"
+)
+@click.option("--letterless-kib", is_flag=True, help="Sizes without a unit letter are KiB, not bytes.")
+@click.option("--labels", is_flag=True, help="Keep the truth columns label and type.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def command(file: Path, stream_name: str, out: Path, letterless_kib: bool, labels: bool, as_json: bool) -> None:
+    """Decode and normalise a FILE of records: what a data scientist starts from.
+
+    FILE is NDJSON, a JSON array, or CSV with a header, gzipped or not. Sizes become bytes, percentages fractions,
+    NICE is restored from PRI. Rejected records go beside OUT, with the reason of each, to OUT's stem +
+    .rejected.ndjson.
+
+    \b
+    Examples:
+      hackwatch normalise Linux_process_1.csv --as process -o process.parquet --labels
+      hackwatch normalise memory.ndjson.gz --as memory -o memory.csv --letterless-kib
+    """
+    import json
+    from collections import Counter
+    from itertools import chain
+
+    from hackwatch import streams
+    from hackwatch.streams.base import REJECTED_SCHEMA, DecodeOptions
+    from hackwatch.streams.files import read_file
+    from hackwatch.tables import TableFile
+    from hackwatch.text import printable
+
+    stream = streams.get(stream_name)
+    options = DecodeOptions(letterless_kib=letterless_kib, labels=labels)
+    beside = out.with_name(f"{out.stem}.rejected.ndjson")
+    records = rejected = 0
+    unknown: Counter[str] = Counter()
+    with _progress(file) as progress:
+        chunks = read_file(file, stream, options, progress)
+        first = next(chunks)
+        with TableFile(out, first.records.schema) as table, TableFile(beside, REJECTED_SCHEMA) as refused:
+            for decoded in chain([first], chunks):
+                table.append(decoded.records)
+                refused.append(decoded.rejected)
+                records += decoded.records.height
+                rejected += decoded.rejected.height
+                unknown.update(decoded.unknown_fields)
+    if not rejected:
+        beside.unlink()
+    if as_json:
+        summary = {"records": records, "rejected": rejected, "unknown_fields": dict(unknown), "out": str(out)}
+        click.echo(json.dumps(summary | {"rejected_out": str(beside) if rejected else None}))
+        return
+    click.echo(f"{records:,} records -> {out}" + (f"; {rejected:,} rejected -> {beside}" if rejected else ""))
+    if unknown:
+        names = ", ".join(f"{printable(name)} ({times:,})" for name, times in unknown.most_common(8))
+        click.echo(f"unknown fields, left out: {names}", err=True)
+
+
+@contextmanager
+def _progress(file: Path) -> Iterator[Progress | None]:
+    """A bar on stderr, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    with Bar(console=console, transient=True) as bar:
+        task = bar.add_task(file.name)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
