@@ -78,8 +78,11 @@ class Progress:
         with self.database.read() as transaction:
             heads = transaction.fetch("SELECT epoch, last_batch, elapsed FROM pipeline WHERE pipeline = ?", (pipeline,))
             epoch, last_batch, elapsed = heads[0] if heads else (0, 0, 0.0)
-            batches = _batches(transaction, pipeline)
-            prepared = transaction.fetch("SELECT epoch, last_batch FROM prepared WHERE pipeline = ?", (pipeline,))
+            # What was logged again after its commit does not count, and goes with the next one.
+            batches = _batches(transaction, pipeline, last_batch if heads else -1)
+            prepared = transaction.fetch(
+                "SELECT epoch, last_batch FROM prepared WHERE pipeline = ? AND epoch > ?", (pipeline, epoch)
+            )
             if not (heads or batches or prepared):
                 return None
             return Checkpoint(
@@ -209,10 +212,11 @@ def _update_row(update: AlertUpdate) -> tuple[Any, ...]:
     return (update.count, update.last_seen, subjects, update.id, update.count, update.last_seen)
 
 
-def _batches(transaction: Transaction, pipeline: str) -> tuple[BatchEntry, ...]:
+def _batches(transaction: Transaction, pipeline: str, after: int) -> tuple[BatchEntry, ...]:
     rows = transaction.fetch(
-        "SELECT number, epoch, wall, elapsed, ranges, models FROM batch WHERE pipeline = ? ORDER BY number",
-        (pipeline,),
+        "SELECT number, epoch, wall, elapsed, ranges, models FROM batch "
+        "WHERE pipeline = ? AND number > ? ORDER BY number",
+        (pipeline, after),
     )
     return tuple(
         BatchEntry(

@@ -6,6 +6,7 @@ changes: a new one is added behind it. Times are Unix seconds UTC, JSON is text.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ class Database(Protocol):
 
 
 _FIRST = (
+    "CREATE TABLE store (one BIGINT PRIMARY KEY, identity TEXT NOT NULL)",
     """CREATE TABLE pipeline (
         pipeline TEXT PRIMARY KEY, epoch BIGINT NOT NULL, last_batch BIGINT NOT NULL,
         elapsed DOUBLE PRECISION NOT NULL, committed_at DOUBLE PRECISION NOT NULL)""",
@@ -146,6 +148,8 @@ def migrate(database: Database, *, read_only: bool = False, migrations: Sequence
                 words = {"identity": database.dialect.identity, "binary": database.dialect.binary}
                 transaction.execute(statement.format(**words))
             transaction.execute("INSERT INTO schema_version (version) VALUES (?)", (version,))
+            named = "INSERT INTO store (one, identity) VALUES (1, ?) ON CONFLICT (one) DO NOTHING"
+            transaction.execute(named, (uuid.uuid4().hex[:12],))
 
 
 def _version(database: Database, supported: int) -> int:

@@ -195,6 +195,6 @@ def _explain(error: sqlite3.Error, where: str) -> HackwatchError:
         return DataError(
             f"this is not a store of hackwatch, or it is damaged: {error}",
             where=where,
-            next_step="restore it from a backup, or move it away: a new one is made, topics are read again",
+            next_step="restore it from a backup, or move it away for a new one: topics are then read from their start",
         )
     return InternalError(f"the store refused a statement: {error}", where=where)

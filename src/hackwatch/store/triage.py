@@ -35,6 +35,13 @@ class Store(Progress):
     Times are Unix seconds UTC and come from the caller: the store has no clock. Safe for several threads.
     """
 
+    @property
+    def identity(self) -> str:
+        """A name that no other store has: epochs that a new store counts from 1 are not those of the one before."""
+        with self.database.read() as transaction:
+            rows = transaction.fetch("SELECT identity FROM store")
+        return str(rows[0][0])
+
     def close(self) -> None:
         self.database.close()
 

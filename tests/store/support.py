@@ -1,0 +1,68 @@
+"""Small things to store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+
+from hackwatch.detect.base import Driver
+from hackwatch.pipeline.alert import Alert, Cause
+from hackwatch.store.base import WINDOWS_SCHEMA, BatchEntry, EpochCommit, OffsetRange
+
+SOURCE = ("process", "spool", 0)
+ALERT = Alert(
+    id="",
+    kind="attack",
+    stream="process",
+    entity="4",
+    rule="correlated-suspects",
+    title="xmrig on 4",
+    severity="high",
+    risk=70,
+    subject="xmrig",
+    first_seen=1000.0,
+    last_seen=1001.5,
+    created=1002.25,
+    technique="T1496",
+    tactic="impact",
+    drivers={"process": (Driver("CPU", "93 %", "2 %", 1.5), Driver("PRI", "20", "120", 0.25))},
+    evidence={"CMD": "xmrig\x1b[31m\u202e", "CPU": 0.93, "EXC": None},
+    causes=(Cause("spool", 0, 17, 2), Cause("spool", 1, 99)),
+    models={"process": "process-000001-abcd"},
+)
+
+
+def alert(number: int, **changes: Any) -> Alert:
+    return replace(ALERT, id=f"{number:032x}", **changes)
+
+
+def batch(number: int, epoch: int = 1) -> BatchEntry:
+    ranges = (OffsetRange(*SOURCE, start=number * 10, end=number * 10 + 10),)
+    return BatchEntry(number, epoch, 5.5, 6.25, ranges, {"process": "process-000001-abcd"})
+
+
+def windows(*rows: Sequence[Any]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=WINDOWS_SCHEMA, orient="row")
+
+
+def commit(
+    epoch: int,
+    last_batch: int,
+    *,
+    states: Mapping[str, bytes] | None = None,
+    counted: pl.DataFrame | None = None,
+    **totals: int,
+) -> EpochCommit:
+    return EpochCommit(
+        epoch=epoch,
+        last_batch=last_batch,
+        elapsed=epoch * 5.0,
+        offsets={SOURCE: last_batch * 10},
+        states={"state": b"state of %d" % epoch} if states is None else states,
+        windows=windows() if counted is None else counted,
+        accounting={SOURCE: totals or {"messages": last_batch}},
+        committed_at=epoch * 100.0,
+    )

@@ -1,0 +1,211 @@
+"""Alerts, mutes and outbox, as people and routes use them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from hackwatch.errors import ConfigurationError, DataError
+from hackwatch.pipeline.alert import Alert
+from hackwatch.store import Store
+from hackwatch.store.frames import FRAMES
+from tests.store.support import ALERT, alert, batch, commit, windows
+
+
+def raised(store: Store, *alerts: Alert) -> None:
+    store.log_batches("main", [], alerts)
+
+
+def test_an_alert_comes_back_as_it_was(store: Store) -> None:
+    raised(store, alert(1))
+    found = store.alert(alert(1).id)
+    for field in Alert.__dataclass_fields__:
+        assert getattr(found, field) == getattr(alert(1), field), field
+    assert (found.sequence, found.status, found.subjects) == (1, "new", ("xmrig",))
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({}, [4, 3, 2, 1]),
+        ({"severity": "high"}, [4, 1]),
+        ({"severity": "low"}, [4, 2, 1]),
+        ({"kind": "rule"}, [2]),
+        ({"stream": "memory"}, [3]),
+        ({"entity": "5"}, [4]),
+        ({"rule": "r2"}, [2]),
+        ({"since": 2000.0}, [3, 2]),
+        ({"until": 2000.0}, [4, 1]),
+        ({"since": 2000.0, "until": 3000.0}, [2]),
+        ({"statuses": ["acknowledged"]}, [3]),
+        ({"statuses": []}, []),
+        ({"statuses": ["new", "acknowledged"], "limit": 2}, [4, 3]),
+        ({"after": 2}, [3, 4]),
+        ({"after": 0, "limit": 1}, [1]),
+        ({"entity": "' OR 1=1 --"}, []),
+    ],
+    ids=str,
+)
+def test_alerts_are_filtered(store: Store, filters: dict[str, Any], expected: list[int]) -> None:
+    raised(
+        store,
+        alert(1),
+        alert(2, kind="rule", rule="r2", severity="low", created=2000.0),
+        alert(3, stream="memory", severity="informational", created=3000.0),
+        alert(4, entity="5", severity="critical"),
+    )
+    store.acknowledge(alert(3).id, by="me", now=1.0)
+    assert [found.sequence for found in store.alerts(**filters)] == expected
+
+
+def test_a_person_acknowledges_and_closes(store: Store) -> None:
+    raised(store, alert(1))
+    seen = store.acknowledge(alert(1).id, by="ada", now=5.0, note="mine")
+    assert (seen.status, seen.handled_by, seen.handled_at, seen.note) == ("acknowledged", "ada", 5.0, "mine")
+    closed = store.close_alert(alert(1).id, by="bob", now=6.0)
+    assert (closed.status, closed.handled_by, closed.note) == ("closed", "bob", "mine")
+    assert store.alert_counts() == {("closed", "high"): 1}
+
+
+def test_the_beginning_of_an_id_is_enough(store: Store) -> None:
+    first, second = (alert(0, created=1.0), alert(0, created=2.0))
+    raised(
+        store,
+        *(type(a)(**{**_fields(a), "id": i}) for a, i in [(first, "abcd1" + "0" * 27), (second, "abce" + "f" * 28)]),
+    )
+    assert store.alert("abcd").id.startswith("abcd1")
+    assert store.alert("abcef").created == 2.0
+
+
+def _fields(alert: Alert) -> dict[str, Any]:
+    return {name: getattr(alert, name) for name in Alert.__dataclass_fields__}
+
+
+@pytest.mark.parametrize("wanted", ["", "abc", "0000", "ffff", "%%%%", "ABCD", "x' OR '1'='1"])
+def test_no_or_several_alerts_is_an_error(store: Store, wanted: str) -> None:
+    raised(store, alert(1), alert(2))
+    with pytest.raises(DataError, match="begin"):
+        store.alert(wanted)
+
+
+@pytest.mark.parametrize(
+    ("rule", "entity", "created", "status"),
+    [
+        (ALERT.rule, None, 1002.0, "muted"),
+        (None, ALERT.entity, 1002.0, "muted"),
+        (ALERT.rule, ALERT.entity, 1002.0, "muted"),
+        (ALERT.rule, "other", 1002.0, "new"),
+        ("other", ALERT.entity, 1002.0, "new"),
+        (ALERT.rule, None, 999.0, "new"),
+        (ALERT.rule, None, 1100.0, "new"),
+        (ALERT.rule, None, 1000.0, "muted"),
+    ],
+)
+def test_what_is_muted_is_kept_and_sent_nowhere(
+    store: Store, rule: str | None, entity: str | None, created: float, status: str
+) -> None:
+    store.set_routes(["file", "hook"])
+    store.mute(rule, entity, until=1100.0, now=1000.0, by="ada", reason="maintenance")
+    raised(store, alert(1, created=created))
+    assert store.alert(alert(1).id).status == status
+    assert len(store.outbox_due(1e12)) == (0 if status == "muted" else 2)
+
+
+def test_a_mute_needs_a_target_and_can_be_lifted(store: Store) -> None:
+    with pytest.raises(ConfigurationError, match="needs a rule"):
+        store.mute(None, None, until=9.0, now=1.0)
+    mute = store.mute("r", None, until=9.0, now=1.0)
+    assert store.mutes(now=8.0) == [mute]
+    assert store.unmute(mute.id, now=4.0)
+    assert not store.unmute(mute.id, now=5.0)
+    assert store.mutes(now=4.0) == []
+    assert [kept.until for kept in store.mutes()] == [4.0]
+
+
+def test_the_outbox_is_worked_off_and_retried(store: Store) -> None:
+    store.set_routes(["file", "hook"])
+    raised(store, alert(1))
+    file, hook = store.outbox_due(alert(1).created)
+    assert [(m.route, m.attempts, m.alert.id) for m in (file, hook)] == [
+        ("file", 0, alert(1).id),
+        ("hook", 0, alert(1).id),
+    ]
+    assert store.outbox_due(alert(1).created - 1) == []
+    store.outbox_done(file.id, now=2000.0)
+    store.outbox_failed(hook.id, "503", retry_at=3000.0)
+    assert store.outbox_due(2999.0) == []
+    (again,) = store.outbox_due(3000.0)
+    assert (again.attempts, again.error) == (1, "503")
+    store.outbox_failed(hook.id, "410 gone", retry_at=None)
+    assert store.outbox_due(1e12) == []
+    assert store.outbox_counts() == {
+        "file": {"waiting": 0, "done": 1, "failed": 0},
+        "hook": {"waiting": 0, "done": 0, "failed": 1},
+    }
+
+
+def test_pruning_keeps_what_is_open(store: Store) -> None:
+    store.set_routes(["file"])
+    raised(store, alert(1), alert(2), alert(3, created=9000.0, last_seen=9000.0))
+    store.outbox_done(store.outbox_due(1e12)[0].id, now=2000.0)
+    rows = [("process", str(number), 0, 120, 1, 0, 0, True) for number in range(2_500)]
+    rows += [("process", "open", 0, 120, 1, 0, 0, False), ("process", "young", 5000, 5120, 1, 0, 0, True)]
+    store.commit_epoch("main", commit(1, 1, counted=windows(*rows)))
+    assert store.prune() == {}
+    pruned = store.prune(windows_before=5000.0, alerts_before=5000.0, outbox_before=5000.0)
+    assert pruned == {"windows": 2_500, "outbox": 1, "alerts": 1}
+    assert store.windows()["entity"].to_list() == ["open", "young"]
+    assert [found.sequence for found in store.alerts()] == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({}, [0, 120, 120, 240]),
+        ({"stream": "memory"}, [120]),
+        ({"entity": "5"}, [240]),
+        ({"since": 120.0}, [120, 120, 240]),
+        ({"until": 120.0}, [0]),
+        ({"final": True}, [0]),
+        ({"final": False, "limit": 1}, [240]),
+        ({"site": "elsewhere"}, []),
+    ],
+    ids=str,
+)
+def test_windows_are_filtered(store: Store, filters: dict[str, Any], expected: list[int]) -> None:
+    rows = [
+        ("process", "4", 0, 120, 3, 2, 1, True),
+        ("process", "4", 120, 240, 3, 2, 1, False),
+        ("memory", "4", 120, 240, 3, 2, 1, False),
+        ("process", "5", 240, 360, 3, 2, 1, False),
+    ]
+    store.commit_epoch("main", commit(1, 1, counted=windows(*rows)))
+    assert store.windows(**filters)["start"].to_list() == expected
+
+
+def test_accounting_is_a_table(store: Store) -> None:
+    store.log_batches("main", [batch(1)])
+    store.commit_epoch("main", commit(1, 1, messages=3, records=4, on_time=2, late=1, duplicate=1, suspects=1))
+    (row,) = store.accounting("main").rows(named=True)
+    assert row["pipeline"] == "main"
+    assert (row["partition"], row["next_offset"], row["records"], row["suspects"]) == (0, 10, 4, 1)
+    assert store.accounting("other").is_empty()
+
+
+@pytest.mark.parametrize("name", sorted(FRAMES))
+def test_every_table_has_a_frame(store: Store, name: str) -> None:
+    empty = store.frame(name)
+    store.set_routes(["file"])
+    raised(store, alert(1))
+    store.mute("r", None, until=9.5, now=1.0)
+    store.commit_epoch("main", commit(1, 1, counted=windows(("process", "4", 0, 120, 9, 2, 1, False))))
+    full = store.frame(name)
+    assert full.height == 1
+    assert full.schema == empty.schema
+
+
+def test_times_in_frames_are_exact_to_the_microsecond(store: Store) -> None:
+    raised(store, alert(1, created=1_700_000_000.123457))
+    assert store.frame("alerts").select(pl.col("created").dt.epoch("us")).item() == 1_700_000_000_123_457
