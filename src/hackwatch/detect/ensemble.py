@@ -157,7 +157,8 @@ class Ensemble:
     def importance(self) -> Floats:
         """Mean share of each feature in the contributions to the sampled training rows, (features,)."""
         shares = self.contributions((self._parts.points[:500] * self._parts.scale).astype(np.float32)).sum(axis=0)
-        return shares / shares.sum() if shares.sum() > 0 else shares
+        found: Floats = shares / shares.sum() if shares.sum() > 0 else shares
+        return found
 
     def files(self) -> dict[str, bytes]:
         arrays = {"points": self._parts.points, "scale": self._parts.scale}

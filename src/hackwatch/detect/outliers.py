@@ -95,12 +95,12 @@ def _permuted_forest(matrix: Matrix, options: Options) -> Trees:
         "lambda": 0.0,
         "min_child_weight": 2,
         "seed": options.seed,
-        "nthread": options.threads,
+        "nthread": options.cores(2 * len(matrix)),
         "verbosity": 0,
     }
     truth = np.repeat(np.array([0, 1], np.float32), len(matrix))
     booster = xgb.train(settings, xgb.DMatrix(np.concatenate([matrix, synthetic]), truth), 1)
-    return Trees(bytes(booster.save_raw("ubj")), threads=options.threads or 2)
+    return Trees(bytes(booster.save_raw("ubj")), threads=options.cores(len(matrix)))
 
 
 def _metrics(rows: Rows, scores: npt.NDArray[np.float32], threshold: float) -> dict[str, Any]:

@@ -31,12 +31,12 @@ def fit_booster(matrix: Matrix, label: Labels, options: Options) -> Trees:
         "subsample": options.row_share,
         "colsample_bytree": options.column_share,
         "seed": options.seed,
-        "nthread": options.threads,
+        "nthread": options.cores(len(matrix)),
         "verbosity": 0,
     }
-    data = xgb.DMatrix(matrix, label.astype(np.float32), nthread=options.threads or -1)
+    data = xgb.DMatrix(matrix, label.astype(np.float32), nthread=options.cores(len(matrix)))
     booster = xgb.train(settings, data, options.trees)
-    return Trees(bytes(booster.save_raw("ubj")), threads=options.threads or 2)
+    return Trees(bytes(booster.save_raw("ubj")), threads=options.cores(len(matrix)))
 
 
 def train_supervised(rows: Rows, stream: Stream, options: Options, progress: Progress) -> Trained:

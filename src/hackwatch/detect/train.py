@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -36,7 +37,8 @@ class Options:
     70 records a second and two streams must agree before it is an attack. `trees`, `depth`, `learning_rate`,
     `row_share`, `column_share` are for boosted trees. `folds` for out-of-fold scores. `drop`: share of the worst
     distinct rows left out when no labels say what is normal, `refits` times; None: 3 % without labels, 0 with them.
-    `threads`: of XGBoost, 0 = all.
+    `threads`: of XGBoost; 0: one for each 50,000 rows, as many as there are cores at most, since small data only make
+    more of them wait for each other.
     """
 
     alert_budget: float = 0.001
@@ -50,6 +52,10 @@ class Options:
     drop: float | None = None
     refits: int = 2
     threads: int = 0
+
+    def cores(self, rows: int) -> int:
+        """Threads to use for so many rows."""
+        return self.threads or max(1, min(os.cpu_count() or 1, rows // 50_000))
 
     def __post_init__(self) -> None:
         problems = [
