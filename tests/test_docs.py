@@ -1,0 +1,176 @@
+"""The docs say what is true: nothing that exists is missing, nothing that is written is broken, commands work."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+
+import hackwatch.errors
+from hackwatch import metrics
+from hackwatch.cli import COMMANDS
+from hackwatch.detect.base import Driver
+from hackwatch.pipeline.alert import Alert, Cause
+from hackwatch.streams import get
+from tests.conftest import ROOT
+from tools.reference import PAGES, commands
+
+DOCS = ROOT / "docs"
+TEXTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+
+
+def read(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------------------------- complete
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_generated_pages_are_what_the_program_says(page: str) -> None:
+    assert read(page) == PAGES[page](), "run `make docs`"
+
+
+def test_every_command_and_option_has_help_and_the_big_ones_examples() -> None:
+    missing = []
+    for name, command in commands():
+        missing += [] if (command.help or "").strip() else [name]
+        options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
+        missing += [f"{name} {option.opts[0]}" for option in options if not option.help]
+        if name.removeprefix("hackwatch ") in COMMANDS and "hackwatch " not in (command.help or ""):
+            missing.append(f"{name}: examples")
+    assert not missing
+
+
+def metric_families() -> Iterator[str]:
+    for family in metrics.REGISTRY.collect():
+        yield family.name + ("_total" if family.type == "counter" else "")
+
+
+def test_every_metric_is_documented() -> None:
+    names = {name for name in metric_families() if not name.endswith("_created")}
+    documented = set(re.findall(r"^\| `(hackwatch_\w+)`", read("operations.md"), re.MULTILINE))
+    assert documented == names
+
+
+def test_every_error_is_documented_with_its_exit_code() -> None:
+    for name in hackwatch.errors.__all__:
+        error = getattr(hackwatch.errors, name)
+        assert re.search(rf"^\| `{name}` \| {error.exit_code} \|", read("architecture.md"), re.MULTILINE), name
+
+
+def test_every_alert_field_is_documented() -> None:
+    section = read("operations.md").partition("## Alert fields")[2].partition("\n## ")[0]
+    first_cells = " ".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`(\w+)`", first_cells)) == {field.name for field in fields(Alert)}
+    for kind in (Driver, Cause):
+        assert all(f"`{field.name}`" in section for field in fields(kind))
+
+
+@pytest.mark.parametrize("stream", ["process", "memory"])
+def test_every_column_is_documented(stream: str) -> None:
+    section = read("streams.md").partition(f"## `{stream}`")[2].partition("\n## ")[0]
+    cells = " ".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`(\w+)`", cells)) == set(get(stream).schema)
+
+
+# ---------------------------------------------------------------------------------------------- sound
+
+
+def slug(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path) if path else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {slug(heading) for heading in headings}, target
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda path: path.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:src|tests|bench|docs|tools)/[\w./*-]*\w)`", text):
+        assert list(ROOT.glob(name)), name
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda path: path.name)
+def test_commands_that_are_named_exist(page: Path) -> None:
+    known = dict(commands())
+    text = page.read_text(encoding="utf-8")
+    spoken = re.findall(r"^(?:\$ )?hackwatch .*$", text, re.MULTILINE) + re.findall(r"`(hackwatch [^`]+)`", text)
+    for line in spoken:
+        words = re.match(r"hackwatch (?:--[\w-]+ \S+ )*([a-z]+)(?: ([a-z]+))?", line.removeprefix("$ "))
+        if words is None:
+            continue
+        name = f"hackwatch {words[1]}"
+        assert name in known, line
+        if isinstance(known[name], click.Group) and words[2]:
+            assert f"{name} {words[2]}" in known, line
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode:
+        return [path for folder in ("src", "tests", "docs", "tools") for path in (ROOT / folder).rglob("*.*")]
+    return [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+
+
+def test_nothing_names_the_machine_it_was_made_on() -> None:
+    machine = re.compile(
+        rb"/(?:work|farm|home/\w+|root)/[\w.]|/tmp/bash" + rb"_jobs|https?://[^\s\"']*(?:pypi|pythonhosted)\."
+    )
+    own = Path(__file__)
+    allowed = (b"/home/ann",)
+    for path in tracked():
+        if path == own or not path.is_file() or path.suffix in (".png", ".gz", ".parquet"):
+            continue
+        for found in machine.finditer(path.read_bytes()):
+            assert found[0].startswith(allowed), f"{path}: {found[0]!r}"
+
+
+# ---------------------------------------------------------------------------------------------- executed
+
+
+def readme_commands() -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"<!-- run -->\n```console\n(.*?)```", text, re.DOTALL)
+    return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the tour collects from /proc")
+@pytest.mark.platform
+def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path: Path) -> None:
+    environ = {
+        **os.environ,
+        "HACKWATCH_DATA": str(tmp_path / "data"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    lines = readme_commands()
+    assert len(lines) >= 8
+    for line in lines:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", line],
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    assert (tmp_path / "process.parquet").stat().st_size > 0

@@ -1,0 +1,110 @@
+"""The house itself: locks, packaging, layers, environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from hackwatch.doctor import EXTRAS
+from tests.conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LOCKS = {
+    "runtime": [*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["build"]],
+    "dev": [
+        *PROJECT["project"]["dependencies"],
+        *PROJECT["dependency-groups"]["build"],
+        *PROJECT["dependency-groups"]["dev"],
+        *PROJECT["project"]["optional-dependencies"]["apprise"],
+        *PROJECT["project"]["optional-dependencies"]["tune"],
+    ],
+    "bench": [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["bench"]],
+}
+
+
+def locked(name: str) -> dict[str, set[Version]]:
+    versions: dict[str, set[Version]] = {}
+    text = (ROOT / "locks" / f"{name}.txt").read_text(encoding="utf-8")
+    for found in re.finditer(r"^([\w.-]+)==([\w.+!]+)", text, re.MULTILINE):
+        versions.setdefault(found[1].lower(), set()).add(Version(found[2]))
+    return versions
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_the_lock_fulfils_the_project_and_names_no_address(name: str) -> None:
+    text = (ROOT / "locks" / f"{name}.txt").read_text(encoding="utf-8")
+    assert "://" not in text
+    assert "--index-url" not in text
+    assert "--find-links" not in text
+    assert len(re.findall(r"^[\w.-]+==", text, re.MULTILINE)) == len(
+        re.findall(r"\\\n(?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+", text)
+    )
+    versions = locked(name)
+    for line in LOCKS[name]:
+        wanted = Requirement(line)
+        assert versions.get(wanted.name.lower()), f"{line}: run `make lock`"
+        assert all(wanted.specifier.contains(version) for version in versions[wanted.name.lower()]), line
+
+
+def test_all_locks_agree() -> None:
+    dev = locked("dev")
+    for name in ("runtime", "bench"):
+        for package, versions in locked(name).items():
+            assert dev.get(package, versions) == versions, package
+
+
+def test_the_doctor_knows_every_extra() -> None:
+    assert set(EXTRAS) == set(PROJECT["project"]["optional-dependencies"])
+
+
+def test_rules_are_part_of_the_package() -> None:
+    assert (ROOT / "src" / "hackwatch" / "rules" / "host.toml").is_file()
+    assert PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["src/hackwatch"]
+
+
+def old_python(folder: Path) -> None:
+    for name in ("python3", "python3.11", "python3.12", "python3.13", "python3.14"):
+        script = folder / name
+        script.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit 0\nexit 1\n', encoding="utf-8")
+        script.chmod(0o755)
+
+
+def test_a_python_that_is_too_old_is_told_before_anything_is_done(tmp_path: Path) -> None:
+    old_python(tmp_path)
+    environ = {**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin", "VENV": str(tmp_path / "venv"), "PYTHON": ""}
+    done = subprocess.run(["tools/environment", "runtime"], cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "hackwatch needs Python 3.11 or newer; found: Python 3.9.2." in done.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_an_environment_is_made_only_once(tmp_path: Path) -> None:
+    """The stamp holds the lock it was made from; an unchanged one is left alone, without asking for any tool."""
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(Path(sys.executable))
+    (venv / ".made-from-runtime").write_bytes((ROOT / "locks" / "runtime.txt").read_bytes())
+    environ = {**os.environ, "VENV": str(venv)}
+    done = subprocess.run(["tools/environment", "runtime"], cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_scripts_are_sound() -> None:
+    for script in ("tools/environment", "tools/lock", ".ci/run"):
+        path = ROOT / script
+        assert os.access(path, os.X_OK), script
+        subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+def test_layers_hold() -> None:
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([lint, "--no-logo"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
