@@ -131,6 +131,9 @@ class Quiet:
     def committed(self, epoch: int, records: int) -> None:
         pass
 
+    def stored(self) -> None:
+        pass
+
     def paused(self, why: str | None) -> None:
         self.pauses.append(why)
 

@@ -153,6 +153,9 @@ class StoreSettings(Table):
         examples=["sqlite:/var/lib/hackwatch/store.sqlite"],
         description="SQLite file, or `sqlite:PATH`. Without one: `store.sqlite` under the data folder.",
     )
+    retention_days: float = Field(
+        90.0, gt=0, description="Final windows, alerts and sent messages older than this are deleted, days."
+    )
 
 
 class SpoolSettings(Table):

@@ -91,7 +91,9 @@ class EpochWriter:
             self._patience(f"lake table {table}", append)
         commit = self._commit(epoch)
         self._patience("store", partial(self._store.commit_epoch, self._pipeline, commit))
-        self._release(epoch)
+        for stream, reader in self._readers.items():
+            done = {partition: offset for (s, _, partition), offset in epoch.offsets.items() if s == stream}
+            self._patience(f"topic {reader.topic}", partial(reader.commit, done))
 
     def _completed(self, table: str, frames: Sequence[pl.DataFrame], number: int) -> pl.DataFrame:
         """One frame with the columns that are the same for a whole epoch, and the partition columns."""
@@ -117,9 +119,3 @@ class EpochWriter:
             },
             committed_at=epoch.committed_at,
         )
-
-    def _release(self, epoch: Epoch) -> None:
-        """Retention may now delete what was read."""
-        for stream, reader in self._readers.items():
-            done = {partition: offset for (s, _, partition), offset in epoch.offsets.items() if s == stream}
-            self._patience(f"topic {reader.topic}", partial(reader.commit, done))

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import Protocol
 
@@ -64,6 +65,7 @@ class Observer(Protocol):
     def turn(self, engine: Engine) -> None: ...
     def committed(self, epoch: int, records: int) -> None: ...
     def paused(self, why: str | None) -> None: ...
+    def stored(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,6 +158,7 @@ class Engine:
             self.parts.pipeline.restore(checkpoint.states) if checkpoint.states else None
             self._former = Former(self._readers, checkpoint.offsets, self.options.batch_bytes)
             self._done = dict(checkpoint.offsets)
+            self._release(checkpoint.offsets)
             self._number, self._epoch = checkpoint.last_batch, checkpoint.epoch
             self._elapsed = checkpoint.elapsed
         self._epoch += 1
@@ -166,6 +169,12 @@ class Engine:
             self._cut()
         self._writer.wait()
         self._ticked = self._clock.monotonic()
+
+    def _release(self, offsets: Mapping[tuple[str, str, int], int]) -> None:
+        """Tell the topics what the store has: a crash may have come between the two."""
+        for name, reader in self._readers.items():
+            mine = {partition: at for (stream, topic, partition), at in offsets.items() if stream == name}
+            self._patience(f"topic {reader.topic}", partial(reader.commit, mine))
 
     def turn(self) -> bool:
         """One turn of the loop; False if there was nothing to do."""
@@ -258,6 +267,8 @@ class Engine:
                 "store", lambda: self.parts.store.log_batches(self.options.pipeline, entries, alerts, updates)
             )
             self._unlogged = []
+            if alerts:
+                self.parts.observer.stored()
 
     def _repeat(self, entry: BatchEntry) -> None:
         """Repeat a logged micro-batch; its alerts are in the store already, or come there now."""

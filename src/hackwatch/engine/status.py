@@ -120,6 +120,9 @@ class StatusBoard:
         self._state = f"paused: {why}" if why else "running"
         metrics.set_engine_state(self._state)
 
+    def stored(self) -> None:
+        """New alerts are in the store."""
+
     def turn(self, engine: Engine) -> None:
         if self._clock.monotonic() - self._published < self._every:
             return

@@ -1,0 +1,250 @@
+"""The engine of a data folder with everything around it: lock, store, lake, models, routes, maintenance, metrics."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+
+from hackwatch import metrics, streams, topics
+from hackwatch.clock import Clock, SystemClock
+from hackwatch.config import Settings, prepare_data_folder
+from hackwatch.detect.registry import Registry
+from hackwatch.detect.rules import RuleSet, load_rules
+from hackwatch.engine.drifting import DriftWatch
+from hackwatch.engine.lock import EngineLock
+from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
+from hackwatch.engine.models import Models
+from hackwatch.engine.status import StatusBoard
+from hackwatch.errors import HackwatchError
+from hackwatch.lake import Lake
+from hackwatch.lake.background import Maintenance
+from hackwatch.pipeline.alert import Alert
+from hackwatch.pipeline.core import Output, Pipeline
+from hackwatch.pipeline.detection import Scored
+from hackwatch.pipeline.options import AlertOptions, CorrelationOptions, StreamOptions
+from hackwatch.routes import Dispatcher, open_delivery
+from hackwatch.store import open_store
+from hackwatch.streams.base import DecodeOptions
+from hackwatch.topics.retention import Retention
+
+__all__ = ["rules_of", "run_service", "sources_of"]
+
+_LOG = logging.getLogger(__name__)
+CHORES_SECONDS = 5.0
+DAY = 86_400.0
+
+
+def run_service(settings: Settings, stop: threading.Event, *, clock: Clock | None = None) -> None:
+    """Run the engine until `stop` is set; everything it read until then is committed when this returns.
+
+    Raises ConfigurationError (rules, routes), EnvironmentError_ (data folder in use or not usable), DataError
+    (damaged store).
+    """
+    clock = clock or SystemClock()
+    prepare_data_folder(settings.data)
+    with ExitStack() as stack:
+        stack.enter_context(EngineLock(settings.lock_file))
+        service = _Service(settings, clock, stop, stack)
+        _LOG.info("engine started", extra={"data": str(settings.data), "pipeline": settings.pipeline})
+        service.run()
+        _LOG.info("engine stopped", extra={"epoch": service.engine.epoch - 1})
+
+
+def rules_of(settings: Settings) -> RuleSet:
+    """The rules that the settings name, for the enabled streams."""
+    known = {name: streams.get(name) for name, stream in settings.streams.items() if stream.enabled}
+    return load_rules(settings.detection.rules, known, shipped=settings.detection.shipped_rules)
+
+
+def sources_of(settings: Settings) -> dict[str, Source]:
+    """The enabled streams, each with a reader of its topic."""
+    spool = settings.spool
+    retention = Retention(
+        max_bytes=None if spool.retention_gib is None else int(spool.retention_gib * (1 << 30)),
+        max_age_seconds=None if spool.retention_hours is None else spool.retention_hours * 3600,
+    )
+    sources = {}
+    for name, stream in settings.streams.items():
+        if stream.enabled:
+            reader = topics.open_reader(
+                settings.spool_url(name),
+                name=settings.pipeline,
+                retention=retention,
+                longest_message=max(16 << 20, stream.max_message_bytes + 1),
+            )
+            decode = DecodeOptions(
+                key=stream.duplicates_key,
+                letterless_kib=stream.letterless_kib,
+                max_message_bytes=stream.max_message_bytes,
+            )
+            sources[name] = Source(streams.get(name), reader, decode, stream.future_seconds)
+    return sources
+
+
+class _Service:
+    """Opens the parts, and closes them in the opposite order through `stack`."""
+
+    def __init__(self, settings: Settings, clock: Clock, stop: threading.Event, stack: ExitStack) -> None:
+        self.settings, self.clock, self.stop = settings, clock, stop
+        self.store = stack.enter_context(open_store(settings.store_url, site=settings.site))
+        self.store.set_routes([route.name for route in settings.routes])
+        self.lake = Lake(
+            settings.lake_folder,
+            target_file_mib=settings.lake.target_file_mib,
+            retention_hours=settings.lake.retention_hours,
+        )
+        self.drift = DriftWatch(
+            settings.detection.drift_records,
+            settings.detection.drift_psi,
+            self.system_alert if settings.detection.drift_alerts else None,
+        )
+        self.dispatcher = self._dispatcher(stack)
+        self.engine = self._engine(stack)
+        self.maintenance = Maintenance(self.lake, settings.lake)
+        stack.callback(self.maintenance.close)
+        if settings.metrics.port is not None:
+            stack.enter_context(metrics.serve(settings.metrics.port, settings.metrics.host))
+
+    def run(self) -> None:
+        with self._chores():
+            try:
+                self.engine.run()
+            finally:
+                self.board.stopped(self.engine)
+
+    def system_alert(self, alert: Alert) -> None:
+        """Write an alert of hackwatch about itself."""
+        _LOG.warning(alert.title, extra={"detail": alert.evidence.get("detail")})
+        try:
+            self.store.log_batches(self.settings.pipeline, (), [alert], ())
+        except HackwatchError as error:
+            _LOG.error("alert not stored", extra={"error": str(error)})
+
+    def _dispatcher(self, stack: ExitStack) -> Dispatcher:
+        def report(route: str, sent: int, failed: int, dead: int) -> None:
+            metrics.add_route(route, sent=sent, failed=failed, dead=dead)
+
+        dispatcher = Dispatcher(self.store, [open_delivery(route) for route in self.settings.routes], report=report)
+        dispatcher.start()
+        stack.callback(dispatcher.stop)
+        return dispatcher
+
+    def _engine(self, stack: ExitStack) -> Engine:
+        settings = self.settings
+        sources = sources_of(settings)
+        for source in sources.values():
+            stack.callback(source.reader.close)
+        rules = rules_of(settings)
+        self.board = _Board(self, {name: source.stream.entity for name, source in sources.items()})
+        threads = settings.engine.threads or os.cpu_count() or 1
+        parts = Parts(
+            sources=sources,
+            pipeline=_pipeline(settings, sources, rules),
+            models=Models(Registry(settings.models_folder), tuple(sources), self.system_alert),
+            rules=rules,
+            store=self.store,
+            lake=self.lake,
+            clock=self.clock,
+            scorers=stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="score")),
+            epochs=stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="epoch")),
+            observer=self.board,
+        )
+        return Engine(parts, _options(settings), self.stop)
+
+    @contextmanager
+    def _chores(self) -> Iterator[None]:
+        """What is done every few seconds beside the engine, in a thread."""
+        done = threading.Event()
+
+        def work() -> None:
+            while not done.wait(CHORES_SECONDS):
+                try:
+                    self._chore()
+                except HackwatchError as error:
+                    _LOG.warning("housekeeping failed", extra={"error": str(error)})
+
+        thread = threading.Thread(target=work, name="chores", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _chore(self) -> None:
+        wall = self.clock.wall()
+        self.maintenance.run_due(self.clock.monotonic())
+        self.drift.report(wall)
+        for route, counts in self.store.outbox_counts().items():
+            metrics.set_route_pending(route, counts.get("pending", 0))
+        before = wall - self.settings.store.retention_days * DAY
+        self.store.prune(windows_before=before, alerts_before=before, outbox_before=before)
+
+
+class _Board(StatusBoard):
+    """The status board of a service: also watches drift and wakes the routes."""
+
+    def __init__(self, service: _Service, entities: dict[str, str]) -> None:
+        settings, self._service = service.settings, service
+        super().__init__(
+            settings.pipeline,
+            settings.site,
+            service.clock,
+            lambda status: service.store.write_status(settings.pipeline, status),
+            entities=entities,
+            every_seconds=settings.engine.status_seconds,
+        )
+
+    def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None:
+        super().batch(scored, output, began, wall)
+        service = self._service
+        service.drift.look(scored, service.engine.parts.models.current(), service.clock.monotonic())
+
+    def stored(self) -> None:
+        self._service.dispatcher.wake()
+
+
+def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet) -> Pipeline:
+    options = {
+        name: StreamOptions(
+            lateness_seconds=settings.streams[name].lateness_seconds,
+            idle_seconds=settings.engine.idle_seconds,
+            window_seconds=settings.streams[name].window_seconds,
+            duplicates_key=settings.streams[name].duplicates_key,
+            alert_on_suspect=settings.streams[name].alert_on_suspect,
+        )
+        for name in sources
+    }
+    correlation = CorrelationOptions(seconds=settings.correlation.seconds) if settings.correlation.enabled else None
+    alerts = settings.alerts
+    return Pipeline(
+        {name: (source.stream, options[name]) for name, source in sources.items()},
+        correlation,
+        AlertOptions(
+            site=settings.site,
+            suppress_seconds=alerts.suppress_seconds,
+            window_history=alerts.window_history,
+            window_warmup=alerts.window_warmup,
+            window_minimum=alerts.window_minimum,
+            window_deviations=alerts.window_deviations,
+        ),
+        rules,
+    )
+
+
+def _options(settings: Settings) -> EngineOptions:
+    engine = settings.engine
+    return EngineOptions(
+        pipeline=settings.pipeline,
+        site=settings.site,
+        epoch_seconds=engine.epoch_seconds,
+        epoch_records=engine.epoch_records,
+        batch_bytes=engine.batch_bytes,
+        poll_seconds=engine.poll_seconds,
+        reload_seconds=engine.reload_seconds,
+        in_flight=engine.in_flight,
+    )
