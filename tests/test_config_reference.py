@@ -13,6 +13,7 @@ from hackwatch.config.reference import markdown, template
 from hackwatch.config.routes import ROUTE_TYPES
 from hackwatch.config.shape import tables
 
+SOURCE = Path(__file__).parent.parent / "src" / "hackwatch"
 ENVIRONMENT = {"SOC_URL": "https://example.org", "SOC_SECRET": "s"}
 
 
@@ -46,3 +47,17 @@ def test_every_setting_has_a_described_row() -> None:
                 assert re.search(rf"^\| `{re.escape(key)}` \|.*\S+.*\|$", text, re.MULTILINE), key
             elif key not in ("routes.type",):
                 assert f"## `[{key}" in text or f"## `[[{key}" in text, key
+
+
+def test_every_setting_is_used() -> None:
+    sources = [path for path in SOURCE.rglob("*.py") if path.parent.name != "config"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    given = {"streams": {"NAME": {}}, "routes": [{"type": kind} for kind in ROUTE_TYPES]}
+    derived = {"lake.path", "store.url", "streams.NAME.topic"}  # by lake_folder, store_url and spool_url
+    unused = {
+        re.sub(r"\[\d+\]", "", dotted((*place.path, name)))
+        for place in tables(Settings, given)
+        for name in place.fields
+        if not re.search(rf"\.{name}\b|\b{name}=", text) and not name.endswith(("_file", "_env"))
+    }
+    assert unused <= derived

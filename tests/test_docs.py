@@ -44,7 +44,7 @@ def test_every_command_and_option_has_help_and_the_big_ones_examples() -> None:
         missing += [] if (command.help or "").strip() else [name]
         options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
         missing += [f"{name} {option.opts[0]}" for option in options if not option.help]
-        if name.removeprefix("hackwatch ") in COMMANDS and "hackwatch " not in (command.help or ""):
+        if name.removeprefix("hackwatch ") in COMMANDS and "hackwatch " not in f"{command.help}{command.epilog}":
             missing.append(f"{name}: examples")
     assert not missing
 

@@ -62,17 +62,19 @@ def cli_markdown() -> str:
 def _section(name: str, command: click.Command) -> str:
     arguments = [p.make_metavar(click.Context(command)) for p in command.params if isinstance(p, click.Argument)]
     usage = " ".join([name, *arguments, *(["COMMAND"] if isinstance(command, click.Group) else [])])
-    parts = [f"{'#' * (1 + min(len(name.split()), 3))} {name}\n", f"`{usage}`\n", _help(command)]
+    parts = [f"{'#' * (1 + min(len(name.split()), 3))} {name}\n", f"`{usage}`\n", _prose(command.help)]
     options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
     if options:
         parts += ["| option | meaning |", "| --- | --- |", *(_row(command, option) for option in options), ""]
+    if command.epilog and command is not main:
+        parts.append(_prose(command.epilog))
     return "\n".join(parts)
 
 
-def _help(command: click.Command) -> str:
-    """The help text: paragraphs joined, blocks marked with \\b as they are."""
+def _prose(text: str | None) -> str:
+    """A help text: paragraphs joined, blocks marked with \\b as they are."""
     paragraphs = []
-    for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(command.help or "").replace("\f", "")):
+    for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(text or "").replace("\f", "")):
         if paragraph.startswith("\b"):
             title, *lines = paragraph.removeprefix("\b").strip("\n").splitlines()
             fenced = title.endswith(":")

@@ -46,7 +46,7 @@ def check(context: CliContext) -> None:
     from hackwatch.detect.rules import load_rules
 
     settings = context.settings()
-    known = [streams.get(name) for name in settings.streams]
+    known = {name: streams.get(name) for name in settings.streams}
     load_rules(settings.detection.rules, known, shipped=settings.detection.shipped_rules)
     file = find_file(context.config, os.environ)
     click.echo(f"{file or 'no settings file: the defaults'}: no problems")

@@ -91,7 +91,7 @@ class _Service:
     def __init__(self, settings: Settings, clock: Clock, stop: threading.Event, stack: ExitStack) -> None:
         self.settings, self.clock, self.stop = settings, clock, stop
         self.store = stack.enter_context(open_store(settings.store_url, site=settings.site))
-        self.store.set_routes([route.name for route in settings.routes])
+        self.store.set_routes([route.name for route in settings.routes if route.enabled])
         self.lake = Lake(
             settings.lake_folder,
             target_file_mib=settings.lake.target_file_mib,
@@ -128,7 +128,9 @@ class _Service:
         def report(route: str, sent: int, failed: int, dead: int) -> None:
             metrics.add_route(route, sent=sent, failed=failed, dead=dead)
 
-        dispatcher = Dispatcher(self.store, [open_delivery(route) for route in self.settings.routes], report=report)
+        dispatcher = Dispatcher(
+            self.store, [open_delivery(route) for route in self.settings.routes if route.enabled], report=report
+        )
         dispatcher.start()
         stack.callback(dispatcher.stop)
         return dispatcher
