@@ -173,4 +173,6 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path: Path) -> 
             timeout=300,
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        if "sql" in line:
+            assert re.search(r"^ *\S.* +\d+ +[\d.]+$", done.stdout, re.MULTILINE), done.stdout
     assert (tmp_path / "process.parquet").stat().st_size > 0
