@@ -93,9 +93,11 @@ def list_alerts(context: CliContext, /, as_json: bool, **filters: Any) -> None:
     with _store(context, read_only=True) as store:
         alerts = _chosen(store, **filters)
     if as_json:
+        import sys
+
         from hackwatch.routes.export import export as write
 
-        write(alerts, click.get_text_stream("stdout"), fmt="json")
+        write(alerts, sys.stdout, fmt="json")
         return
     if not alerts:
         click.echo("no alerts", err=True)

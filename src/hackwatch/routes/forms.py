@@ -129,7 +129,7 @@ FORMS: Mapping[str, Callable[[Alert], dict[str, Any]]] = {"native": native, "ocs
 
 def encode(alert: Alert, form: Form | str = "native") -> str:
     """The alert as one line of JSON in pure ASCII: nothing that an attacker named can steer a terminal."""
-    document = json.dumps(FORMS[form](alert), ensure_ascii=True, allow_nan=False)
+    document = json.dumps(_plain(FORMS[form](alert)), ensure_ascii=True, allow_nan=False)
     return document.replace("\x7f", "\\u007f")
 
 
@@ -217,10 +217,13 @@ def _plain(value: Any) -> Any:
     """As JSON knows it: NaN and infinity become null, times ISO 8601, anything unknown its text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
+    if isinstance(value, str):
+        # Half a surrogate pair is no Unicode text: strict readers would refuse the whole message.
+        return value.encode(errors="backslashreplace").decode()
+    if value is None or isinstance(value, int):
         return value
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {_plain(str(key)): _plain(item) for key, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):

@@ -1,0 +1,52 @@
+"""The Apprise route: a real Apprise posting to a real server; a missing extra says so."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from hackwatch.errors import ConfigurationError, EnvironmentError_
+from hackwatch.routes import DeliveryError
+from hackwatch.routes.apprise import AppriseRoute
+from tests.routes.support import HOSTILE, HttpReceiver, alert
+
+# Apprise imports a module that Python 3.13 no longer has, where it is there.
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+
+
+def test_a_notification_explains_the_alert() -> None:
+    with HttpReceiver() as receiver:
+        AppriseRoute("mail", f"json://127.0.0.1:{receiver.port}/").send([alert(1), alert(2, title=HOSTILE)])
+    first, second = (json.loads(body) for _, _, body in receiver.requests)
+    assert first["title"].startswith("xmrig is suspect")
+    assert "usually 2 %" in first["message"]
+    assert "\x1b" not in second["title"] + second["message"]
+
+
+def test_a_failure_says_how_far_it_came(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    with HttpReceiver(200, 500) as receiver:
+        route = AppriseRoute("mail", f"json://127.0.0.1:{receiver.port}/?token=s3cr3t")
+        with pytest.raises(DeliveryError) as caught:
+            route.send([alert(1), alert(2)])
+    assert (caught.value.delivered, caught.value.permanent) == (1, False)
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_an_address_that_apprise_does_not_know_is_not_printed() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        AppriseRoute("mail", "nothing://s3cr3t")
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(name: str, *_: Any) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", without)
+    with pytest.raises(EnvironmentError_, match=r"hackwatch\[apprise\]"):
+        AppriseRoute("mail", "json://127.0.0.1/")
