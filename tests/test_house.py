@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,31 @@ def test_the_lock_fulfils_the_project_and_names_no_address(name: str) -> None:
         wanted = Requirement(line)
         assert versions.get(wanted.name.lower()), f"{line}: run `make lock`"
         assert all(wanted.specifier.contains(version) for version in versions[wanted.name.lower()]), line
+
+
+def imported(folder: str) -> set[str]:
+    """Top-level packages that the Python files of a folder import, the standard library and our own left out."""
+    names = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            found += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+            names |= {name.partition(".")[0] for name in found}
+    return names - sys.stdlib_module_names - {"hackwatch", "tests", "tools", "bench"}
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    modules = {"scikit-learn": "sklearn", "xgboost-cpu": "xgboost", "pytest-xdist": "xdist"}
+    extras = PROJECT["project"]["optional-dependencies"]
+
+    def names(lines: list[str]) -> set[str]:
+        return {modules.get(name, name.replace("-", "_")) for name in (Requirement(line).name for line in lines)}
+
+    runtime = names([*PROJECT["project"]["dependencies"], *chain.from_iterable(extras.values())])
+    assert imported("src") <= runtime
+    assert imported("tests") | imported("tools") | imported("bench") <= runtime | names(
+        PROJECT["dependency-groups"]["dev"]
+    )
 
 
 def test_all_locks_agree() -> None:

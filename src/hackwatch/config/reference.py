@@ -11,7 +11,6 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from hackwatch.config.models import Settings
 from hackwatch.config.routes import ROUTE_TYPES, RouteSettings
@@ -134,7 +133,7 @@ def _rows(fields: dict[str, FieldInfo], prefix: str) -> str:
 def _default(info: FieldInfo) -> str:
     if info.default_factory is not None:
         return ""
-    if info.default is PydanticUndefined:
+    if info.is_required():
         return "required"
     return "" if info.default is None else f"`{_toml(info.default)}`"
 
