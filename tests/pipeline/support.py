@@ -72,7 +72,7 @@ def run(name: str, records: Sequence[Record], *, partition: int = 0, offset: int
     frame = pl.DataFrame(
         [pl.Series(n, columns[n], dtype=pl.Int64() if n == "event_time" else t) for n, t in schema.items()]
     ).with_columns(pl.col("event_time").cast(SCHEMA["event_time"]))
-    return Scored(name, f"{name}-topic", partition, frame, pl.DataFrame(schema=REJECTED_SCHEMA), len(records), {})
+    return Scored(name, f"{name}-topic", frame, pl.DataFrame(schema=REJECTED_SCHEMA), {partition: len(records)}, {})
 
 
 def pipeline(

@@ -54,35 +54,37 @@ class Former:
         return {(s, p): max(0, self._readers[s].end_offset(p) - at) for (s, p), at in self._positions.items()}
 
     def discover(self) -> list[OffsetRange]:
-        """Partitions that have appeared: empty ranges at their oldest message."""
+        """Partitions that have appeared: empty ranges at their oldest message. All of them, or it raises."""
         new = []
         for stream, reader in self._readers.items():
             for partition in reader.partitions():
                 if (stream, partition) not in self._positions:
                     start = reader.start_offset(partition)
-                    self._positions[(stream, partition)] = start
                     new.append(OffsetRange(stream, reader.topic, partition, start, start))
         if new:
+            self._positions |= {(part.stream, part.partition): part.start for part in new}
             self._known = sorted(self._positions)
         return new
 
     def take(self, newest: Callable[[str, int], int], discovered: list[OffsetRange]) -> Taken | None:
-        """The next messages of all partitions, about `batch_bytes` in all; None if there is nothing new."""
-        runs = []
-        ranges = list(discovered)
+        """The next messages of all partitions, about `batch_bytes` in all; None if there is nothing new.
+
+        A read that raises leaves every position as it was: what other partitions gave is read again.
+        """
         share = max(LEAST_READ, self._batch_bytes // max(1, len(self._known)))
-        behind = set()
+        runs = []
         for stream, partition in self._aligned(newest):
             start = self._positions[(stream, partition)]
             messages = self._readers[stream].read(partition, start, max_bytes=share)
-            if messages is None:
-                continue
-            self._positions[(stream, partition)] = messages.next_offset
-            runs.append((stream, messages))
-            ranges.append(OffsetRange(stream, messages.topic, partition, start, messages.next_offset))
-            if len(messages.payload) >= share // 2:
-                behind.add((stream, partition))
-        self._behind = behind
+            if messages is not None:
+                runs.append((stream, messages))
+        ranges = list(discovered)
+        for stream, messages in runs:
+            place = (stream, messages.partition)
+            start = self._positions[place]
+            ranges.append(OffsetRange(stream, messages.topic, messages.partition, start, messages.next_offset))
+            self._positions[place] = messages.next_offset
+        self._behind = {(s, m.partition) for s, m in runs if len(m.payload) >= share // 2}
         return Taken(tuple(runs), tuple(ranges)) if ranges else None
 
     def _aligned(self, newest: Callable[[str, int], int]) -> list[tuple[str, int]]:

@@ -20,7 +20,14 @@ class EngineLock:
         self._file: int | None = None
 
     def __enter__(self) -> EngineLock:
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise EnvironmentError_(
+                f"cannot work in this data folder: {error.strerror}",
+                where=str(self._path),
+                next_step="let the user that runs hackwatch write there, or choose another folder with --data",
+            ) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

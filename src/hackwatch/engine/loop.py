@@ -19,10 +19,11 @@ from hackwatch.engine.batching import Former, Taken
 from hackwatch.engine.epoch import Epoch, EpochWriter, LakeWriter
 from hackwatch.engine.models import Models
 from hackwatch.engine.patience import Patience, Stopped
+from hackwatch.errors import DataError, EnvironmentError_
 from hackwatch.pipeline.alert import Alert, AlertUpdate
 from hackwatch.pipeline.core import Batch, Now, Output, Pipeline
 from hackwatch.pipeline.detection import RuleMatcher, Scored, detect_messages
-from hackwatch.store.base import BatchEntry, EngineStore
+from hackwatch.store.base import BatchEntry, EngineStore, OffsetRange
 from hackwatch.streams.base import DecodeOptions, Messages, Stream
 from hackwatch.topics.base import TopicReader
 
@@ -131,6 +132,7 @@ class Engine:
         )
         self._readers = readers
         self._former = Former(readers, {}, options.batch_bytes)
+        self._discovered: list[OffsetRange] = []
         self._done: dict[tuple[str, str, int], int] = {}
         self._number = self._epoch = 0
         self._elapsed = 0.0
@@ -149,13 +151,16 @@ class Engine:
             self.drain()
         except Stopped:
             return
+        except BaseException:
+            self._stop.set()  # an epoch that waits for its disk must not wait on for an engine that has failed
+            raise
 
     def recover(self) -> None:
         """Take up the last committed epoch and repeat the micro-batches that were logged after it."""
         self.parts.models.refresh(self._clock.wall())
         checkpoint = self.parts.store.checkpoint(self.options.pipeline)
         if checkpoint is not None:
-            self.parts.pipeline.restore(checkpoint.states) if checkpoint.states else None
+            self._restore(checkpoint.states)
             self._former = Former(self._readers, checkpoint.offsets, self.options.batch_bytes)
             self._done = dict(checkpoint.offsets)
             self._release(checkpoint.offsets)
@@ -169,6 +174,18 @@ class Engine:
             self._cut()
         self._writer.wait()
         self._ticked = self._clock.monotonic()
+
+    def _restore(self, states: Mapping[str, bytes]) -> None:
+        if not states:
+            return
+        try:
+            self.parts.pipeline.restore(states)
+        except (KeyError, ValueError, TypeError, OSError, pl.exceptions.PolarsError) as error:
+            raise DataError(
+                f"the checkpoint cannot be read: {error}",
+                where=f"store, pipeline {self.options.pipeline}",
+                next_step="restore the store from a backup, or move it away: topics are then read from their start",
+            ) from error
 
     def _release(self, offsets: Mapping[tuple[str, str, int], int]) -> None:
         """Tell the topics what the store has: a crash may have come between the two."""
@@ -214,14 +231,30 @@ class Engine:
             self.parts.models.refresh(self._clock.wall())
 
     def _take(self) -> Taken | None:
-        discovered = []
-        if self._elapsed - self._discovered_at >= DISCOVER_SECONDS:
-            self._discovered_at = self._elapsed
-            discovered = self._former.discover()
-        taken: list[Taken | None] = []
-        self._patience("topics", lambda: taken.append(self._former.take(self.parts.pipeline.newest, discovered)))
-        if taken[-1] is None and not self._in_flight and self.parts.pipeline.idle_due(self._elapsed):
+        try:
+            taken = self._read()
+        except EnvironmentError_:
+            if self._in_flight:
+                return None
+            # Everything before it is finished; it need not wait for the repair to become durable.
+            if self._open.batches:
+                self._cut()
+            taken = self._read_patiently()
+        if taken is None and not self._in_flight and self.parts.pipeline.idle_due(self._elapsed):
             return Taken((), ())
+        return taken
+
+    def _read(self) -> Taken | None:
+        if self._elapsed - self._discovered_at >= DISCOVER_SECONDS:
+            self._discovered += self._former.discover()
+            self._discovered_at = self._elapsed
+        taken = self._former.take(self.parts.pipeline.newest, self._discovered)
+        self._discovered = []
+        return taken
+
+    def _read_patiently(self) -> Taken | None:
+        taken: list[Taken | None] = []
+        self._patience("topics", lambda: taken.append(self._read()))
         return taken[-1]
 
     def _submit(self, taken: Taken) -> _InFlight:
@@ -229,13 +262,16 @@ class Engine:
         return self._score(taken, now, self.parts.models.current())
 
     def _score(self, taken: Taken, now: Now, detectors: Mapping[str, Detector | None]) -> _InFlight:
+        by_stream: dict[str, list[Messages]] = {}
+        for stream, messages in taken.runs:
+            by_stream.setdefault(stream, []).append(messages)
         runs = [
             self.parts.scorers.submit(self._detect, stream, messages, detectors[stream], now.wall)
-            for stream, messages in taken.runs
+            for stream, messages in by_stream.items()
         ]
         return _InFlight(taken, now, self._clock.monotonic(), detectors, runs)
 
-    def _detect(self, stream: str, messages: Messages, detector: Detector | None, wall: float) -> Scored:
+    def _detect(self, stream: str, messages: list[Messages], detector: Detector | None, wall: float) -> Scored:
         source = self.parts.sources[stream]
         latest = wall + source.future_seconds
         return detect_messages(source.stream, messages, source.decode, detector, self.parts.rules, latest=latest)

@@ -12,6 +12,10 @@ from hackwatch.pipeline.alert import Alert, alert_id
 __all__ = ["BundleSource", "Models", "system_alert"]
 
 
+#: What is named as refused when not a version but the pointer to it cannot be read.
+POINTER = "(pointer)"
+
+
 class BundleSource(Protocol):
     """What the engine needs of the registry."""
 
@@ -41,16 +45,20 @@ class Models:
     def refresh(self, wall: float) -> None:
         """Look at the registry's pointers; swap what has changed."""
         for stream, detector in list(self._current.items()):
-            version = self._source.current(stream)
-            unchanged = version == (detector.version if detector else None)
-            if version is None or unchanged or self._refused.get(stream) == version:
-                continue
+            version = POINTER
             try:
-                self._current[stream] = self._source.load(stream, version)
-                self._refused.pop(stream, None)
-            except HackwatchError as error:
-                self._refused[stream] = version
-                self._report(self._failure(stream, version, error, wall))
+                pointed = self._source.current(stream)
+                if pointed is None or pointed == (detector.version if detector else None):
+                    self._refused.pop(stream, None)
+                    continue
+                version = pointed
+                if self._refused.get(stream) != version:
+                    self._current[stream] = self._source.load(stream, version)
+                    self._refused.pop(stream, None)
+            except (HackwatchError, OSError) as error:
+                if self._refused.get(stream) != version:
+                    self._refused[stream] = version
+                    self._report(self._failure(stream, version, error, wall))
 
     def exactly(self, versions: Mapping[str, str]) -> dict[str, Detector | None]:
         """The detectors that a logged micro-batch used; the current one where its version is gone."""
@@ -65,7 +73,7 @@ class Models:
         except HackwatchError:
             return current
 
-    def _failure(self, stream: str, version: str, error: HackwatchError, wall: float) -> Alert:
+    def _failure(self, stream: str, version: str, error: Exception, wall: float) -> Alert:
         old = self._current[stream]
         going_on = f"going on with {old.version}" if old else f"{stream} is not scored by a model"
         return system_alert(

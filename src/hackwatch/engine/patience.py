@@ -22,6 +22,8 @@ class Patience:
 
     def __init__(self, clock: Clock, stop: threading.Event, report: Callable[[str | None], None]) -> None:
         self._clock, self._stop, self._report = clock, stop, report
+        self._lock = threading.Lock()
+        self._waiting: dict[int, str] = {}
 
     def __call__(self, what: str, action: Callable[[], object]) -> None:
         wait, waited = FIRST_WAIT, False
@@ -29,13 +31,28 @@ class Patience:
             try:
                 action()
             except EnvironmentError_ as error:
-                self._report(f"{what}: {error.what}")
+                self._say(f"{what}: {error.what}")
                 if self._stop.is_set():
                     raise Stopped(str(error)) from error
                 waited = True
-                self._clock.sleep(wait)
+                self._sleep(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
             else:
                 if waited:
-                    self._report(None)
+                    self._say(None)
                 return
+
+    def _say(self, why: str | None) -> None:
+        """Tell why this thread waits; if it no longer does, why another one still waits."""
+        with self._lock:
+            if why is None:
+                self._waiting.pop(threading.get_ident(), None)
+            else:
+                self._waiting[threading.get_ident()] = why
+            shown = why or next(iter(self._waiting.values()), None)
+        self._report(shown)
+
+    def _sleep(self, seconds: float) -> None:
+        until = self._clock.monotonic() + seconds
+        while not self._stop.is_set() and (left := until - self._clock.monotonic()) > 0:
+            self._clock.sleep(min(left, FIRST_WAIT))

@@ -26,6 +26,9 @@ RISK_FLOOR: tuple[tuple[int, Severity], ...] = (
 )  # fmt: skip
 #: How long after an interval has ended (watermark) its count is kept, beyond the longest rule: microseconds.
 KEEP = 60_000_000
+#: Entities with a history; beyond, those without a window for the longest time are forgotten, since names of
+#: machines come from messages, and whoever sends them could make up ever-new ones.
+HISTORIES_KEPT = 20_000
 
 Detectors = Mapping[str, Detector | None]
 
@@ -103,11 +106,15 @@ class AlertPolicy:
         """Alerts of final windows whose count stands out against the entity's own history."""
         alerts = []
         for window in closed:
-            history = self._history.setdefault((stream.name, window.entity), deque(maxlen=self.options.window_history))
+            key = (stream.name, window.entity)
+            history = self._history.pop(key, None) or deque(maxlen=self.options.window_history)
+            self._history[key] = history
             usual = self._anomalous(window.count, history)
             if usual is not None:
                 alerts.append(self._window(stream, window, usual, wall))
             history.append(window.count)
+        while len(self._history) > HISTORIES_KEPT:
+            del self._history[next(iter(self._history))]
         return alerts
 
     def _anomalous(self, count: int, history: deque[int]) -> float | None:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 import polars as pl
 
@@ -26,6 +28,9 @@ __all__ = ["STAMP", "Batch", "Counts", "Now", "Output", "Pipeline", "Snapshot", 
 STAMP = pl.Schema({"late": pl.Boolean(), "processing_time": pl.Datetime("us", "UTC")})
 
 Snapshot = dict[str, pl.DataFrame | bytes]
+Times = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,7 @@ class Pipeline:
             )  # fmt: skip
 
     def step(self, batch: Batch, now: Now) -> Output:
-        """Take the scored runs of a batch (each partition's in offset order)."""
+        """Take the scored records of a batch."""
         output = Output()
         for name, partition in batch.partitions:
             self._streams[name].watermarks.know(partition, now.elapsed)
@@ -127,16 +132,23 @@ class Pipeline:
         self._advance(now, output)
         return output
 
-    # -- one run of one partition --------------------------------------------------------------------------------
+    # -- one stream --------------------------------------------------------------------------------
 
     def _take(self, scored: Scored, detectors: Detectors, now: Now, output: Output) -> pl.DataFrame:
-        """Judge, count and window the records of one run; returns its on-time suspects."""
+        """Judge, count and window the records of one stream; returns its on-time suspects."""
         state = self._streams[scored.stream]
         state.topic = scored.topic
         event_time = scored.records["event_time"].to_physical().to_numpy()
-        late = state.watermarks.observe(scored.partition, event_time, now.elapsed)
+        partition = scored.records["partition"].to_numpy()
+        late = np.zeros(len(event_time), dtype=np.bool_)
+        for number in scored.messages:
+            mine = np.flatnonzero(partition == number)
+            late[mine] = state.watermarks.observe(number, event_time[mine], now.elapsed)
         stamped = _stamp(scored.records, late, now)
-        kept, on_time, duplicates = self._drop_duplicates(state, stamped, event_time, late)
+        duplicate = self._duplicates(state, stamped, event_time, late)
+        kept = stamped.filter(~pl.Series(duplicate)) if duplicate.any() else stamped
+        kept = kept.drop("key", strict=False)
+        on_time = kept.filter(~pl.col("late")) if late.any() else kept
         state.windows.add(on_time)
         output.alerts += self.policy.records(
             state.stream, scored.topic, kept, detectors, now.wall, on_suspect=state.options.alert_on_suspect
@@ -144,33 +156,38 @@ class Pipeline:
         output.add(scored.stream, kept)
         output.add("rejected", scored.rejected.with_columns(_time(now).alias("processing_time")))
         suspects = on_time.filter(pl.col("prediction") == 1)
-        self._count(scored, len(on_time), int(late.sum()), duplicates, suspects, output)
+        self._count(scored, partition, late, duplicate, suspects["partition"].to_numpy(), output)
         return suspects
 
-    def _drop_duplicates(
-        self, state: _StreamState, records: pl.DataFrame, event_time: Any, late: Any
-    ) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-        """(records without duplicates, those on time, how many were dropped)."""
+    def _duplicates(self, state: _StreamState, records: pl.DataFrame, event_time: Times, late: Mask) -> Mask:
         if state.options.duplicates_key is None or "key" not in records.columns:
-            return records, records.filter(~pl.col("late")) if late.any() else records, 0
-        duplicate = state.duplicates.step(records["key"], event_time, late)
-        kept = records.filter(~pl.Series(duplicate)).drop("key")
-        return kept, kept.filter(~pl.col("late")), int(duplicate.sum())
+            return np.zeros(len(late), dtype=np.bool_)
+        return state.duplicates.step(records["key"], event_time, late)
 
     def _count(
-        self, scored: Scored, on_time: int, late: int, duplicate: int, suspects: pl.DataFrame, output: Output
+        self, scored: Scored, partition: Numbers, late: Mask, duplicate: Mask, suspects: Numbers, output: Output
     ) -> None:
-        rejected = len(scored.rejected)
-        counts = Counts(
-            messages=scored.messages, records=on_time + late + duplicate + rejected, on_time=on_time, late=late,
-            duplicate=duplicate, rejected=rejected, unknown_fields=sum(scored.unknown_fields.values()),
-            suspects=len(suspects),
-        )  # fmt: skip
-        key = (scored.stream, scored.topic, scored.partition)
-        output.counts.setdefault(key, Counts()).add(counts)
-        self.totals.setdefault(key, Counts()).add(counts)
+        """Account for every record, per partition."""
+        rejected = scored.rejected["partition"].to_numpy()
+        for number, messages in scored.messages.items():
+            mine = partition == number
+            counts = Counts(
+                messages=messages,
+                late=int(np.count_nonzero(late & mine)),
+                duplicate=int(np.count_nonzero(duplicate & mine)),
+                rejected=int(np.count_nonzero(rejected == number)),
+                suspects=int(np.count_nonzero(suspects == number)),
+            )
+            counts.on_time = int(np.count_nonzero(mine)) - counts.late - counts.duplicate
+            counts.records = counts.on_time + counts.late + counts.duplicate + counts.rejected
+            key = (scored.stream, scored.topic, number)
+            output.counts.setdefault(key, Counts()).add(counts)
+            self.totals.setdefault(key, Counts()).add(counts)
+        unknown = sum(scored.unknown_fields.values())
+        if unknown:  # known per message only for all partitions together: counted at the first
+            self.totals[(scored.stream, scored.topic, next(iter(scored.messages)))].unknown_fields += unknown
 
-    # -- across runs ---------------------------------------------------------------------------------------------
+    # -- across streams ---------------------------------------------------------------------------------------------
 
     def _correlate(
         self, suspects: Mapping[str, list[pl.DataFrame]], detectors: Detectors, now: Now, output: Output

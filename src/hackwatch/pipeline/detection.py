@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,41 +31,70 @@ class RuleMatcher(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """The scored records of one run of messages, and what was rejected of it.
+    """The scored records of one stream in one batch, and what was rejected of it.
 
-    `records`: the stream's schema, POSITION and SCORED columns in offset order. `rejected`: REJECTED_SCHEMA.
+    `records`: the stream's schema, POSITION and SCORED columns, each partition's in offset order. `rejected`:
+    REJECTED_SCHEMA. `messages`: how many messages of each partition there were.
     """
 
     stream: str
     topic: str
-    partition: int
     records: pl.DataFrame
     rejected: pl.DataFrame
-    messages: int
+    messages: Mapping[int, int]
     unknown_fields: Mapping[str, int]
 
 
 def detect_messages(
     stream: Stream,
-    messages: Messages,
+    runs: Sequence[Messages],
     options: DecodeOptions,
     detector: Detector | None,
     rules: RuleMatcher | None,
     *,
     latest: float,
 ) -> Scored:
-    """Decode, normalise and score a run of messages; records after `latest` (Unix seconds) are rejected."""
-    decoded = stream.decode(messages, options)
-    records, rejected = _split_future(stream, messages, decoded, latest)
+    """Decode, normalise and score runs of messages of one topic; records after `latest` (Unix seconds) are rejected."""
+    messages = _Joined(runs)
+    decoded = stream.decode(messages.whole, options)
+    records, rejected = _split_future(messages.whole, stream, decoded, latest)
+    counts: dict[int, int] = {}
+    for run in runs:
+        counts[run.partition] = counts.get(run.partition, 0) + len(run)
     return Scored(
         stream=stream.name,
-        topic=messages.topic,
-        partition=messages.partition,
-        records=score_records(stream, records, detector, rules),
-        rejected=rejected,
-        messages=decoded.messages,
+        topic=messages.whole.topic,
+        records=score_records(stream, messages.placed(records), detector, rules),
+        rejected=messages.placed(rejected),
+        messages=counts,
         unknown_fields=decoded.unknown_fields,
     )
+
+
+class _Joined:
+    """Runs of several partitions as one, so that small batches cost one pass and not one for each partition.
+
+    The joined messages are numbered from 0; `placed` puts partition and offset back.
+    """
+
+    def __init__(self, runs: Sequence[Messages]) -> None:
+        self._runs = runs
+        if len(runs) == 1:
+            self.whole = runs[0]
+            return
+        count = sum(map(len, runs))
+        payload = b"".join([run.payload for run in runs])
+        self.whole = Messages(runs[0].topic, -1, payload, np.arange(count, dtype=np.int64), count)
+        self._partitions = np.repeat([run.partition for run in runs], [len(run) for run in runs]).astype(np.int32)
+        self._offsets = np.concatenate([run.offsets for run in runs])
+
+    def placed(self, frame: pl.DataFrame) -> pl.DataFrame:
+        if len(self._runs) == 1:
+            return frame
+        number = frame["offset"].to_numpy()
+        return frame.with_columns(
+            pl.Series("partition", self._partitions[number]), pl.Series("offset", self._offsets[number])
+        )
 
 
 def score_records(
@@ -91,7 +120,7 @@ def score_records(
 
 
 def _split_future(
-    stream: Stream, messages: Messages, decoded: Decoded, latest: float
+    messages: Messages, stream: Stream, decoded: Decoded, latest: float
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     records = decoded.records
     limit = round(latest * 1e6)

@@ -50,26 +50,23 @@ class Windows:
         length = self.seconds * 1_000_000
         start = (pl.col("event_time").to_physical() // length * self.seconds).alias("start")
         keys = [pl.col(self.stream.entity), start]
-        counts = (
+        suspect = pl.col("prediction") == 1
+        grouped = (
             records.lazy()
             .group_by(keys)
-            .agg(pl.len().alias("records"), pl.col("prediction").sum().cast(pl.Int64).alias("suspects"))
+            .agg(
+                pl.len().alias("records"),
+                suspect.sum().cast(pl.Int64).alias("suspects"),
+                pl.col(self.stream.identity).filter(suspect).unique().alias("identities"),
+            )
             .collect()
         )
-        for entity, begin, number, suspects in counts.iter_rows():
+        for entity, begin, number, suspects, identities in grouped.iter_rows():
             window = self._open.setdefault((entity, begin), _Window())
             window.records += number
             window.suspects += suspects
+            window.identities.update(identities)
             self._changed.add((entity, begin))
-        self._add_identities(records, keys)
-
-    def _add_identities(self, records: pl.DataFrame, keys: list[pl.Expr]) -> None:
-        suspects = records.filter(pl.col("prediction") == 1)
-        if suspects.is_empty():
-            return
-        distinct = suspects.lazy().group_by(keys).agg(pl.col(self.stream.identity).unique()).collect()
-        for entity, begin, identities in distinct.iter_rows():
-            self._open[(entity, begin)].identities.update(identities)
 
     def close(self, watermark: int) -> list[FinalWindow]:
         """The windows whose end the watermark (microseconds) has passed, in order of start and entity."""
