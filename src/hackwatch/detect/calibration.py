@@ -39,18 +39,25 @@ class Calibrator:
         return found
 
 
-def fit_calibrator(raw: npt.NDArray[np.float32]) -> Calibrator:
-    """Learn p-values from raw scores of rows that the scorer did not see in its training (at least one)."""
-    ordered = np.sort(raw.astype(np.float64))
-    rows = len(ordered)
-    levels = np.linspace(0, np.log10(rows + 1), KNOTS)
-    # p(s) = (1 + rows scoring >= s) / (rows + 1): the score with `beyond` rows at or above it.
-    beyond = np.clip(np.round(10**-levels * (rows + 1)) - 1, 0, rows).astype(int)
-    scores = ordered[np.clip(rows - beyond, 0, rows - 1)]
-    scores, first = np.unique(scores, return_index=True)
-    tail = ordered[int(0.95 * rows) :]
-    excess = float(np.mean(tail) - tail[0])
-    return Calibrator(scores, levels[first], 1.0 / (np.log(10) * excess) if excess > 1e-12 else 1.0)
+def fit_calibrator(raw: npt.NDArray[np.float32], weights: Floats) -> Calibrator:
+    """Learn p-values from raw scores of records that the scorer did not see in its training.
+
+    A row stands for `weights` records (at least 1 in all): p(s) = (1 + records scoring >= s) / (records + 1).
+    """
+    order = np.argsort(raw, kind="stable")
+    ordered, weight = raw[order].astype(np.float64), weights[order]
+    total = float(weight.sum())
+    distinct, first = np.unique(ordered, return_index=True)
+    beyond = total - np.concatenate([[0.0], np.cumsum(weight)])[first]
+    levels = np.log10(total + 1) - np.log10(1 + beyond)
+    # A few points per decade of p carry the curve; where it jumps (many equal scores) both ends of the jump stay.
+    wanted = np.linspace(0, levels[-1], KNOTS)
+    near = np.searchsorted(levels, wanted).clip(0, len(levels) - 1)
+    kept = np.unique(np.concatenate([near, np.maximum(near - 1, 0), [len(levels) - 1]]))
+    start = quantile(ordered, weight, 0.95)
+    upper = ordered > start
+    excess = float(np.average(ordered[upper] - start, weights=weight[upper])) if upper.any() else 0.0
+    return Calibrator(distinct[kept], levels[kept], 1.0 / (np.log(10) * excess) if excess > 1e-12 else 1.0)
 
 
 def quantile(values: Floats, weights: Floats, share: float) -> float:
@@ -62,18 +69,20 @@ def quantile(values: Floats, weights: Floats, share: float) -> float:
 
 
 def tail_quantile(values: Floats, weights: Floats, budget: float) -> float:
-    """The value that a share `budget` of unseen rows may exceed.
+    """The value that a share `budget` of unseen records may exceed; row i stands for weights[i] records.
 
-    With at least ENOUGH rows beyond it that is their quantile, weighted by the records that each row stands for. With
-    fewer it is extrapolated from the upper 5 % with an exponential tail (peaks over threshold: Pickands 1975), never
-    below the greatest value plus one mean excess: a small sample has not seen the oddest that is normal.
+    With at least ENOUGH records beyond it that is their quantile. With fewer it is extrapolated from the upper 5 % with
+    an exponential tail (peaks over threshold: Pickands 1975), between the greatest value and one mean excess above it:
+    a small sample has not seen the oddest that is normal, and says little about how odd that would be.
     """
-    rows = len(values)
-    if rows * budget >= ENOUGH:
+    records = float(weights.sum())
+    if records * budget >= ENOUGH:
         return quantile(values, weights, 1 - budget)
     start = quantile(values, weights, 0.95)
-    upper = values[values > start]
-    excess = float(np.mean(upper) - start) if len(upper) else 0.0
-    share = len(upper) / rows
-    level = start + excess * np.log(max(share / budget, 1.0)) if len(upper) else start
-    return float(max(level, values.max() + excess))
+    upper = values > start
+    if not upper.any():
+        return float(values.max())
+    excess = float(np.average(values[upper] - start, weights=weights[upper]))
+    share = float(weights[upper].sum()) / records
+    level = start + excess * np.log(max(share / budget, 1.0))
+    return float(np.clip(level, values.max(), values.max() + excess))

@@ -194,16 +194,25 @@ class Ensemble:
         return cls(parts, calibrators)
 
 
-def fit_ensemble(matrix: Matrix, scale: Floats, *, seed: int, folds: int) -> tuple[Ensemble, Floats]:
-    """Train on distinct rows; also the mean -log10 p of each row as scored by parts that did not see it, (rows,)."""
-    random = np.random.default_rng(seed)
-    fold = random.permutation(len(matrix)) % folds
-    held = [np.empty(len(matrix), np.float32) for _ in range(3)]
+def fit_ensemble(
+    matrix: Matrix, count: Floats, scale: Floats, *, seed: int, folds: int
+) -> tuple[Ensemble, npt.NDArray[np.int64], Floats, Floats]:
+    """Train on distinct rows that stand for `count` records each, and calibrate on records held out.
+
+    The records of a row fall into different folds, as they would into past and future: a row seen again and again is
+    scored as known, a rare one as new. Also returns those held-out scores: row number, mean -log10 p, records.
+    """
+    split = np.random.default_rng(seed).multinomial(count.astype(np.int64), [1 / folds] * folds)
+    place, weight, raw = [], [], []
     for number in range(folds):
-        out = fold == number
-        parts = fit_parts(matrix[~out], scale, seed=seed + number + 1)
-        for place, raw in zip(held, parts.raw(matrix[out]), strict=True):
-            place[out] = raw
-    calibrators = tuple(fit_calibrator(raw) for raw in held)
-    unseen = np.stack([calibrate(raw) for calibrate, raw in zip(calibrators, held, strict=True)]).mean(axis=0)
-    return Ensemble(fit_parts(matrix, scale, seed=seed), calibrators), unseen
+        out = np.flatnonzero(split[:, number])
+        left = split[:, number] < count
+        parts = fit_parts(matrix[left], scale, seed=seed + number + 1)
+        place.append(out)
+        weight.append(split[out, number].astype(np.float64))
+        raw.append(parts.raw(matrix[out]))
+    weights = np.concatenate(weight)
+    held = [np.concatenate(part) for part in zip(*raw, strict=True)]
+    calibrators = tuple(fit_calibrator(part, weights) for part in held)
+    levels = np.stack([calibrate(part) for calibrate, part in zip(calibrators, held, strict=True)]).mean(axis=0)
+    return Ensemble(fit_parts(matrix, scale, seed=seed), calibrators), np.concatenate(place), levels, weights

@@ -21,6 +21,8 @@ __all__ = ["train_permuted", "train_unsupervised"]
 
 #: Share of the worst distinct rows left out per refit when nobody says what is normal.
 DROP = 0.03
+#: Folds of the cross-fit.
+FOLDS = 3
 
 
 def train_unsupervised(rows: Rows, stream: Stream, options: Options, progress: Progress) -> Trained:
@@ -28,29 +30,28 @@ def train_unsupervised(rows: Rows, stream: Stream, options: Options, progress: P
 
     The threshold is over all rows, those left out too: an attack in the training data raises it, never lowers it.
     """
-    kept = ~rows.label
-    normal = ~rows.label
+    kept = normal = np.flatnonzero(~rows.label)
     drop = (0.0 if rows.labelled else DROP) if options.drop is None else options.drop
     rounds = options.refits + 1 if drop else 1
     for number in range(rounds):
         progress("isolation forest, histograms, distances", number, rounds)
-        encoder = fit_encoder(rows.records.filter(kept), stream.features, metric=True)
+        encoder = fit_encoder(rows.records[kept], stream.features, metric=True)
         matrix = encoder.encode(rows.records)
-        model, unseen = fit_ensemble(
-            matrix[kept], units(encoder, matrix[kept]), seed=options.seed, folds=min(options.folds, 3)
+        scale = units(encoder, matrix[kept])
+        model, place, unseen, records = fit_ensemble(
+            matrix[kept], rows.count[kept], scale, seed=options.seed, folds=min(options.folds, FOLDS)
         )
-        level = np.empty(len(matrix))
-        level[kept] = unseen
-        if (~kept).any():
-            level[~kept] = model.levels(matrix[~kept]).mean(axis=0)
+        level = model.levels(matrix).mean(axis=0)
+        # A row's own level is its mean over the folds that held records of it out.
+        level[kept] = np.bincount(place, unseen * records) / np.bincount(place, records)
         if number + 1 < rounds:
-            kept = normal & (level <= np.quantile(level[kept], 1 - drop))
+            kept = normal[level[normal] <= np.quantile(level[kept], 1 - drop)]
     progress("isolation forest, histograms, distances", rounds, rounds)
-    threshold = float(
-        np.nextafter(
-            probability(np.array(tail_quantile(level[normal], rows.count[normal], options.alert_budget))), np.float32(1)
-        )
-    )
+    left_out = np.setdiff1d(normal, kept)
+    unseen = np.concatenate([unseen, level[left_out]])
+    records = np.concatenate([records, rows.count[left_out]])
+    limit = tail_quantile(unseen, records, options.alert_budget)
+    threshold = float(np.nextafter(probability(np.array(limit)), np.float32(1)))
     return Trained(encoder, model, threshold, _metrics(rows, probability(level), threshold))
 
 

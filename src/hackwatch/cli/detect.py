@@ -1,0 +1,104 @@
+"""`hackwatch detect`: score a file of records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hackwatch.cli.context import CliContext, pass_context_object
+from hackwatch.cli.detecting import progress, record_chunks, registry, stream_option
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from hackwatch.detect.bundle import Bundle
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@stream_option
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help=".parquet, .csv or .ndjson"
+)
+@click.option("--model", "version", help="Version to score with. Default: the current one.")
+@click.option("--drivers", is_flag=True, help="Add a column that says what drove each suspect's score.")
+@click.option("--suspects", "only_suspects", is_flag=True, help="Write suspects only.")
+@click.option("--letterless-kib", is_flag=True, help="Sizes without a unit letter are KiB, not bytes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@pass_context_object
+def command(
+    context: CliContext,
+    file: Path,
+    stream_name: str,
+    out: Path,
+    version: str | None,
+    drivers: bool,
+    only_suspects: bool,
+    letterless_kib: bool,
+    as_json: bool,
+) -> None:
+    """Score a FILE of records (CSV, NDJSON or normalised Parquet) with a trained detector.
+
+    Adds score (0..1) and prediction (1: suspect) to the normalised columns.
+
+    \b
+    Examples:
+      hackwatch detect Linux_process_1.csv --as process -o scored.parquet
+      hackwatch detect memory.ndjson --as memory -o suspects.csv --suspects --drivers
+    """
+    import os
+
+    from hackwatch import streams
+    from hackwatch.tables import TableFile
+
+    stream = streams.get(stream_name)
+    bundle = registry(context).load(stream.name, version, threads=os.cpu_count() or 1)
+    rows = suspects = rejected = 0
+    table: TableFile | None = None
+    with progress() as report:
+        chunks = record_chunks(file, stream, labels=True, letterless_kib=letterless_kib)
+        first, refused = next(chunks)
+        scored = _scored(bundle, first, drivers)
+        with TableFile(out, scored.schema) as table:
+            while True:
+                rows += scored.height
+                rejected += refused
+                suspects += int(scored["prediction"].sum())
+                table.append(scored.filter(prediction=1) if only_suspects else scored)
+                report(f"scored {rows:,} records", 0, 1)
+                following = next(chunks, None)
+                if following is None:
+                    break
+                refused = following[1]
+                scored = _scored(bundle, following[0], drivers)
+    if as_json:
+        import json
+
+        summary = {"records": rows, "suspects": suspects, "rejected": rejected, "model": bundle.version}
+        click.echo(json.dumps({**summary, "out": str(out)}))
+        return
+    share = f" ({suspects / rows:.2%})" if rows else ""
+    click.echo(f"{rows:,} records -> {out}: {suspects:,} suspects{share} by {bundle.version}")
+    if rejected:
+        click.echo(f"{rejected:,} rejected; hackwatch normalise says why", err=True)
+
+
+def _scored(bundle: Bundle, records: pl.DataFrame, with_drivers: bool) -> pl.DataFrame:
+    import numpy as np
+    import polars as pl
+
+    score = bundle.score(records)
+    prediction = score >= np.float32(bundle.threshold)
+    found = records.with_columns(
+        pl.Series("score", score), pl.Series("prediction", prediction.astype(np.int8), dtype=pl.Int8)
+    )
+    if not with_drivers:
+        return found
+    texts = np.full(records.height, None, dtype=object)
+    for place, why in zip(np.flatnonzero(prediction), bundle.explain(records.filter(prediction)), strict=True):
+        texts[place] = "; ".join(f"{driver.column} {driver.seen} (usual {driver.usual})" for driver in why)
+    return found.with_columns(pl.Series("drivers", texts.tolist(), dtype=pl.String))

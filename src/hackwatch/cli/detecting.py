@@ -1,0 +1,126 @@
+"""What the detection commands share: records from files or the lake, progress, numbers as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hackwatch.cli.context import CliContext
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from hackwatch.detect.registry import Registry
+    from hackwatch.streams.base import Stream
+
+__all__ = ["from_lake", "number", "progress", "read_records", "record_chunks", "registry", "stream_option"]
+
+stream_option = click.option(
+    "--as", "stream_name", required=True, metavar="STREAM", help="What the records are: process, memory, ..."
+)
+
+
+def registry(context: CliContext) -> Registry:
+    """The registry of the data folder, which is made if need be."""
+    from hackwatch.config import prepare_data_folder
+    from hackwatch.detect.registry import Registry
+
+    settings = context.settings()
+    prepare_data_folder(settings.data)
+    return Registry(settings.models_folder)
+
+
+def record_chunks(
+    file: Path, stream: Stream, *, labels: bool, letterless_kib: bool = False
+) -> Iterator[tuple[pl.DataFrame, int]]:
+    """Normalised records of a CSV, NDJSON, JSON or (already normalised) Parquet file, with the number rejected."""
+    import polars as pl
+
+    from hackwatch.errors import DataError
+    from hackwatch.streams.base import DecodeOptions
+    from hackwatch.streams.files import read_file
+
+    if file.suffix != ".parquet":
+        options = DecodeOptions(labels=labels, letterless_kib=letterless_kib)
+        for decoded in read_file(file, stream, options):
+            yield decoded.records, decoded.rejected.height
+        return
+    try:
+        scan = pl.scan_parquet(file)
+        missing = [name for name in stream.schema if name not in scan.collect_schema()]
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"not a readable Parquet file: {error}", where=str(file)) from error
+    if missing:
+        raise DataError(
+            f"not normalised {stream.name} records: {', '.join(missing)} missing",
+            where=str(file),
+            next_step="make it with hackwatch normalise, or give the CSV or NDJSON",
+        )
+    for frame in scan.collect_batches(chunk_size=200_000):
+        yield frame, 0
+
+
+def read_records(
+    files: tuple[Path, ...], stream: Stream, *, labels: bool = True, letterless_kib: bool = False
+) -> tuple[pl.DataFrame, int]:
+    """All records of the files as one frame, and how many were rejected."""
+    import polars as pl
+
+    frames: list[pl.DataFrame] = []
+    rejected = 0
+    with progress() as report:
+        for number, file in enumerate(files):
+            report(f"reading {file.name}", number, len(files))
+            for frame, refused in record_chunks(file, stream, labels=labels, letterless_kib=letterless_kib):
+                frames.append(frame)
+                rejected += refused
+    return pl.concat(frames, how="diagonal_relaxed"), rejected
+
+
+def from_lake(context: CliContext, stream: Stream, most: int) -> pl.DataFrame:
+    """The last `most` records of a stream's table, by event time."""
+    from hackwatch.errors import DataError
+    from hackwatch.lake import Lake
+
+    lake = Lake(context.settings().lake_folder)
+    if stream.name not in lake.tables():
+        raise DataError(
+            f"the lake has no records of {stream.name} yet",
+            where=str(lake.path),
+            next_step="run the engine for a while (hackwatch watch, or feed and run)",
+        )
+    scan = lake.scan(stream.name)
+    wanted = [*stream.schema, *(name for name in ("score", "prediction") if name in scan.collect_schema())]
+    return scan.select(wanted).top_k(most, by="event_time").collect().sort("event_time")
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A function (what, steps done, steps in all) that draws bars on stderr, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda what, done, steps: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, int] = {}
+
+        def report(what: str, done: int, steps: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=steps)
+            bars.update(tasks[what], completed=done, total=steps)  # type: ignore[arg-type]  # TaskID is an int
+
+        yield report
+
+
+def number(value: float | None, form: str = ".4f") -> str:
+    """A measure as text; `-` where it is not defined."""
+    return "-" if value is None or math.isnan(value) else format(value, form)

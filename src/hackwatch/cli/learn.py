@@ -1,0 +1,142 @@
+"""`hackwatch learn`: what is normal here, from the machine itself, without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hackwatch.cli.context import CliContext, pass_context_object
+from hackwatch.cli.detecting import from_lake, progress, registry
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from hackwatch.streams.base import Stream
+
+__all__ = ["command"]
+
+_STREAMS = ("process", "memory")
+_READ_BYTES = 16 << 20
+
+
+@click.command()
+@click.option("--minutes", default=5.0, show_default=True, help="How long to watch this machine.")
+@click.option("--interval", default=5.0, show_default=True, help="Seconds between two samples of all processes.")
+@click.option("--lake", is_flag=True, help="Learn from the lake's latest records instead of watching.")
+@click.option("--spool", is_flag=True, help="Learn from the messages in the topics instead of watching.")
+@click.option("--records", default=500_000, show_default=True, help="Most records from lake or topic.")
+@click.option("--seed", default=1, show_default=True, help="The same records and seed give the same models.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@pass_context_object
+def command(
+    context: CliContext,
+    minutes: float,
+    interval: float,
+    lake: bool,
+    spool: bool,
+    records: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Watch this machine for a while, learn what is normal on it, and let engines use what was learned.
+
+    All that is seen is taken as normal. The thresholds lie above the oddest of it, with a margin, so that the machine
+    at rest raises nothing.
+
+    \b
+    Examples:
+      hackwatch learn --minutes 10
+      hackwatch learn --lake
+    """
+    from hackwatch import streams
+    from hackwatch.detect.learn import learn
+
+    if lake and spool:
+        raise click.UsageError("Give --lake or --spool, not both.")
+    chosen = [streams.get(name) for name in _STREAMS]
+    if lake:
+        data: Mapping[str, pl.DataFrame] = {stream.name: from_lake(context, stream, records) for stream in chosen}
+    elif spool:
+        settings = context.settings()
+        data = {stream.name: _from_topic(settings.spool_url(stream.name), stream, records) for stream in chosen}
+    else:
+        data = _watched(chosen, minutes, interval)
+    models = registry(context)
+    learned = {}
+    for stream in chosen:
+        with progress() as report:
+            bundle = learn(data[stream.name], stream, seed=seed, progress=report)
+        learned[stream.name] = (models.add(bundle, stream), data[stream.name].height, bundle.threshold)
+    if as_json:
+        import json
+
+        keys = ("version", "records", "threshold")
+        click.echo(json.dumps({name: dict(zip(keys, facts, strict=True)) for name, facts in learned.items()}))
+        return
+    for name, (version, rows, threshold) in learned.items():
+        click.echo(f"{name}: learned from {rows:,} records, {version}, threshold {threshold:.4f}")
+    click.echo("engines use them now")
+
+
+def _watched(chosen: list[Stream], minutes: float, interval: float) -> dict[str, pl.DataFrame]:
+    """Samples of this machine for so long, by way of a temporary spool."""
+    import tempfile
+    import threading
+
+    from hackwatch.errors import ConfigurationError
+    from hackwatch.feeds.collect import CollectFeed
+    from hackwatch.topics import open_writer
+
+    samples = int(minutes * 60 / interval)
+    if samples < 2:
+        raise ConfigurationError(
+            f"{minutes:g} minutes at one sample per {interval:g} s are {samples} samples",
+            next_step="watch longer (--minutes) or more often (--interval)",
+        )
+    with tempfile.TemporaryDirectory(prefix="hackwatch-learn-") as folder, progress() as report:
+        urls = [str(Path(folder) / stream.name) for stream in chosen]
+        writers = [open_writer(url, 1, "none") for url in urls]
+        taken = 0
+
+        def heard(*_: object) -> None:
+            nonlocal taken
+            taken += 1
+            report("watching this machine", taken, samples)
+
+        CollectFeed(interval=interval, samples=samples).run(writers[0], writers[1], threading.Event(), heard)
+        for writer in writers:
+            writer.close()
+        return {stream.name: _from_topic(url, stream, 1 << 62) for stream, url in zip(chosen, urls, strict=True)}
+
+
+def _from_topic(url: str, stream: Stream, most: int) -> pl.DataFrame:
+    """The newest `most` records of a topic, about evenly from its partitions."""
+    import polars as pl
+
+    from hackwatch.errors import DataError
+    from hackwatch.streams.base import DecodeOptions
+    from hackwatch.topics import open_reader
+
+    reader = open_reader(url, name="learn")
+    frames: list[pl.DataFrame] = []
+    for partition in reader.partitions():
+        part: list[pl.DataFrame] = []
+        offset = reader.start_offset(partition)
+        while (messages := reader.read(partition, offset, max_bytes=_READ_BYTES)) is not None:
+            part.append(stream.decode(messages, DecodeOptions()).records)
+            offset = messages.next_offset
+            while len(part) > 1 and sum(frame.height for frame in part[1:]) >= most:
+                part.pop(0)
+        frames += part
+    reader.close()
+    if not frames:
+        raise DataError(
+            f"the topic of {stream.name} is empty",
+            where=url,
+            next_step="hackwatch feed collect, or learn without --spool",
+        )
+    found = pl.concat(frames)
+    return found.sort("event_time").tail(most)

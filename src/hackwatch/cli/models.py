@@ -1,0 +1,120 @@
+"""`hackwatch models`: list, show, promote, roll back and import trained detectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hackwatch.cli.context import CliContext, pass_context_object
+from hackwatch.cli.detecting import registry
+
+if TYPE_CHECKING:
+    from hackwatch.streams.base import Stream
+
+__all__ = ["command"]
+
+
+@click.group()
+def command() -> None:
+    """Trained detectors: all versions, and which one engines use.
+
+    \b
+    Examples:
+      hackwatch models list
+      hackwatch models promote process-000002-51c0
+      hackwatch models rollback process
+    """
+
+
+@command.command("list")
+@click.argument("stream_name", required=False, metavar="[STREAM]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a version and line.")
+@pass_context_object
+def list_(context: CliContext, stream_name: str | None, as_json: bool) -> None:
+    """All versions; `*` marks those that engines use."""
+    import json
+
+    found = registry(context).list(stream_name)
+    if as_json:
+        for entry in found:
+            click.echo(json.dumps(entry.as_json()))
+        return
+    if not found:
+        click.echo("no models yet: hackwatch train or hackwatch learn makes one")
+        return
+    click.echo(f"  {'version':<26}{'method':<14}{'created':<27}{'records':>10}{'threshold':>11}{'budget':>10}")
+    for entry in found:
+        mark = "*" if entry.current else " "
+        if entry.problem:
+            click.echo(f"{mark} {entry.version:<26}cannot be used: {entry.problem}")
+            continue
+        click.echo(
+            f"{mark} {entry.version:<26}{entry.method:<14}{entry.created:<27}"
+            f"{entry.rows:>10,}{entry.threshold:>11.4f}{entry.alert_budget:>10.2g}"
+        )
+
+
+@command.command()
+@click.argument("version")
+@click.option("--json", "as_json", is_flag=True, help="The whole description as JSON.")
+@pass_context_object
+def show(context: CliContext, version: str, as_json: bool) -> None:
+    """What a version (or the current one of a stream) is, how it was trained and how good it was."""
+    import json
+
+    stream = _stream(version)
+    about = registry(context).show(stream.name, None if version == stream.name else version)
+    if as_json:
+        click.echo(json.dumps(about))
+        return
+    for name in ("version", "current", "method", "created", "rows", "threshold", "alert_budget"):
+        click.echo(f"{name.replace('_', ' '):<16}{about[name]}")
+    click.echo(f"{'features':<16}{', '.join(about['encoder'])}")
+    click.echo(f"{'libraries':<16}{', '.join(f'{name} {number}' for name, number in about['libraries'].items())}")
+    for name, file in about["files"].items():
+        click.echo(f"{name:<16}{file['bytes']:,} bytes, sha256 {file['sha256'][:16]}...")
+    click.echo(f"metrics\n{json.dumps(about['metrics'], indent=2)}")
+
+
+@command.command()
+@click.argument("version")
+@pass_context_object
+def promote(context: CliContext, version: str) -> None:
+    """Let engines use VERSION; they reload within a second."""
+    registry(context).promote(version, _stream(version))
+    click.echo(f"engines use {version} now")
+
+
+@command.command()
+@click.argument("stream_name", metavar="STREAM")
+@pass_context_object
+def rollback(context: CliContext, stream_name: str) -> None:
+    """Go back to the version that was used before."""
+    from hackwatch import streams
+
+    version = registry(context).rollback(streams.get(stream_name))
+    click.echo(f"engines use {version} again")
+
+
+@command.command("import")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--promote/--no-promote", default=False, show_default=True, help="Let engines use it at once.")
+@pass_context_object
+def import_(context: CliContext, folder: Path, promote: bool) -> None:
+    """Take in the bundle in FOLDER, after its hashes, columns and scores were checked."""
+    from hackwatch import streams
+    from hackwatch.detect.bundle import read_document
+
+    stream = streams.get(str(read_document(folder).get("stream")))
+    version = registry(context).import_(folder, stream, promote=promote)
+    click.echo(f"imported as {version}" + (", engines use it now" if promote else ""))
+
+
+def _stream(version: str) -> Stream:
+    """The stream that a version's name begins with."""
+    from hackwatch import streams
+
+    name = version.rsplit("-", 2)[0] if version.count("-") >= 2 else version
+    return streams.get(name)

@@ -1,0 +1,186 @@
+"""`hackwatch train`: a detector from labelled or unlabelled records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hackwatch.cli.context import CliContext, pass_context_object
+from hackwatch.cli.detecting import from_lake, number, progress, read_records, registry, stream_option
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from hackwatch.detect.bundle import Bundle
+    from hackwatch.detect.train import Options
+    from hackwatch.streams.base import Stream
+
+__all__ = ["command"]
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=_FILE)
+@stream_option
+@click.option("--simulated", is_flag=True, help="Train on simulated labelled records instead of FILES.")
+@click.option("--lake", is_flag=True, help="Train on the records of the lake (no labels) instead of FILES.")
+@click.option("--records", default=200_000, show_default=True, help="Most records from the simulation or the lake.")
+@click.option(
+    "--method",
+    type=click.Choice(["supervised", "unsupervised", "permuted"]),
+    help="Default: supervised if there are labels, else unsupervised.",
+)
+@click.option(
+    "--alert-budget", default=0.001, show_default=True, help="Share of normal records that may become suspects."
+)
+@click.option("--seed", default=1, show_default=True, help="The same records, options and seed give the same model.")
+@click.option("--trees", default=60, show_default=True, help="Trees of the boosted model or the forest.")
+@click.option("--depth", default=6, show_default=True, help="Greatest depth of a tree.")
+@click.option("--tune", default=0, metavar="N", help="First search for better options with N trials (extra: tune).")
+@click.option("--letterless-kib", is_flag=True, help="Sizes without a unit letter are KiB, not bytes.")
+@click.option("--promote/--no-promote", default=True, show_default=True, help="Let engines use it at once.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the bundle there, not to the registry.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@pass_context_object
+def command(
+    context: CliContext,
+    files: tuple[Path, ...],
+    stream_name: str,
+    simulated: bool,
+    lake: bool,
+    records: int,
+    method: str | None,
+    alert_budget: float,
+    seed: int,
+    trees: int,
+    depth: int,
+    tune: int,
+    letterless_kib: bool,
+    promote: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Train a detector on FILES (CSV, NDJSON or normalised Parquet), the lake or a simulation, and keep it.
+
+    Labels are the columns label (or attack) and type. The threshold comes from scores of normal records that the model
+    did not see, so that at most the alert budget of them become suspects.
+
+    \b
+    Examples:
+      hackwatch train --as process Linux_process_1.csv Linux_process_2.csv
+      hackwatch train --as memory --simulated
+      hackwatch train --as process --lake --method unsupervised
+      hackwatch train --as process labelled.parquet --tune 50 --no-promote
+    """
+    from hackwatch import streams
+    from hackwatch.detect.train import Options, train
+
+    if bool(files) + simulated + lake != 1:
+        raise click.UsageError("Give FILES, or --simulated, or --lake.")
+    stream = streams.get(stream_name)
+    options = Options(alert_budget=alert_budget, seed=seed, trees=trees, depth=depth)
+    rejected = 0
+    if simulated:
+        data = _simulated(stream, seed, records)
+    elif lake:
+        data = from_lake(context, stream, records)
+    else:
+        data, rejected = read_records(files, stream, letterless_kib=letterless_kib)
+    method = method or ("supervised" if _has_labels(data) else "unsupervised")
+    if tune:
+        options = _tuned(context, data, stream, options, tune)
+    with progress() as report:
+        bundle = train(data, stream, method, options, report)
+    if out is not None:
+        from hackwatch.detect.bundle import save_bundle
+
+        save_bundle(bundle, out)
+        version = bundle.version
+    else:
+        version = registry(context).add(bundle, stream, promote=promote)
+    _say(bundle, version, data.height, rejected, promote and out is None, as_json)
+
+
+def _simulated(stream: Stream, seed: int, records: int) -> pl.DataFrame:
+    import numpy as np
+
+    from hackwatch.errors import ConfigurationError
+    from hackwatch.feeds.simulate import labelled
+    from hackwatch.streams.base import DecodeOptions, Messages
+
+    if stream.name not in ("process", "memory"):
+        raise ConfigurationError(
+            f"there is no simulation of {stream.name!r}", next_step="give files of labelled records"
+        )
+    with progress() as report:
+        report("simulating machines", 0, 1)
+        frame = labelled(seed, records=records)[0 if stream.name == "process" else 1]
+        report("simulating machines", 1, 1)
+    payload = frame.write_ndjson().encode()
+    ends = np.flatnonzero(np.frombuffer(payload, np.uint8) == 10) + 1
+    offsets = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    return stream.decode(Messages("simulated", 0, payload, offsets, len(payload)), DecodeOptions(labels=True)).records
+
+
+def _has_labels(data: pl.DataFrame) -> bool:
+    return "label" in data.columns and data["label"].n_unique() - (data["label"].null_count() > 0) > 1
+
+
+def _tuned(context: CliContext, data: pl.DataFrame, stream: Stream, options: Options, trials: int) -> Options:
+    from hackwatch.detect.tune import tune
+
+    folder = registry(context).folder
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with progress() as report:
+        found = tune(
+            data,
+            stream,
+            options,
+            trials,
+            folder / f"tuning-{stream.name}.sqlite",
+            lambda done, best: report(f"tuning, best {best:.4f}", done, trials),
+        )
+    click.echo(f"best of {found.trials} trials: {found.quality:.4f} mean ROC-AUC on types left out", err=True)
+    return found.options
+
+
+def _say(bundle: Bundle, version: str, rows: int, rejected: int, promoted: bool, as_json: bool) -> None:
+    about = bundle.description
+    if as_json:
+        import json
+
+        summary: dict[str, Any] = {
+            "version": version,
+            "promoted": promoted,
+            "method": about.method,
+            "records": rows,
+            "rejected": rejected,
+            "threshold": about.threshold,
+            "alert_budget": about.alert_budget,
+            "metrics": about.metrics,
+            "importance": bundle.importance(),
+        }
+        click.echo(json.dumps(summary))
+        return
+    click.echo(f"{version}: {about.method}, {rows:,} records" + (f", {rejected:,} rejected" if rejected else ""))
+    click.echo(f"threshold {about.threshold:.4f} for an alert budget of {about.alert_budget:.4%} of normal records")
+    measured = about.metrics.get("out_of_fold", about.metrics)
+    for name, value in measured.items():
+        if isinstance(value, float):
+            click.echo(f"  {name.replace('_', ' '):<24}{number(value)}")
+    left_out = about.metrics.get("types_left_out", {})
+    if left_out:
+        click.echo(f"\n{'attack type never seen':<24}{'rows':>8}{'ROC-AUC':>10}{'detected':>10}")
+        for name, value in left_out.items():
+            detected = number(value["recall_at_threshold"], ".1%")
+            click.echo(f"{_safe(name):<24}{value['rows']:>8,.0f}{number(value['roc_auc']):>10}{detected:>10}")
+    click.echo("\nengines use it now" if promoted else "\nnot promoted: hackwatch models promote VERSION")
+
+
+def _safe(text: str) -> str:
+    from hackwatch.text import printable
+
+    return printable(text)
