@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
+import polars as pl
+
 from hackwatch import metrics, streams, topics
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
@@ -149,7 +151,7 @@ class _Service:
             models=Models(Registry(settings.models_folder), tuple(sources), self.system_alert),
             rules=rules,
             store=self.store,
-            lake=self.lake,
+            lake=_OwnEpochs(self.lake, self.store.identity),
             clock=self.clock,
             scorers=stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="score")),
             epochs=stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="epoch")),
@@ -184,7 +186,12 @@ class _Service:
         for route, counts in self.store.outbox_counts().items():
             metrics.set_route_pending(route, counts.get("pending", 0))
         before = wall - self.settings.store.retention_days * DAY
-        self.store.prune(windows_before=before, alerts_before=before, outbox_before=before)
+        self.store.prune(windows_before=min(before, self._windows_from()), alerts_before=before, outbox_before=before)
+
+    def _windows_from(self) -> float:
+        """Windows are as old as their events: in a replay of old data they age with the replay, not with the clock."""
+        marks = [self.engine.parts.pipeline.watermark(stream) for stream in self.engine.parts.sources]
+        return min((mark for mark in marks if mark is not None), default=0.0) - self.settings.store.retention_days * DAY
 
 
 class _Board(StatusBoard):
@@ -208,6 +215,19 @@ class _Board(StatusBoard):
 
     def stored(self) -> None:
         self._service.dispatcher.wake()
+
+
+class _OwnEpochs:
+    """The lake as one store's engine writes it.
+
+    A new store counts epochs from 1 again; under the name of the one before, the lake would take them for done.
+    """
+
+    def __init__(self, lake: Lake, identity: str) -> None:
+        self._lake, self._identity = lake, identity
+
+    def append(self, table: str, frame: pl.DataFrame, epoch: int, pipeline: str) -> bool:
+        return self._lake.append(table, frame, epoch, f"{pipeline}@{self._identity}")
 
 
 def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet) -> Pipeline:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from hackwatch.engine.loop import Engine
 
 __all__ = ["Arrivals", "StatusBoard"]
+
+_LOG = logging.getLogger(__name__)
 
 BUCKET_SECONDS, BUCKETS = 2, 60
 ENTITIES_KEPT = 200
@@ -88,6 +92,12 @@ class StatusBoard:
         self._published = float("-inf")
         self._state = "recovering"
         self._committed = (0, clock.wall())
+        self._last: dict[str, Any] = {
+            **self._about(),
+            "rate": 0.0,
+            "latency_ms": {"p50": 0.0, "p99": 0.0},
+            "streams": {},
+        }
 
     # -- what the engine tells -----------------------------------------------------------------------------------
 
@@ -117,8 +127,14 @@ class StatusBoard:
         self._committed = (epoch, now)
 
     def paused(self, why: str | None) -> None:
-        self._state = f"paused: {why}" if why else "running"
-        metrics.set_engine_state(self._state)
+        """Said again with every attempt: the engine does not turn while it waits, and must not look dead."""
+        state = f"paused: {why}" if why else "running"
+        if state != self._state:
+            _LOG.warning("engine %s", state)
+        self._state = state
+        metrics.set_engine_state(state)
+        with suppress(HackwatchError):
+            self._publish({**self._last, **self._about()})
 
     def stored(self) -> None:
         """New alerts are in the store."""
@@ -140,16 +156,27 @@ class StatusBoard:
     def _say(self, engine: Engine) -> None:
         metrics.set_engine_state(self._state)
         metrics.set_state_rows(engine.parts.pipeline.state_rows())
-        try:
-            self._publish(self._status(engine))
-        except HackwatchError:
-            return  # a disk that is full stops the status too; the engine itself says so and waits
+        with suppress(HackwatchError):  # a disk that is full stops the status too; the engine itself says so and waits
+            self._last = self._status(engine)
+            self._publish(self._last)
 
     def _status(self, engine: Engine) -> dict[str, Any]:
         wall = self._clock.wall()
         totals = _by_stream(engine.parts.pipeline.totals)
         rates = self._rate({stream: counts.records for stream, counts in totals.items()})
         p50, p99 = np.percentile(self._latencies, (50, 99)) * 1000 if self._latencies else (0.0, 0.0)
+        return {
+            **self._about(),
+            "rate": sum(rates.values()),
+            "latency_ms": {"p50": round(float(p50), 2), "p99": round(float(p99), 2)},
+            "streams": {
+                stream: self._stream(engine, stream, totals.get(stream, Counts()), rates.get(stream, 0.0), wall)
+                for stream in self._entities
+            },
+        }
+
+    def _about(self) -> dict[str, Any]:
+        wall = self._clock.wall()
         return {
             "pipeline": self._pipeline,
             "pid": os.getpid(),
@@ -159,12 +186,6 @@ class StatusBoard:
             "state": self._state,
             "epoch": self._committed[0],
             "epoch_age": max(0.0, wall - self._committed[1]),
-            "rate": sum(rates.values()),
-            "latency_ms": {"p50": round(float(p50), 2), "p99": round(float(p99), 2)},
-            "streams": {
-                stream: self._stream(engine, stream, totals.get(stream, Counts()), rates.get(stream, 0.0), wall)
-                for stream in self._entities
-            },
         }
 
     def _stream(self, engine: Engine, stream: str, counts: Counts, rate: float, wall: float) -> dict[str, Any]:

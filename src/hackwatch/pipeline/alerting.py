@@ -31,6 +31,8 @@ KEEP = 60_000_000
 HISTORIES_KEPT = 20_000
 
 Detectors = Mapping[str, Detector | None]
+Drivers = tuple[Driver, ...]
+Row = Mapping[str, Any]
 
 
 class Rule(Protocol):
@@ -77,30 +79,40 @@ class AlertPolicy:
         on_suspect: bool,
     ) -> list[Alert]:
         """Alerts of rules and, if asked for, of single suspects. `records`: scored, with `late`."""
-        alerts = []
+        raised: list[tuple[Occurrences, int, Row]] = []
         hits = records.filter(pl.col("rules").list.len() > 0)
         if len(hits) and self.rules is not None:
             for seen, row in self._grouped(stream, hits.explode("rules"), pl.col("rules")):
-                alerts += self._raise_rule(stream, topic, seen, row, detectors, wall)
+                if seen.rule in self.rules:
+                    raised += [(seen, interval, row) for interval in self.suppressor.add(seen)]
         if on_suspect:
             suspects = records.filter((pl.col("prediction") == 1) & (pl.col("rules").list.len() == 0))
             for seen, row in self._grouped(stream, suspects, pl.lit(SUSPECT)):
-                if self.suppressor.add(seen):
-                    alerts.append(self._suspect(stream, topic, seen, row, detectors, wall))
-        return alerts
+                raised += [(seen, interval, row) for interval in self.suppressor.add(seen)]
+        drivers = _drivers(stream, [row for _, _, row in raised], detectors)
+        models = _models(detectors, stream.name)
+        return [
+            self._from_record(stream, topic, seen, interval, row, why, models, wall)
+            for (seen, interval, row), why in zip(raised, drivers, strict=True)
+        ]
 
     def attacks(
         self, left: Stream, right: Stream, topics: Mapping[str, str], pairs: pl.DataFrame,
         detectors: Detectors, wall: float,
     ) -> list[Alert]:  # fmt: skip
         """Alerts of correlated pairs (columns of the correlator's schema)."""
-        alerts = []
         name = f"{left.name}+{right.name}"
         times = pl.max_horizontal(f"{left.name}_event_time", f"{right.name}_event_time")
-        for seen, row in self._groups(name, pairs, left.entity, pl.lit(ATTACK), times, left.subject):
-            if self.suppressor.add(seen):
-                alerts.append(self._attack(left, right, topics, seen, row, detectors, wall))
-        return alerts
+        groups = self._groups(name, pairs, left.entity, pl.lit(ATTACK), times, left.subject)
+        raised = [(seen, row) for seen, row in groups if self.suppressor.add(seen)]
+        sides = [{stream.name: _side(stream, row) for stream in (left, right)} for _, row in raised]
+        why = [_drivers(stream, [side[stream.name] for side in sides], detectors) for stream in (left, right)]
+        return [
+            self._attack(
+                left, right, topics, seen, row, side, {left.name: w_left, right.name: w_right}, detectors, wall
+            )
+            for (seen, row), side, w_left, w_right in zip(raised, sides, *why, strict=True)
+        ]
 
     def windows(self, stream: Stream, closed: Sequence[FinalWindow], wall: float) -> list[Alert]:
         """Alerts of final windows whose count stands out against the entity's own history."""
@@ -135,14 +147,12 @@ class AlertPolicy:
 
     # -- occurrences ---------------------------------------------------------------------------------------------
 
-    def _grouped(
-        self, stream: Stream, hits: pl.DataFrame, rule: pl.Expr
-    ) -> Iterator[tuple[Occurrences, dict[str, Any]]]:
+    def _grouped(self, stream: Stream, hits: pl.DataFrame, rule: pl.Expr) -> Iterator[tuple[Occurrences, Row]]:
         yield from self._groups(stream.name, hits, stream.entity, rule, pl.col("event_time"), stream.subject)
 
     def _groups(
         self, name: str, hits: pl.DataFrame, entity: str, rule: pl.Expr, times: pl.Expr, subject: str
-    ) -> Iterator[tuple[Occurrences, dict[str, Any]]]:
+    ) -> Iterator[tuple[Occurrences, Row]]:
         """Occurrences per entity, rule and interval, each with its first row."""
         if hits.is_empty():
             return
@@ -173,46 +183,37 @@ class AlertPolicy:
 
     # -- the alerts themselves -----------------------------------------------------------------------------------
 
-    def _raise_rule(
-        self, stream: Stream, topic: str, seen: Occurrences, row: dict[str, Any], detectors: Detectors,
-        wall: float,
-    ) -> list[Alert]:  # fmt: skip
-        if self.rules is None or seen.rule not in self.rules:
-            return []
-        rule = self.rules[seen.rule]
-        return [
-            self._alert(
-                "rule", seen, rule.title, rule.severity, RISK[rule.severity], row[stream.subject], wall,
-                interval=interval, technique=rule.technique, tactic=rule.tactic,
-                drivers=_drivers(stream, row, detectors), evidence=_evidence(row),
-                causes=(_cause(topic, row, ""),), models=_models(detectors, stream.name),
-            )
-            for interval in self.suppressor.add(seen)
-        ]  # fmt: skip
-
-    def _suspect(
-        self, stream: Stream, topic: str, seen: Occurrences, row: dict[str, Any], detectors: Detectors,
-        wall: float,
+    def _from_record(
+        self, stream: Stream, topic: str, seen: Occurrences, interval: int, row: Row, why: Drivers,
+        models: Mapping[str, str], wall: float,
     ) -> Alert:  # fmt: skip
+        """The alert of a rule, or of a single suspect."""
+        subject = row[stream.subject]
+        causes, evidence = (_cause(topic, row, ""),), _evidence(row)
+        drivers = {stream.name: why} if why else {}
+        if self.rules is not None and seen.rule in self.rules:
+            rule = self.rules[seen.rule]
+            return self._alert(
+                "rule", seen, rule.title, rule.severity, RISK[rule.severity], subject, wall, interval=interval,
+                technique=rule.technique, tactic=rule.tactic, drivers=drivers, evidence=evidence, causes=causes,
+                models=models,
+            )  # fmt: skip
         risk = round(30 + 30 * row["score"])
-        title = f"Anomalous {stream.name} record of {row[stream.subject]} on {seen.entity}"
+        title = f"Anomalous {stream.name} record of {subject} on {seen.entity}"
         return self._alert(
-            "anomaly", seen, title, _severity(risk), risk, row[stream.subject], wall,
-            drivers=_drivers(stream, row, detectors), evidence=_evidence(row),
-            causes=(_cause(topic, row, ""),), models=_models(detectors, stream.name),
+            "anomaly", seen, title, _severity(risk), risk, subject, wall, interval=interval, drivers=drivers,
+            evidence=evidence, causes=causes, models=models,
         )  # fmt: skip
 
     def _attack(
-        self, left: Stream, right: Stream, topics: Mapping[str, str], seen: Occurrences, row: dict[str, Any],
-        detectors: Detectors, wall: float,
+        self, left: Stream, right: Stream, topics: Mapping[str, str], seen: Occurrences, row: Row,
+        sides: Mapping[str, Row], drivers: Mapping[str, Drivers], detectors: Detectors, wall: float,
     ) -> Alert:  # fmt: skip
-        sides = {stream.name: _side(stream, row) for stream in (left, right)}
         matched = [rule for side in sides.values() for rule in side["rules"] or []]
         rule = next((self.rules[r] for r in matched if self.rules is not None and r in self.rules), None)
         score = sum(side["score"] for side in sides.values()) / 2
         risk = round(70 + 18 * score + (10 if matched else 0))
         title = f"{row[left.subject]} is suspect in {left.name} and {right.name} on {seen.entity}"
-        drivers = {s.name: _drivers(s, sides[s.name], detectors).get(s.name, ()) for s in (left, right)}
         return self._alert(
             "attack", seen, title, _severity(risk), risk, row[left.subject], wall,
             technique=rule.technique if rule else None, tactic=rule.tactic if rule else None,
@@ -267,31 +268,35 @@ def _severity(risk: int) -> Severity:
     return next((severity for floor, severity in RISK_FLOOR if risk >= floor), SEVERITIES[0])
 
 
-def _side(stream: Stream, pair: Mapping[str, Any]) -> dict[str, Any]:
+def _side(stream: Stream, pair: Row) -> dict[str, Any]:
     """One side of a pair, under the stream's own column names."""
     prefix = f"{stream.name}_"
     keys = {name: value for name, value in pair.items() if name in stream.schema}
     return keys | {n.removeprefix(prefix): v for n, v in pair.items() if n.startswith(prefix)}
 
 
-def _drivers(stream: Stream, row: Mapping[str, Any], detectors: Detectors) -> dict[str, tuple[Driver, ...]]:
-    """Why the model found a record suspect; nothing where it did not (a rule alone matched)."""
+def _drivers(stream: Stream, rows: Sequence[Row], detectors: Detectors) -> list[Drivers]:
+    """Why the model found each record suspect, all in one call; nothing where it did not (a rule alone matched)."""
     detector = detectors.get(stream.name)
-    if detector is None or row["score"] < detector.threshold:
-        return {}
-    frame = pl.DataFrame([{name: row[name] for name in stream.schema}], schema=stream.schema)
-    return {stream.name: tuple(detector.explain(frame)[0])}
+    if detector is None:
+        return [()] * len(rows)
+    places = [place for place, row in enumerate(rows) if row["score"] >= detector.threshold]
+    if not places:
+        return [()] * len(rows)
+    frame = pl.DataFrame([{name: rows[p][name] for name in stream.schema} for p in places], schema=stream.schema)
+    found = dict(zip(places, map(tuple, detector.explain(frame)), strict=True))
+    return [found.get(place, ()) for place in range(len(rows))]
 
 
 def _models(detectors: Detectors, *streams: str) -> dict[str, str]:
     return {name: found.version for name in streams if (found := detectors.get(name)) is not None}
 
 
-def _cause(topic: str, row: Mapping[str, Any], prefix: str) -> Cause:
+def _cause(topic: str, row: Row, prefix: str) -> Cause:
     return Cause(topic, row[f"{prefix}partition"], row[f"{prefix}offset"], row[f"{prefix}index"])
 
 
-def _evidence(row: Mapping[str, Any]) -> dict[str, Any]:
+def _evidence(row: Row) -> dict[str, Any]:
     """The record as plain JSON values; times as Unix seconds."""
     return {
         name: value.timestamp() if isinstance(value, datetime) else value
