@@ -15,7 +15,7 @@ __all__ = ["FORMATS", "export", "safe_cell"]
 
 FORMATS = ("ndjson", "json", "csv")
 #: What makes a spreadsheet take a text for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def export(alerts: Sequence[Alert], out: TextIO, form: str = "native", fmt: str = "ndjson") -> None:

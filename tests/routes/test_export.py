@@ -1,0 +1,80 @@
+"""Export: every format of every form reads back, and a spreadsheet finds no formula."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hackwatch.routes.export import FORMATS, export, safe_cell
+from hackwatch.routes.forms import FORMS, encode
+from tests.routes.support import HOSTILE, alert
+
+ALERTS = [
+    alert(1),
+    alert(2, kind="window", evidence={}, drivers={}, technique=None),
+    alert(3, subject=HOSTILE, title=HOSTILE),
+]
+
+
+def written(form: str, fmt: str, alerts: Any = ALERTS) -> str:
+    out = io.StringIO()
+    export(alerts, out, form, fmt)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_json_and_ndjson_hold_the_same_alerts(form: str) -> None:
+    expected = [json.loads(encode(each, form)) for each in ALERTS]
+    assert [json.loads(line) for line in written(form, "ndjson").splitlines()] == expected
+    assert json.loads(written(form, "json")) == expected
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_csv_has_one_row_for_each_alert_under_one_header(form: str) -> None:
+    rows = list(csv.DictReader(io.StringIO(written(form, "csv"))))
+    assert len(rows) == len(ALERTS)
+    identity = {"native": "id", "ocsf": "finding_info.uid", "ecs": "event.id"}[form]
+    assert [row[identity] for row in rows] == [each.id for each in ALERTS]
+    assert all(None not in row for row in rows)
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_no_alerts_are_an_empty_export(fmt: str) -> None:
+    assert written("native", fmt, []).strip() in ("", "[]")
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("nc", "nc"),
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        (" =1+1", "' =1+1"),
+        ("\t=1+1", "'\\x09=1+1"),
+        ("\r=1", "'\\x0d=1"),
+        ("\n=1", "'\\x0a=1"),
+        ("a\x1b[2J", "a\\x1b[2J"),
+        (-1.5, -1.5),
+        (7, 7),
+        (None, None),
+    ],
+)
+def test_a_cell_is_never_a_formula(value: Any, cell: Any) -> None:
+    assert safe_cell(value) == cell
+
+
+@given(name=st.text())
+def test_whatever_a_program_is_called_no_cell_is_a_formula(name: str) -> None:
+    document = written("native", "csv", [alert(1, subject=name, title=name, evidence={name: name})])
+    for row in csv.reader(io.StringIO(document)):
+        for cell in row:
+            assert not cell.lstrip().startswith(("=", "+", "-", "@"))
+            assert not any(ord(letter) < 0x20 for letter in cell)
