@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hackwatch.errors import ConfigurationError
 from hackwatch.feeds.simulate import Faults
 from hackwatch.store import open_store
 from tests.engine.support import Crash, Crasher, House, MemoryLake, Result, simulated_topics, work_off
@@ -88,3 +89,13 @@ def test_accounting_adds_up(tmp_path: Path, seed: int) -> None:
         assert len(house.lake.rows(name)) == int(of["on_time"].sum()) + int(of["late"].sum())
         rejected = house.lake.rows("rejected")
         assert len(rejected.filter(stream=name)) == int(of["rejected"].sum()) > 0
+
+
+def test_a_stream_turned_off_amid_unfinished_work_is_refused(tmp_path: Path) -> None:
+    house = House.build(tmp_path, 0, records=600)
+    with pytest.raises(Crash):
+        work_off(house.engine(0, Crasher(15)))
+    assert house.store.checkpoint("main") is not None
+    del house.topics["memory"]
+    with pytest.raises(ConfigurationError, match="not read any more"):
+        house.engine(1).recover()

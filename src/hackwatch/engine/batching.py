@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from hackwatch.errors import ConfigurationError
 from hackwatch.pipeline.watermark import NEVER
 from hackwatch.store.base import BatchEntry, OffsetRange
 from hackwatch.streams.base import Messages
@@ -97,13 +98,23 @@ class Former:
         return [place for place in self._known if newest(*place) <= slowest + ALIGNMENT]
 
     def again(self, entry: BatchEntry) -> Taken:
-        """Exactly the messages that a logged micro-batch took."""
+        """Exactly the messages that a logged micro-batch took. Raises ConfigurationError if they are not read now."""
         runs = []
         for part in entry.ranges:
+            self._check_still_read(part)
             self._positions[(part.stream, part.partition)] = part.end
             runs += [(part.stream, messages) for messages in self._range(part)]
         self._known = sorted(self._positions)
         return Taken(tuple(runs), entry.ranges)
+
+    def _check_still_read(self, part: OffsetRange) -> None:
+        reader = self._readers.get(part.stream)
+        if reader is None or reader.topic != part.topic:
+            raise ConfigurationError(
+                f"the last run ended in the middle of topic {part.topic}, which is not read any more",
+                where=f"streams.{part.stream}",
+                next_step="start once with the old setting, so that it can be finished, and stop with Ctrl-C",
+            )
 
     def _range(self, part: OffsetRange) -> Iterator[Messages]:
         start = part.start
