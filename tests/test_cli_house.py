@@ -46,10 +46,11 @@ def test_help_imports_no_command_and_nothing_heavy() -> None:
     assert {m for m in loaded if m.startswith("hackwatch.cli.")} == {"hackwatch.cli.context"}
 
 
+@pytest.mark.slow
 def test_help_is_instant() -> None:
-    """At most 0.3 s: the best of three, for other tests may run beside this one."""
+    """At most 0.3 s: the best of five, for the machine may have other things to do."""
     times = []
-    for _ in range(3):
+    for _ in range(5):
         begin = time.perf_counter()
         subprocess.run([sys.executable, "-m", "hackwatch", "--help"], check=True, capture_output=True)
         times.append(time.perf_counter() - begin)

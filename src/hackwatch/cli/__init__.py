@@ -28,17 +28,33 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "feed": ("Run", "feed", "Fill topics: replay, simulate, collect, follow."),
     "topics": ("Run", "topics", "Show, read and prune topics."),
     "alerts": ("Look", "alerts", "List, show, acknowledge, mute and export alerts."),
-    "sql": ("Look", "sql", "Ask lake and store in SQL."),
-    "lake": ("Look", "lake", "Statistics, compaction and vacuum of the lake."),
+    "sql": ("Look", "sql", "Ask lake and store in SQL (DuckDB's)."),
+    "lake": ("Look", "lake", "Look after the Delta tables."),
     "routes": ("Look", "routes", "Show and test where alerts go."),
     "rules": ("Detect", "rules", "List and check rules."),
-    "train": ("Detect", "train", "Train a detector on a file or the lake."),
-    "learn": ("Detect", "learn", "Learn what is normal on a live host, without labels."),
-    "evaluate": ("Detect", "evaluate", "Measure a detector on labelled records."),
-    "detect": ("Detect", "detect", "Score a file of records."),
-    "normalise": ("Detect", "normalise", "Decode and normalise a file of records."),
-    "models": ("Detect", "models", "List, show, promote, roll back and import models."),
-    "drift": ("Detect", "drift", "Compare recent records with the training data."),
+    "train": (
+        "Detect",
+        "train",
+        "Train a detector on FILES (CSV, NDJSON or normalised Parquet), the lake or a simulation, and keep it.",
+    ),
+    "learn": (
+        "Detect",
+        "learn",
+        "Watch this machine for a while, learn what is normal on it, and let engines use what was learned.",
+    ),
+    "evaluate": ("Detect", "evaluate", "Measure a detector on labelled FILES that it was not trained on."),
+    "detect": (
+        "Detect",
+        "detect",
+        "Score a FILE of records (CSV, NDJSON or normalised Parquet) with a trained detector.",
+    ),
+    "normalise": ("Detect", "normalise", "Decode and normalise a FILE of records: what a data scientist starts from."),
+    "models": ("Detect", "models", "Trained detectors: all versions, and which one engines use."),
+    "drift": (
+        "Detect",
+        "drift",
+        "Compare the lake's latest records with the training statistics of the current models.",
+    ),
 }
 
 
