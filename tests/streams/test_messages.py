@@ -38,6 +38,8 @@ DEEP = b'{"a":' * 100 + b"1" + b"}" * 100
         (b"\xef\xbb\xbf{}", "message is not JSON: "),
         (b"[" * 100_000, "message is not JSON: "),
         (b'{"a":' * 100_000, "message is not JSON: "),
+        (b'{"a":' + DEEP + b',"a":1}', "message is nested deeper than 64 levels"),
+        (b'{"a":' * 1000 + b"1" + b"}" * 1000, "message is nested deeper than 64 levels"),
         (DEEP, "message is nested deeper than 64 levels"),
         (b"x" * (1 << 20) + b"yz", "message is longer than 1048576 bytes"),
     ],
@@ -153,6 +155,7 @@ def test_unknown_fields_are_ignored_and_counted(
 
 
 def test_names_of_unknown_fields_are_bounded() -> None:
+    # 100 names in each of 20 records
     flood = [
         record("memory", **{f"{'x' * 100}{n}": 1 for n in range(50)}, **{f"n{k}-{n}": 1 for n in range(50)})
         for k in range(20)
@@ -164,7 +167,12 @@ def test_names_of_unknown_fields_are_bounded() -> None:
 
 
 def test_truth_is_kept_on_request() -> None:
-    rows = [{"label": 1, "type": "ddos"}, {"attack": "0", "type": " normal "}, {"label": None, "attack": 1}, {}]
+    rows: list[dict[str, Any]] = [
+        {"label": 1, "type": "ddos"},
+        {"attack": "0", "type": " normal "},
+        {"label": None, "attack": 1},
+        {},
+    ]
     decoded = decode("process", *[record("process", **row) for row in rows], labels=True)
     assert decoded.records["label"].to_list() == [1, 0, 1, None]
     assert decoded.records["type"].to_list() == ["ddos", "normal", None, None]
@@ -197,11 +205,12 @@ def test_one_broken_line_costs_only_itself() -> None:
     assert decoded.rejected.height == 5
 
 
-@pytest.mark.parametrize("alone", [1, 3, 32])
-def test_what_the_fast_parser_alone_refuses_is_isolated_by_halving(alone: int) -> None:
+@pytest.mark.parametrize(("alone", "parts"), [(1, 99), (3, 99), (64, 99), (1, 4), (1, 0)])
+def test_what_the_fast_parser_alone_refuses_is_isolated_by_halving(alone: int, parts: int) -> None:
     # JSON to orjson and Python, an error to the parser behind Polars: an integer beyond 128 bits.
-    records = [record("memory", sequence=n, **({"big": 10**60} if n % 37 == 5 else {})) for n in range(100)]
-    with patch.object(structure, "_ALONE", alone):
+    big: dict[str, Any] = {"big": 10**60}
+    records = [record("memory", sequence=n, **(big if n % 37 == 5 else {})) for n in range(100)]
+    with patch.object(structure, "_ALONE", alone), patch.object(structure, "_MOST_PARTS", parts):
         decoded = decode("memory", *records)
     assert decoded.records["sequence"].to_list() == list(range(100))
     assert dict(decoded.unknown_fields) == {"big": 3}

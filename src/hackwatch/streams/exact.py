@@ -7,12 +7,14 @@ are null, and why a message is no message. It yields field texts; their values a
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import orjson
 
 from hackwatch.streams.fields import Field
@@ -21,6 +23,8 @@ __all__ = ["MAX_DEPTH", "Bad", "Good", "read_message", "read_record"]
 
 #: Records nested deeper than this are rejected with their message.
 MAX_DEPTH = 64
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_OPENING, _CLOSING = np.frombuffer(b"[{", np.uint8), np.frombuffer(b"]}", np.uint8)
 _UNKNOWN_NAMES = 256
 _UNKNOWN_NAME_LENGTH = 64
 
@@ -64,8 +68,7 @@ def read_message(
         return [Bad(None, "message is neither an object nor an array of objects", line)]
     if not value and isinstance(value, list):
         return [Bad(None, "message is an empty array", line)]
-    records = value if isinstance(value, list) else [value]
-    if any(_depth(record) > MAX_DEPTH for record in records):
+    if _depth(line) > MAX_DEPTH + isinstance(value, list):
         return [Bad(None, f"message is nested deeper than {MAX_DEPTH} levels", line)]
     if isinstance(value, dict):
         return [read_record(line, 0, fields, ignored, unknown)]
@@ -83,9 +86,10 @@ def read_record(
 def is_sound(text: bytes) -> bool:
     """Whether a record's own text is strict JSON, not nested too deeply."""
     try:
-        return _depth(orjson.loads(text)) <= MAX_DEPTH
+        orjson.loads(text)
     except orjson.JSONDecodeError:
         return False
+    return _depth(text) <= MAX_DEPTH
 
 
 def count(unknown: Counter[str], name: str, times: int = 1) -> None:
@@ -155,12 +159,14 @@ def _positional(number: float) -> str:
     return text.removesuffix(".0")
 
 
-def _depth(value: Any) -> int:
-    """Levels of nesting (1 for a flat object), without recursion."""
-    depth, level = 0, [value]
-    while level := [item for item in level if isinstance(item, dict | list)]:
-        depth += 1
-        if depth > MAX_DEPTH:
-            break
-        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
-    return depth
+def _depth(text: bytes) -> int:
+    """Levels of nesting of a JSON text (1 for a flat object), or any allowed number if it cannot be too many.
+
+    From the text: of a field that occurs twice a parser may show only the flat one, and hide the one that would
+    exhaust the stack of the next parser.
+    """
+    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
+        return MAX_DEPTH
+    characters = np.frombuffer(_STRING.sub(b"", text), np.uint8)
+    steps = np.isin(characters, _OPENING).astype(np.int64) - np.isin(characters, _CLOSING)
+    return int(np.cumsum(steps).max(initial=0))

@@ -112,7 +112,7 @@ def _json_chunks(file: IO[bytes], path: Path, longest: int) -> Iterator[Messages
             yield _located(path, [beginning], position)
             position += skipped
     if rest:
-        yield _located(path, [rest], position)
+        yield _located(path, rest.removesuffix(b"\n").split(b"\n"), position)
 
 
 def _located(path: Path, lines: list[bytes], position: int) -> Messages:

@@ -16,7 +16,7 @@ within its texts, it has exactly these fields, once each. Escapes (`\\u003a`) co
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -35,7 +35,8 @@ __all__ = ["Plan", "Rejection", "Rows", "Structure"]
 
 _PEEKED = 4
 _MOST_EXTRAS = 32
-_ALONE = 32
+_ALONE = 64
+_MOST_PARTS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Structure:
     rows: list[Rows] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
+    _exact: list[tuple[int, exact.Good]] = field(default_factory=list)
 
     def read(self, lines: Lines) -> None:
         """Read all messages; never raises, whatever they hold."""
@@ -84,6 +86,7 @@ class Structure:
         plan = self._peek(lines)
         if plan is None or not (self._try(lines, plan) or self._try(lines, self._relaxed(plan))):
             self._sort_out(lines)
+        self._gather_exact()
 
     def _peek(self, lines: Lines) -> Plan | None:
         """A plan from the first message that is one."""
@@ -126,15 +129,21 @@ class Structure:
             self._halve(lines.take(sound), self._plan(shapes, arrays))
 
     def _halve(self, lines: Lines, plan: Plan) -> None:
-        if self._try(lines, plan):
-            return
-        if len(lines) <= _ALONE:
-            for position in range(len(lines)):
-                self._exact_message(lines, position)
-            return
-        middle = len(lines) // 2
-        self._halve(lines.take(np.arange(middle)), plan)
-        self._halve(lines.take(np.arange(middle, len(lines))), plan)
+        """Parse by plan; what the parser refuses is halved, the larger parts first, and in the end read exactly."""
+        waiting = deque([lines])
+        for _ in range(_MOST_PARTS):
+            if not waiting:
+                return
+            part = waiting.popleft()
+            if self._try(part, plan):
+                continue
+            middle = len(part) // 2 if len(part) > _ALONE else 0
+            if middle:
+                waiting += [part.take(np.arange(middle)), part.take(np.arange(middle, len(part)))]
+            else:
+                self._exact_messages(part)
+        for part in waiting:
+            self._exact_messages(part)
 
     def _try(self, lines: Lines, plan: Plan) -> bool:
         """Parse by plan; False if the parser refuses any message."""
@@ -168,14 +177,11 @@ class Structure:
         keep[doubtful] = False
         texts = {position: pieces.text(position) for position in doubtful.tolist()}
         unsound = {int(pieces.number[position]) for position, text in texts.items() if not exact.is_sound(text)}
-        good: list[exact.Good] = []
-        numbers: list[int] = []
         for position, text in texts.items():
             number = int(pieces.number[position])
             if number not in unsound:
                 record = exact.read_record(text, int(pieces.index[position]), self.fields, self.ignored, self.unknown)
-                self._sort(record, number, good, numbers)
-        self._add(good, numbers)
+                self._sort(record, number)
         if unsound:
             keep &= ~np.isin(pieces.number, list(unsound))
             for position in np.flatnonzero(np.isin(lines.number, list(unsound))).tolist():
@@ -184,27 +190,31 @@ class Structure:
         rest = Pieces(pieces.payload, pieces.number[kept], pieces.index[kept], pieces.start[kept], pieces.end[kept])
         return frame.filter(pl.Series(keep)), rest
 
+    def _exact_messages(self, lines: Lines) -> None:
+        for position in range(len(lines)):
+            self._exact_message(lines, position)
+
     def _exact_message(self, lines: Lines, position: int) -> None:
         number = int(lines.number[position])
-        good: list[exact.Good] = []
-        numbers: list[int] = []
         for record in exact.read_message(lines.text(position), self.fields, self.ignored, self.unknown):
-            self._sort(record, number, good, numbers)
-        self._add(good, numbers)
+            self._sort(record, number)
 
-    def _sort(self, record: exact.Good | exact.Bad, number: int, good: list[exact.Good], numbers: list[int]) -> None:
+    def _sort(self, record: exact.Good | exact.Bad, number: int) -> None:
         if isinstance(record, exact.Bad):
             self.rejections.append(Rejection(number, record.index, record.reason, record.raw))
         else:
-            good.append(record)
-            numbers.append(number)
+            self._exact.append((number, record))
 
-    def _add(self, good: list[exact.Good], numbers: list[int]) -> None:
-        if good:
-            schema = {item.name: pl.String() for item in self.fields}
-            frame = pl.DataFrame([record.texts for record in good], schema=schema, orient="row")
-            index = np.array([record.index for record in good], np.int64)
-            self.rows.append(Rows(frame, np.array(numbers, np.int64), index, lambda row: good[row].raw))
+    def _gather_exact(self) -> None:
+        """All records that were read one by one, as one frame."""
+        if not self._exact:
+            return
+        good = [record for _, record in self._exact]
+        schema = {item.name: pl.String() for item in self.fields}
+        frame = pl.DataFrame([record.texts for record in good], schema=schema, orient="row")
+        number = np.array([number for number, _ in self._exact], np.int64)
+        index = np.array([record.index for record in good], np.int64)
+        self.rows.append(Rows(frame, number, index, lambda row: good[row].raw))
 
 
 class _Doubts:

@@ -1,0 +1,157 @@
+"""What every registered stream owes, third parties' included."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hackwatch import streams
+from hackwatch.errors import ConfigurationError
+from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, DecodeOptions, Messages, Stream
+from tests.streams.support import BASE, messages
+
+OPTIONS = DecodeOptions()
+
+
+@pytest.fixture(params=streams.names())
+def stream(request: pytest.FixtureRequest) -> Stream:
+    return streams.get(request.param)
+
+
+@pytest.fixture
+def sound(stream: Stream) -> bytes:
+    if stream.name not in BASE:
+        pytest.fail(f"add a sound record of stream {stream.name} to tests/streams/support.py")
+    return json.dumps(BASE[stream.name]).encode()
+
+
+def test_the_streams_of_a_host_are_registered() -> None:
+    assert {"memory", "process"} <= set(streams.names())
+    assert list(streams.names()) == sorted(streams.names())
+
+
+def test_an_unknown_stream_is_a_configuration_error_that_lists_the_known() -> None:
+    with pytest.raises(ConfigurationError, match="use one of: memory, process"):
+        streams.get("disk")
+
+
+class _Point:
+    """An entry point of a third party."""
+
+    value = "elsewhere:STREAM"
+
+    def __init__(self, loaded: Any) -> None:
+        self._loaded = loaded
+
+    def load(self) -> Any:
+        if isinstance(self._loaded, Exception):
+            raise self._loaded
+        return self._loaded
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, _Point]]:
+    points: dict[str, _Point] = {}
+    monkeypatch.setattr(streams, "_registered", lambda: points)
+    streams.get.cache_clear()
+    yield points
+    streams.get.cache_clear()
+
+
+def test_a_third_party_can_register_a_stream(registered: dict[str, _Point]) -> None:
+    theirs = Stream("disk", pl.Schema({}), "machine", "CMD", streams_features(), {}, lambda _, __: never())
+    registered["disk"] = _Point(theirs)
+    assert streams.get("disk") is theirs
+    assert streams.names() == ("disk",)
+
+
+@pytest.mark.parametrize(
+    ("loaded", "says"), [(ImportError("no such"), "cannot be loaded: no such"), (5, "is not a stream")]
+)
+def test_a_broken_registration_says_where(registered: dict[str, _Point], loaded: Any, says: str) -> None:
+    registered["disk"] = _Point(loaded)
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        streams.get("disk")
+    assert "elsewhere:STREAM" in str(caught.value)
+
+
+def streams_features() -> Any:
+    from hackwatch.streams.base import Features
+
+    return Features((), (), ())
+
+
+def never() -> Any:
+    raise AssertionError("not to be called")
+
+
+def test_the_declaration_is_consistent(stream: Stream) -> None:
+    assert {stream.entity, stream.identity, "event_time"} <= set(stream.schema)
+    assert stream.schema["event_time"] == pl.Datetime("us", "UTC")
+    assert set(stream.features.columns) <= set(stream.schema)
+    assert set(stream.units) <= set(stream.schema)
+    assert not set(POSITION) & set(stream.schema)
+    assert not {"sequence", "ts", "event_time", stream.entity, stream.identity} & set(stream.features.columns)
+    for name in stream.features.categorical:
+        assert stream.schema[name] == pl.String
+    for name in (*stream.features.numeric, *stream.features.log):
+        assert stream.schema[name].is_numeric()
+
+
+@pytest.mark.parametrize(
+    ("options", "further"),
+    [
+        (DecodeOptions(), {}),
+        (DecodeOptions(key="uuid"), {"key": pl.String()}),
+        (DecodeOptions(labels=True), {"label": pl.Int8(), "type": pl.String()}),
+        (DecodeOptions(labels=True, key="CMD"), {"key": pl.String(), "label": pl.Int8(), "type": pl.String()}),
+    ],
+)
+@pytest.mark.parametrize("kind", ["none", "sound", "broken", "both"])
+def test_schemas_are_as_declared(
+    stream: Stream, sound: bytes, kind: str, options: DecodeOptions, further: dict[str, pl.DataType]
+) -> None:
+    lines = {"none": [], "sound": [sound], "broken": [b"{"], "both": [sound, b"{}", b"{", b"[" + sound + b"]"]}[kind]
+    decoded = stream.decode(messages(lines), options)
+    assert decoded.records.schema == pl.Schema({**stream.schema, **POSITION, **further})
+    assert decoded.rejected.schema == REJECTED_SCHEMA
+    assert decoded.messages == len(lines)
+    assert decoded.records.height + decoded.rejected.height == len(lines)
+
+
+def test_positions_are_those_of_the_messages(stream: Stream, sound: bytes) -> None:
+    count = 5
+    kafka = Messages("topic", 7, (sound + b"\n") * count, np.arange(10, 10 + count, dtype=np.int64), 10 + count)
+    decoded = stream.decode(kafka, OPTIONS)
+    assert decoded.records["offset"].to_list() == [10, 11, 12, 13, 14]
+    assert decoded.records["partition"].to_list() == [7] * count
+
+
+def test_decoding_twice_gives_the_same(stream: Stream, sound: bytes) -> None:
+    lines = messages([sound, b"{}", b"[" + sound + b"," + sound + b"]"] * 20)
+    one, other = stream.decode(lines, OPTIONS), stream.decode(lines, OPTIONS)
+    assert one.records.equals(other.records)
+    assert one.rejected.equals(other.rejected)
+
+
+def test_a_field_that_is_missing_rejects_and_a_new_one_does_not(stream: Stream, sound: bytes) -> None:
+    fields = json.loads(sound)
+    for name in fields:
+        without = json.dumps({other: value for other, value in fields.items() if other != name}).encode()
+        decoded = stream.decode(messages([sound, without]), OPTIONS)
+        assert decoded.records.height == 1
+        assert decoded.rejected["reason"].to_list() == [f"{name}: missing or null"]
+    more = json.dumps(fields | {"colour": "red"}).encode()
+    decoded = stream.decode(messages([sound, more]), OPTIONS)
+    assert decoded.records.drop("offset").row(0) == decoded.records.drop("offset").row(1)
+    assert dict(decoded.unknown_fields) == {"colour": 1}
+
+
+def test_normalised_columns_hold_no_unexpected_null(stream: Stream, sound: bytes) -> None:
+    decoded = stream.decode(messages([sound]), OPTIONS)
+    assert not any(decoded.records.null_count().row(0))

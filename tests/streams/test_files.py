@@ -1,0 +1,163 @@
+"""Files of records: NDJSON, JSON arrays, CSV; gzipped, with a byte order mark, torn, broken."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from hackwatch import streams
+from hackwatch.errors import DataError, EnvironmentError_
+from hackwatch.streams import files
+from hackwatch.streams.base import Decoded, DecodeOptions
+from hackwatch.streams.files import read_file
+from tests.streams.support import MEMORY, PROCESS, record
+
+BOM = b"\xef\xbb\xbf"
+#: As the ToN_IoT Train_Test tables begin: no ts, a truth column named `attack`.
+TRAIN_TEST = "PID,MINFLT,MAJFLT,VSTEXT,VSIZE,RSIZE,VGROW,RGROW,MEM,CMD,attack,type"
+
+
+def read(path: Path, content: bytes, stream: str = "memory", **options: Any) -> Decoded:
+    path.write_bytes(content)
+    chunks = list(read_file(path, streams.get(stream), DecodeOptions(**options)))
+    return Decoded(
+        pl.concat([chunk.records for chunk in chunks]),
+        pl.concat([chunk.rejected for chunk in chunks]),
+        sum(chunk.messages for chunk in chunks),
+    )
+
+
+def ndjson(count: int) -> bytes:
+    return b"".join(json.dumps(record("memory", sequence=n)).encode() + b"\n" for n in range(count))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "records.dat"
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize("mark", [b"", BOM], ids=["", "bom"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        ndjson(50),
+        ndjson(50)[:-1],
+        b"[" + ndjson(50)[:-1].replace(b"\n", b",") + b"]\n",
+        b"[\n" + ndjson(50)[:-1].replace(b"\n", b",\n") + b"\n]",
+        json.dumps([record("memory", sequence=n) for n in range(50)], indent=2).encode(),
+    ],
+    ids=["ndjson", "torn ndjson", "message array", "array of lines", "indented array"],
+)
+def test_json_files_of_all_forms_hold_the_same_records(path: Path, content: bytes, mark: bytes, pack: Any) -> None:
+    decoded = read(path, pack(mark + content))
+    assert decoded.records["sequence"].to_list() == list(range(50))
+    assert decoded.rejected.height == 0
+
+
+@pytest.mark.parametrize("chunk", [100, 1000, 1 << 20])
+def test_chunks_change_no_record_and_no_offset(path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_CHUNK", chunk)
+    content = ndjson(30) + b"{broken\n" + ndjson(5)
+    decoded = read(path, content)
+    starts = [position + 1 for position in range(len(content) - 1) if content[position : position + 1] == b"\n"]
+    everything = pl.concat([decoded.records.select("offset"), decoded.rejected.select("offset")])
+    assert sorted(everything["offset"]) == [0, *starts]
+    assert decoded.rejected["raw"].to_list() == ["{broken"]
+
+
+@pytest.mark.parametrize("chunk", [512, 5000, 1 << 20])
+def test_a_line_that_is_too_long_is_rejected_with_its_beginning(
+    path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_CHUNK", chunk)
+    content = ndjson(3) + b"y" * 20_000 + b"\n" + ndjson(3)
+    decoded = read(path, content, max_message_bytes=1000)
+    assert decoded.records["offset"].to_list()[3] == len(ndjson(3)) + 20_001
+    assert decoded.rejected["reason"].to_list() == ["message is longer than 1000 bytes"]
+    assert decoded.rejected["raw"][0].startswith("y" * 1001)
+
+
+@pytest.mark.parametrize("content", [b"", BOM, gzip.compress(b"")])
+def test_an_empty_file_is_one_empty_chunk(path: Path, content: bytes) -> None:
+    decoded = read(path, content)
+    assert (decoded.messages, decoded.records.height, decoded.rejected.height) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", BOM], ids=["", "bom"])
+def test_a_csv_is_read_by_its_header(path: Path, separator: str, end: str, mark: bytes) -> None:
+    rows = [MEMORY, record("memory", CMD="a b"), record("memory", RGROW=" 24K ")]
+    text = end.join(separator.join(map(str, line)) for line in [list(MEMORY), *(row.values() for row in rows)])
+    decoded = read(path, mark + text.encode())
+    assert decoded.records["CMD"].to_list() == ["mysqld", "a b", "mysqld"]
+    assert decoded.records["RGROW"].to_list() == [-12288.0, -12288.0, 24576.0]
+    assert decoded.records["ts"].to_list() == [1554218915.25] * 3
+    assert decoded.records["offset"].to_list() == [0, 1, 2]
+
+
+def test_a_csv_without_time_and_place_gets_them(tmp_path: Path) -> None:
+    rows = "7,24K,0,193K,519.1M,2.0G,0K,0K,13%,atop,0,normal\n7,1,2,3K,4K,5K,6K,7K,0.1,<grep>,1,ddos\n"
+    decoded = read(tmp_path / "Train_Test_1.csv.gz", gzip.compress(f"{TRAIN_TEST}\n{rows}".encode()), labels=True)
+    assert decoded.records.select("sequence", "machine", "ts", "label", "type").rows() == [
+        (0, "Train_Test_1", 1.0, 0, "normal"),
+        (1, "Train_Test_1", 2.0, 1, "ddos"),
+    ]
+
+
+def test_csv_rows_that_do_not_fit_are_rejected_or_counted(path: Path) -> None:
+    good = "7,24,0,193K,1K,1K,0K,0K,0.1,atop,0,normal"
+    content = f'{TRAIN_TEST}\n{good}\n\n7,24\n{good},more\n"7",24,0,1K,1K,1K,0K,0K,0.1,"a,""b",0,x\n'
+    path.write_text(content)
+    [decoded] = read_file(path, streams.get("memory"))
+    assert decoded.records["CMD"].to_list() == ["atop", "atop", 'a,"b']
+    assert decoded.rejected["offset"].to_list() == [1]
+    assert decoded.rejected["reason"][0].startswith("MAJFLT: missing or null; VSTEXT: missing or null")
+    assert dict(decoded.unknown_fields) == {"(beyond the header)": 1}
+
+
+def test_invalid_utf8_in_a_csv_is_kept_as_escapes(path: Path) -> None:
+    row = b"7,24,0,193K,1K,1K,0K,0K,0.1,a\xffb,0,normal"
+    assert read(path, TRAIN_TEST.encode() + b"\n" + row).records["CMD"].to_list() == ["a\\xffb"]
+
+
+def test_progress_ends_at_the_size_of_the_file(path: Path) -> None:
+    path.write_bytes(gzip.compress(ndjson(2000)))
+    seen: list[tuple[int, int]] = []
+    for _ in read_file(path, streams.get("memory"), on_progress=lambda done, size: seen.append((done, size))):
+        pass
+    assert seen[-1] == (path.stat().st_size, path.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (gzip.compress(ndjson(500))[:-20], "broken gzip file"),
+        (b"\x1f\x8bnonsense", "broken gzip file"),
+        (b"[\n{]", "begins as a JSON array but is none"),
+        (b"a,b,c\n1,2,3\n", "no column CMD, PID in the header"),
+        (b"PID,CMD,PID\n1,2,3\n", "columns occur twice: PID"),
+        (b'PID,CMD\n1,"' + b"x" * 200_000, "not readable as CSV"),
+    ],
+    ids=["torn gzip", "no gzip", "no array", "no header", "doubled", "open quote"],
+)
+def test_a_file_that_is_not_what_it_says_is_a_data_error(path: Path, content: bytes, says: str) -> None:
+    with pytest.raises(DataError, match=says) as caught:
+        read(path, content)
+    assert str(path) in str(caught.value)
+    assert caught.value.next_step
+
+
+def test_a_file_that_is_not_there_is_an_error_of_the_place(path: Path) -> None:
+    with pytest.raises(EnvironmentError_, match="No such file"):
+        list(read_file(path, streams.get("process")))
+
+
+def test_process_files_are_read_alike(path: Path) -> None:
+    assert read(path, json.dumps(PROCESS).encode(), "process").records["NICE"].to_list() == [0]

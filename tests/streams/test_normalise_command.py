@@ -1,0 +1,105 @@
+"""`hackwatch normalise`: a file in, a table and its rejected records out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+
+from hackwatch.cli import main
+from hackwatch.streams.base import REJECTED_SCHEMA
+from hackwatch.tables import TableFile
+from tests.streams.support import record
+
+RECORDS = [
+    record("memory", CMD="=cmd|'/c calc'!A1", VSIZE="612", label=1),
+    record("memory", CMD="<grep>", label=0, host="x\x1b"),
+    record("memory", PID=-1),
+]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "memory.ndjson"
+    path.write_text("".join(json.dumps(one) + "\n" for one in RECORDS))
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["normalise", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "ndjson"])
+def test_a_table_is_written_with_the_rejected_beside_it(tmp_path: Path, source: Path, form: str) -> None:
+    out = tmp_path / f"out.{form}"
+    result = run(source, "--as", "memory", "-o", out, "--letterless-kib", "--labels")
+    assert result.exit_code == 0, result.output
+    assert "2 records -> " in result.stdout
+    assert "1 rejected -> " in result.stdout
+    assert "host (1)" in result.stderr
+    table: pl.DataFrame = getattr(pl, f"read_{form}")(out)
+    assert table["VSIZE"].to_list() == [612 * 1024.0, 519.1 * 2**20]
+    assert table["label"].to_list() == [1, 0]
+    assert table["finished"].to_list() == [False, True]
+    rejected = pl.read_ndjson(tmp_path / "out.rejected.ndjson", schema=REJECTED_SCHEMA)
+    assert rejected.select("offset", "reason").rows() == [
+        (sum(len(json.dumps(one)) + 1 for one in RECORDS[:2]), "PID: not a whole number from 0 to 4194304")
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["memory.ndjson", f"out.{form}", "out.rejected.ndjson"]
+
+
+def test_no_name_becomes_a_formula_in_a_spreadsheet(tmp_path: Path, source: Path) -> None:
+    run(source, "--as", "memory", "-o", tmp_path / "out.csv")
+    table = pl.read_csv(tmp_path / "out.csv")
+    assert table["CMD"].to_list() == ["'=cmd|'/c calc'!A1", "grep"]
+    assert table["CMD_PID"][0].startswith("'=")
+
+
+def test_the_summary_can_be_json_and_no_empty_file_is_left(tmp_path: Path, source: Path) -> None:
+    source.write_text(json.dumps(RECORDS[0]))
+    result = run(source, "--as", "memory", "-o", tmp_path / "out.parquet", "--json")
+    assert json.loads(result.stdout) == {
+        "records": 1,
+        "rejected": 0,
+        "unknown_fields": {},
+        "out": str(tmp_path / "out.parquet"),
+        "rejected_out": None,
+    }
+    assert not (tmp_path / "out.rejected.ndjson").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--as", "disk", "-o", "out.csv"], 2, "there is no stream 'disk'"),
+        (["--as", "memory", "-o", "out.xlsx"], 2, "cannot tell the form of out.xlsx"),
+        (["--as", "memory", "-o", "/proc/nowhere/out.csv"], 4, "cannot be written"),
+    ],
+)
+def test_errors_say_what_to_do(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(source, *arguments)
+    assert result.exit_code == code
+    assert says in result.stderr
+    assert "next: " in result.stderr
+
+
+def test_a_table_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+    frame = pl.DataFrame({"a": [1]})
+
+    def half() -> None:
+        with TableFile(out, frame.schema) as table:
+            table.append(frame)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        half()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+    assert out.read_text() == "old"
