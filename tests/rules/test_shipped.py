@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import timeit
 
 import numpy as np
 import polars as pl
@@ -126,8 +126,5 @@ def test_what_a_rule_is_for_reaches_its_count(rule: str, records: pl.DataFrame) 
 @pytest.mark.slow
 def test_matching_is_nearly_free() -> None:
     records = process_records(CMD=[*ORDINARY] * 1000, CPU=0.01, PRI=120)
-    RULES.match("process", records)
-    started = time.perf_counter()
-    RULES.match("process", records)
-    # Ten times what it takes on a quiet machine, so that a busy one does not fail it.
-    assert (time.perf_counter() - started) / len(records) < 0.6e-6
+    # The best of a few runs against ten times what a quiet machine takes, so that a busy one does not fail it.
+    assert min(timeit.repeat(lambda: RULES.match("process", records), number=1, repeat=7)) / len(records) < 0.6e-6
