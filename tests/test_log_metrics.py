@@ -7,6 +7,7 @@ import json
 import re
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +80,13 @@ def test_every_record_is_counted_once() -> None:
     after = {o: sample("hackwatch_records_total", stream="s", partition="3", outcome=o) for o in metrics.OUTCOMES}
     grown = {outcome: after[outcome] - before[outcome] for outcome in after}
     assert grown == {"on_time": 4, "late": 3, "duplicate": 2, "rejected": 1}
+
+
+def test_every_metric_is_fed() -> None:
+    source = Path(metrics.__file__).parent
+    text = "\n".join(path.read_text(encoding="utf-8") for path in source.glob("*/**/*.py"))
+    functions = [name for name in metrics.__all__ if name.startswith(("add_", "set_")) or name == "serve"]
+    assert not [name for name in functions if f"metrics.{name}(" not in text]
 
 
 def test_many_latencies_at_once_are_as_many_single_ones() -> None:

@@ -229,8 +229,21 @@ def mutes(context: CliContext, as_json: bool) -> None:
 
 @command.command()
 @_filters
-@click.option("--form", type=click.Choice(["native", "ocsf", "ecs"]), default="native", show_default=True)
-@click.option("--format", "fmt", type=click.Choice(["ndjson", "json", "csv"]), default="ndjson", show_default=True)
+@click.option(
+    "--form",
+    type=click.Choice(["native", "ocsf", "ecs"]),
+    default="native",
+    show_default=True,
+    help="hackwatch's own fields, OCSF Detection Finding or Elastic Common Schema.",
+)
+@click.option(
+    "--format",
+    "fmt",
+    type=click.Choice(["ndjson", "json", "csv"]),
+    default="ndjson",
+    show_default=True,
+    help="One object a line, one array, or a table.",
+)
 @click.option("-o", "--output", type=click.File("w", encoding="utf-8", lazy=True), default="-", help="File to write.")
 @pass_context_object
 def export(context: CliContext, /, form: str, fmt: str, output: Any, **filters: Any) -> None:

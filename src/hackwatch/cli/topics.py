@@ -94,7 +94,7 @@ def _print_partitions(status: TopicStatus) -> None:
 
 @command.command()
 @click.argument("topic")
-@click.option("--partition", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--partition", type=click.IntRange(min=0), default=0, show_default=True, help="Partition to read.")
 @click.option("--offset", type=click.IntRange(min=0), help="Position to begin at. Default: the oldest kept.")
 @click.option("--last", type=click.IntRange(min=1), help="Only the last so many messages.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many messages.")
