@@ -1,0 +1,82 @@
+"""`top` where nobody looks at a screen: one line an alert as it comes, and the state every ten seconds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+from hackwatch.errors import HackwatchError
+from hackwatch.store import StoredAlert
+from hackwatch.text import printable
+from hackwatch.top.draw import headline, trouble
+from hackwatch.top.figures import UNICODE, Glyphs, age, amount, size, stamp
+from hackwatch.top.panes import title, why
+from hackwatch.top.read import Reader, View
+
+__all__ = ["POLL_SECONDS", "STATUS_SECONDS", "alert_line", "show_plain", "snapshot_lines", "status_line"]
+
+POLL_SECONDS = 0.5
+STATUS_SECONDS = 10.0
+_AT_ONCE = 200
+
+
+def show_plain(reader: Reader, stop: threading.Event, write: Callable[[str], None], *, after: int) -> None:
+    """Write lines until `stop` is set: alerts stored after the sequence number `after`, new notes, and the state.
+
+    What came just before `stop` is written too. A store that cannot be read for a moment is tried again.
+    """
+    told, due = 0, float("-inf")
+    while True:
+        last = stop.is_set()
+        try:
+            view = reader()
+            fresh = reader.store.alerts(after=after, limit=_AT_ONCE)
+        except HackwatchError as error:
+            write(printable(f"{stamp(reader.clock())}  {error.what}"))
+        else:
+            for note in view.notes[told:]:
+                write(f"{stamp(note.at)}  {printable(note.text)}")
+            for alert in fresh:
+                write(alert_line(alert))
+            told, after = len(view.notes), fresh[-1].sequence if fresh else after
+            if view.now - due >= STATUS_SECONDS or last:
+                due = view.now
+                write(status_line(view))
+        if last:
+            return
+        stop.wait(POLL_SECONDS)
+
+
+def alert_line(alert: StoredAlert, glyphs: Glyphs = UNICODE) -> str:
+    """Time, severity, machine, title, why, id."""
+    head = f"{stamp(alert.created)}  {alert.severity.upper():8}  {printable(alert.entity)}: {title(alert)}"
+    reasons = why(alert, glyphs, most=3)
+    return f"{head}{f' ({reasons})' if reasons else ''} [{alert.id[:8]}]"
+
+
+def status_line(view: View) -> str:
+    """The state of engine and machines in one line."""
+    if view.updated is None:
+        return f"{stamp(view.now)}  {headline(view)[0]}"
+    counts = ", ".join(f"{amount(view.total(name))} {name}" for name in ("late", "rejected", "duplicate"))
+    suspects = sum(sum(entity.suspects) for entity in view.entities)
+    return (
+        f"{stamp(view.now)}  {trouble(view) or printable(view.state)}: {amount(view.rate)} records/s from "
+        f"{len(view.entities)} machines, {amount(suspects)} suspects in 2 min, {counts}, latency {view.latency_p50:,.0f} ms "
+        f"(p99 {view.latency_p99:,.0f}), lag {size(view.lag_bytes)}, watermark {age(view.watermark_age)} ago, "
+        f"epoch {age(view.epoch_age)} ago"
+    )
+
+
+def snapshot_lines(view: View) -> Iterator[str]:
+    """One view in lines: the state, the machines, the newest alerts first."""
+    yield status_line(view)
+    yield headline(view)[0]
+    for entity in view.entities:
+        windows = ", ".join(f"{printable(s)} {now} (before {then})" for s, (now, then) in entity.windows.items())
+        yield (
+            f"  {printable(entity.name):14} {sum(entity.records):>9,} records, {sum(entity.suspects):,} suspects in "
+            f"2 min; distinct suspects in the window: {windows}"
+        )
+    for alert in view.alerts:
+        yield alert_line(alert)

@@ -1,0 +1,232 @@
+"""What `top` shows, read from the store as one frozen view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hackwatch.pipeline.alert import SEVERITIES, Severity
+from hackwatch.routes.forms import native
+from hackwatch.store import Store, StoredAlert
+
+__all__ = ["EntityView", "Note", "Reader", "StreamView", "View", "snapshot"]
+
+#: Seconds without a status after which an engine is said not to answer.
+STALE_SECONDS = 10.0
+#: An alert seen again within so many seconds makes its machine a matter of now.
+RECENT_SECONDS = 600.0
+#: Alerts read at a time, more than any screen shows.
+ALERTS = 60
+_WINDOWS_BACK, _WINDOWS = 7_200.0, 1_000
+_COUNTERS = ("records", "on_time", "late", "duplicate", "rejected", "suspects")
+
+Tone = Literal["info", "truth", "found", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line that the caller adds to the view: `at` in Unix seconds."""
+
+    at: float
+    text: str
+    tone: Tone = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamView:
+    """One stream: totals since the pipeline began, `rate` in records/s, `watermark_age` in seconds behind now."""
+
+    name: str
+    records: int
+    on_time: int
+    late: int
+    duplicate: int
+    rejected: int
+    suspects: int
+    rate: float
+    lag_bytes: int
+    watermark_age: float | None
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EntityView:
+    """One machine: arrivals of the last 2 minutes in buckets of 2 s, oldest first, all streams together.
+
+    `windows`: stream -> distinct suspects in the present and in the previous window.
+    """
+
+    name: str
+    records: tuple[int, ...]
+    suspects: tuple[int, ...]
+    windows: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything on one screen. Times in Unix seconds UTC; `updated` is None while no engine has spoken yet."""
+
+    now: float
+    state: str = "starting"
+    updated: float | None = None
+    started: float = 0.0
+    pid: int = 0
+    pipeline: str = "main"
+    site: str = "local"
+    rate: float = 0.0
+    latency_p50: float = 0.0
+    latency_p99: float = 0.0
+    epoch: int = 0
+    epoch_age: float = 0.0
+    streams: tuple[StreamView, ...] = ()
+    entities: tuple[EntityView, ...] = ()
+    alerts: tuple[StoredAlert, ...] = ()
+    notes: tuple[Note, ...] = ()
+    notes_title: str = ""
+
+    @property
+    def stale(self) -> bool:
+        """Whether an engine that has not said goodbye is silent."""
+        return self.updated is not None and self.state != "stopped" and self.now - self.updated > STALE_SECONDS
+
+    @property
+    def lag_bytes(self) -> int:
+        return sum(stream.lag_bytes for stream in self.streams)
+
+    @property
+    def watermark_age(self) -> float | None:
+        """Seconds that the stream furthest behind is behind now; None before the first record."""
+        return max((s.watermark_age for s in self.streams if s.watermark_age is not None), default=None)
+
+    def total(self, counter: str) -> int:
+        """Sum over the streams of one of their counters."""
+        return sum(getattr(stream, counter) for stream in self.streams)
+
+    @property
+    def troubled(self) -> dict[str, Severity]:
+        """Entity -> worst severity of its open alerts that were seen lately, the worst first."""
+        worst: dict[str, Severity] = {}
+        for alert in self.alerts:
+            fresh = self.now - max(alert.last_seen, alert.created) < RECENT_SECONDS
+            if fresh and alert.status == "new" and _rank(alert.severity) > _rank(worst.get(alert.entity)):
+                worst[alert.entity] = alert.severity
+        return dict(sorted(worst.items(), key=lambda item: (-_rank(item[1]), item[0])))
+
+
+def _rank(severity: Severity | None) -> int:
+    return SEVERITIES.index(severity) if severity is not None else -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reader:
+    """Reads views from a store that an engine writes. `notes`: lines of the caller, newest last."""
+
+    store: Store
+    pipeline: str
+    clock: Callable[[], float]
+    notes: Callable[[], Sequence[Note]] = field(default=lambda: ())
+    notes_title: str = ""
+
+    def __call__(self) -> View:
+        """The view of this moment."""
+        now = self.clock()
+        status = self.store.status().get(self.pipeline)
+        own: dict[str, Any] = {
+            "now": now,
+            "pipeline": self.pipeline,
+            "alerts": tuple(self.store.alerts(limit=ALERTS)),
+            "notes": tuple(self.notes()),
+            "notes_title": self.notes_title,
+        }
+        if status is None:
+            return View(**own)
+        streams = {str(name): told for name, told in status["streams"].items()}
+        return View(
+            **own,
+            **{name: status[name] for name in ("state", "updated", "started", "pid", "site", "rate", "epoch")},
+            epoch_age=status["epoch_age"] + max(0.0, now - status["updated"]),
+            latency_p50=status["latency_ms"]["p50"],
+            latency_p99=status["latency_ms"]["p99"],
+            streams=tuple(_stream(name, told, now) for name, told in streams.items()),
+            entities=_entities(streams, _counts(self._windows(streams))),
+        )
+
+    def _windows(self, streams: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Windows about the streams' own present, which for old data is long ago."""
+        watermarks = [told["watermark"] for told in streams.values() if told["watermark"] is not None]
+        if not watermarks:
+            return []
+        return list(self.store.windows(since=min(watermarks) - _WINDOWS_BACK, limit=_WINDOWS).iter_rows(named=True))
+
+
+def _stream(name: str, told: Mapping[str, Any], now: float) -> StreamView:
+    watermark = told["watermark"]
+    return StreamView(
+        name=name,
+        **{counter: told[counter] for counter in _COUNTERS},
+        rate=told["rate"],
+        lag_bytes=told["lag_bytes"],
+        watermark_age=None if watermark is None else now - watermark,
+        model=told["model"],
+    )
+
+
+def _counts(windows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[int, int]]:
+    """(stream, entity) -> distinct suspects in the stream's latest window and in the one before it."""
+    rows = [row for row in windows if row["records"]]
+    latest: dict[str, int] = {}
+    for row in rows:
+        latest[row["stream"]] = max(latest.get(row["stream"], 0), row["start"])
+    counts: dict[tuple[str, str], tuple[int, int]] = {}
+    for row in rows:
+        key, last = (row["stream"], row["entity"]), latest[row["stream"]]
+        now, before = counts.get(key, (0, 0))
+        if row["start"] == last:
+            counts[key] = (row["count"], before)
+        elif row["end"] == last:
+            counts[key] = (now, row["count"])
+    return counts
+
+
+def _entities(
+    streams: Mapping[str, Mapping[str, Any]], counts: Mapping[tuple[str, str], tuple[int, int]]
+) -> tuple[EntityView, ...]:
+    names = sorted({entity for told in streams.values() for entity in told["arrivals"]})
+    return tuple(
+        EntityView(
+            name,
+            _sum(told["arrivals"].get(name) for told in streams.values()),
+            _sum(told["suspect_arrivals"].get(name) for told in streams.values()),
+            {stream: counts.get((stream, name), (0, 0)) for stream in streams},
+        )
+        for name in names
+    )
+
+
+def _sum(rings: Any) -> tuple[int, ...]:
+    return tuple(map(sum, zip(*(ring for ring in rings if ring), strict=True)))
+
+
+def snapshot(view: View) -> dict[str, Any]:
+    """A view as JSON values, for scripts."""
+    names = ("now", "state", "updated", "started", "pid", "pipeline", "site", "rate", "epoch", "epoch_age")
+    return {
+        **{name: getattr(view, name) for name in names},
+        "stale": view.stale,
+        "latency_ms": {"p50": view.latency_p50, "p99": view.latency_p99},
+        "lag_bytes": view.lag_bytes,
+        "watermark_age": view.watermark_age,
+        "streams": {s.name: {name: getattr(s, name) for name in StreamView.__slots__ if name != "name"}
+                    for s in view.streams},
+        "machines": {
+            entity.name: {
+                "records": sum(entity.records),
+                "suspects": sum(entity.suspects),
+                "windows": {stream: {"now": now, "before": before}
+                            for stream, (now, before) in entity.windows.items()},
+            }
+            for entity in view.entities
+        },
+        "alerts": [native(alert) for alert in view.alerts],
+    }  # fmt: skip
