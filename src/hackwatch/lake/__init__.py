@@ -80,7 +80,9 @@ class Lake:
 
     def tables(self) -> list[str]:
         """The names of the tables that exist."""
-        return sorted(log.parent.name for log in self.path.glob("*/_delta_log"))
+        # The folder is there a moment before the first commit.
+        logs = self.path.glob("*/_delta_log")
+        return sorted(log.parent.name for log in logs if next(log.glob("*.json"), None) is not None)
 
     def scan(self, table: str) -> pl.LazyFrame:
         """The table as a lazy frame. DataError if there is none."""
