@@ -91,7 +91,9 @@ _watermark_age = Gauge(
 )
 _batch_seconds = Histogram("hackwatch_batch_seconds", "Time of one micro-batch.", buckets=_SECONDS, registry=REGISTRY)
 _latency = ManyHistogram(
-    "hackwatch_latency_seconds", "Time from append to a topic until the alerts of the record are stored.", _SECONDS
+    "hackwatch_latency_seconds",
+    "Time from when a record happened until it was processed (sampled, live data).",
+    _SECONDS,
 )
 REGISTRY.register(_latency)
 _state_rows = Gauge("hackwatch_state_rows", "Rows held in a state of the pipeline.", ("state",), registry=REGISTRY)

@@ -128,7 +128,10 @@ class Quiet:
     def turn(self, engine: Engine) -> None:
         pass
 
-    def committed(self, epoch: int, records: int) -> None:
+    def wrote(self, table: str, seconds: float) -> None:
+        pass
+
+    def committed(self, epoch: int, seconds: float) -> None:
         pass
 
     def stored(self) -> None:

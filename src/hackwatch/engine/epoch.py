@@ -10,11 +10,20 @@ from typing import Protocol
 
 import polars as pl
 
+from hackwatch.clock import Clock
 from hackwatch.pipeline.core import Counts, Snapshot, serialise
 from hackwatch.store.base import WINDOWS_SCHEMA, EngineStore, EpochCommit
 from hackwatch.topics.base import TopicReader
 
-__all__ = ["Epoch", "EpochWriter", "LakeWriter"]
+__all__ = ["Epoch", "EpochObserver", "EpochWriter", "LakeWriter"]
+
+
+class EpochObserver(Protocol):
+    """Is told, from the writing thread, what was written and how long it took (seconds)."""
+
+    def wrote(self, table: str, seconds: float) -> None: ...
+    def committed(self, epoch: int, seconds: float) -> None: ...
+
 
 Patience = Callable[[str, Callable[[], object]], None]
 
@@ -58,10 +67,13 @@ class EpochWriter:
         readers: Mapping[str, TopicReader],
         executor: Executor,
         patience: Patience,
+        clock: Clock,
+        observer: EpochObserver,
     ) -> None:
         self._pipeline, self._site = pipeline, site
         self._store, self._lake, self._readers = store, lake, readers
         self._executor, self._patience = executor, patience
+        self._clock, self._observer = clock, observer
         self._running: Future[None] | None = None
 
     @property
@@ -85,12 +97,16 @@ class EpochWriter:
             self.wait()
 
     def _write(self, epoch: Epoch) -> None:
+        began = self._clock.monotonic()
         for table, frames in epoch.rows.items():
+            started = self._clock.monotonic()
             frame = self._completed(table, frames, epoch.number)
             append = partial(self._lake.append, table, frame, epoch.number, self._pipeline)
             self._patience(f"lake table {table}", append)
+            self._observer.wrote(table, self._clock.monotonic() - started)
         commit = self._commit(epoch)
         self._patience("store", partial(self._store.commit_epoch, self._pipeline, commit))
+        self._observer.committed(epoch.number, self._clock.monotonic() - began)
         for stream, reader in self._readers.items():
             done = {partition: offset for (s, _, partition), offset in epoch.offsets.items() if s == stream}
             self._patience(f"topic {reader.topic}", partial(reader.commit, done))

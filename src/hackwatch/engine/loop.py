@@ -16,7 +16,7 @@ import polars as pl
 from hackwatch.clock import Clock
 from hackwatch.detect.base import Detector
 from hackwatch.engine.batching import Former, Taken
-from hackwatch.engine.epoch import Epoch, EpochWriter, LakeWriter
+from hackwatch.engine.epoch import Epoch, EpochObserver, EpochWriter, LakeWriter
 from hackwatch.engine.models import Models
 from hackwatch.engine.patience import Patience, Stopped
 from hackwatch.errors import DataError, EnvironmentError_
@@ -59,12 +59,11 @@ class Source:
     future_seconds: float = 3600.0
 
 
-class Observer(Protocol):
+class Observer(EpochObserver, Protocol):
     """Is told what happens; must be quick and never fail."""
 
     def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None: ...
     def turn(self, engine: Engine) -> None: ...
-    def committed(self, epoch: int, records: int) -> None: ...
     def paused(self, why: str | None) -> None: ...
     def stored(self) -> None: ...
 
@@ -128,7 +127,15 @@ class Engine:
         self._unlogged: list[BatchEntry] = []
         readers = {name: source.reader for name, source in parts.sources.items()}
         self._writer = EpochWriter(
-            options.pipeline, options.site, parts.store, parts.lake, readers, parts.epochs, self._patience
+            options.pipeline,
+            options.site,
+            parts.store,
+            parts.lake,
+            readers,
+            parts.epochs,
+            self._patience,
+            self._clock,
+            parts.observer,
         )
         self._readers = readers
         self._former = Former(readers, {}, options.batch_bytes)
@@ -345,7 +352,6 @@ class Engine:
             committed_at=self._clock.wall(),
         )
         self._writer.submit(epoch)
-        self.parts.observer.committed(self._epoch, gathered.records)
         self._epoch += 1
         self._open = _Open(self._elapsed)
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from hackwatch import metrics
@@ -28,6 +29,8 @@ _LOG = logging.getLogger(__name__)
 BUCKET_SECONDS, BUCKETS = 2, 60
 ENTITIES_KEPT = 200
 LATENCIES_KEPT = 2000
+AGES_SAMPLED = 500
+OLDEST_SECONDS = 3600.0
 
 
 class Arrivals:
@@ -120,11 +123,14 @@ class StatusBoard:
         for run in scored:
             metrics.add_unknown_fields(run.stream, run.unknown_fields)
             self._arrivals[run.stream].add(_per_entity(run.records, self._entities[run.stream]), wall)
+            metrics.add_latencies(run.stream, _ages(run.records, self._clock.wall()))
 
-    def committed(self, epoch: int, records: int) -> None:
-        now = self._clock.wall()
-        metrics.set_epoch(epoch, now - self._committed[1])
-        self._committed = (epoch, now)
+    def wrote(self, table: str, seconds: float) -> None:
+        metrics.set_lake_write(table, seconds)
+
+    def committed(self, epoch: int, seconds: float) -> None:
+        metrics.set_epoch(epoch, seconds)
+        self._committed = (epoch, self._clock.wall())
 
     def paused(self, why: str | None) -> None:
         """Said again with every attempt: the engine does not turn while it waits, and must not look dead."""
@@ -221,6 +227,13 @@ def _per_entity(records: pl.DataFrame, entity: str) -> dict[str, tuple[int, int]
         records.lazy().group_by(entity).agg(pl.len(), pl.col("prediction").sum().cast(pl.Int64).alias("s")).collect()
     )
     return {name: (number, suspects) for name, number, suspects in counted.iter_rows()}
+
+
+def _ages(records: pl.DataFrame, wall: float) -> npt.NDArray[np.float64]:
+    """How long ago a sample of the records happened, seconds; replays of old data are left out."""
+    sample = records["event_time"].gather_every(1 + len(records) // AGES_SAMPLED).to_physical().to_numpy()
+    ages = wall - sample / 1e6
+    return np.maximum(ages[ages < OLDEST_SECONDS], 0.0)
 
 
 def _by_stream(totals: Mapping[tuple[str, str, int], Counts]) -> dict[str, Counts]:
