@@ -80,15 +80,11 @@ class Bundle:
         self.encoder = encoder
         self.model = model
         self.statistics = {entry.column: entry for entry in statistics}
-        self._version = version
+        self.version = version or f"{description.stream}-{digest(self.document())[:8]}"
 
     @property
     def stream(self) -> str:
         return self.description.stream
-
-    @property
-    def version(self) -> str:
-        return self._version or f"{self.stream}-{digest(self.document())[:8]}"
 
     @property
     def threshold(self) -> float:

@@ -16,6 +16,8 @@ from hackwatch.text import printable
 
 __all__ = ["drivers", "printed"]
 
+#: Columns with less than this share of the greatest contribution are left out.
+LEAST_SHARE = 0.02
 _PREFIXES = ("", "Ki", "Mi", "Gi", "Ti", "Pi")
 
 
@@ -27,7 +29,7 @@ def drivers(
     units: Mapping[str, str],
     top: int,
 ) -> list[list[Driver]]:
-    """The `top` columns of each row with the greatest contribution towards attack; none that spoke against it.
+    """The `top` columns of each row with the greatest contribution towards attack, among those with an unusual value.
 
     `contributions` is (rows, features), feature i made from columns[i]; features of one column are added up.
     """
@@ -38,19 +40,12 @@ def drivers(
         totals[:, place[column]] += contributions[:, feature]
     usual = {name: printed(statistics[name].usual, units.get(name, "")) for name in names}
     found = []
-    for row, seen in zip(totals, records.select(names).iter_rows(), strict=True):
-        order = [int(number) for number in np.argsort(-row, kind="stable")[:top] if row[number] > 0]
-        found.append(
-            [
-                Driver(
-                    names[number],
-                    printed(seen[number], units.get(names[number], "")),
-                    usual[names[number]],
-                    float(row[number]),
-                )
-                for number in order
-            ]
-        )
+    for row, values in zip(totals, records.select(names).iter_rows(), strict=True):
+        seen = [printed(value, units.get(name, "")) for name, value in zip(names, values, strict=True)]
+        order = [int(place) for place in np.argsort(-row, kind="stable") if row[place] > LEAST_SHARE * row.max()]
+        # "0, usual 0" explains nothing; it stays only if the columns are usual one by one and odd together.
+        telling = [place for place in order if seen[place] != usual[names[place]]] or order
+        found.append([Driver(names[p], seen[p], usual[names[p]], float(row[p])) for p in telling[:top] if row[p] > 0])
     return found
 
 

@@ -66,7 +66,20 @@ def forest(trees: Sequence[Tree], width: int) -> bytes:
     return bytes(booster.save_raw("ubj"))
 
 
+def _side_by_side(tree: Tree) -> Tree:
+    """The same tree with its nodes renumbered level by level: XGBoost takes the right child to follow the left one."""
+    order = [0]
+    left = np.full(len(tree.left), -1, np.int32)
+    for new, old in enumerate(order):
+        if tree.left[old] >= 0:
+            left[new] = len(order)
+            order += [int(tree.left[old]), int(tree.right[old])]
+    right = np.where(left >= 0, left + 1, -1).astype(np.int32)
+    return Tree(left, right, tree.feature[order], tree.condition[order], tree.cover[order])
+
+
 def _as_json(tree: Tree, number: int, width: int) -> dict[str, Any]:
+    tree = _side_by_side(tree)
     nodes = len(tree.left)
     parents = np.full(nodes, _NO_PARENT, np.int64)
     inner = np.flatnonzero(tree.left >= 0)
