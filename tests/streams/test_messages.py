@@ -56,6 +56,18 @@ def test_what_is_no_message_is_rejected_whole(message: bytes, reason: str) -> No
     assert one["raw_bytes"] == len(message)
 
 
+@pytest.mark.parametrize("column", ["PID", "CMD", "new"])
+@pytest.mark.parametrize(("levels", "deep"), [(63, False), (64, True)])
+@pytest.mark.parametrize("around", [0, 40], ids=["alone", "among others"])
+def test_nesting_is_judged_alike_in_every_field(column: str, levels: int, deep: bool, around: int) -> None:
+    text = json.dumps({name: value for name, value in PROCESS.items() if name != column})
+    nested = f'{{"{column}":{"[" * levels}{"]" * levels},{text[1:]}'.encode()
+    decoded = decode("process", *[nested] * 3, *[PROCESS] * around, [PROCESS, PROCESS])
+    whole = decoded.rejected.filter(reason="message is nested deeper than 64 levels").height
+    assert whole == (3 if deep else 0)
+    assert decoded.records.height + decoded.rejected.height == 3 + around + 2
+
+
 def test_ten_megabytes_in_a_line_are_cut() -> None:
     decoded = decode("memory", b'{"CMD":"' + b"x" * 10_000_000 + b'"}', MEMORY)
     assert decoded.records.height == 1

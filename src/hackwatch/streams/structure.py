@@ -37,6 +37,8 @@ _PEEKED = 4
 _MOST_EXTRAS = 32
 _ALONE = 64
 _MOST_PARTS = 32
+#: Brackets in one field that make its record suspect of being too deep (the record itself is one level).
+_DEEP = exact.MAX_DEPTH - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,14 +232,17 @@ class _Doubts:
         """A mask, or None if no row is in doubt (found out without looking at rows)."""
         # A single byte is found 20 times faster than a pair; most payloads hold no backslash at all.
         escaped = b"\\" in self.pieces.payload and b"\\u" in self.pieces.payload
-        bracketed = self.pieces.count("[") > 0 or self.pieces.count("{") > len(self.pieces)
-        if not escaped and not bracketed and self._all_fields_once():
+        brackets = self.pieces.count("[") + self.pieces.count("{") - len(self.pieces)
+        once = self._all_fields_once()
+        if once and not escaped and not brackets:
             return None
-        doubtful = self._fields_differ()
+        doubtful = np.zeros(len(self.pieces), np.bool_) if once and not escaped else self._fields_differ()
         if escaped:
             doubtful |= self._escaped()
-        if bracketed:
+        if brackets:
             doubtful |= self._nested()
+        if brackets >= _DEEP:
+            doubtful |= self._deep()
         return doubtful
 
     def _all_fields_once(self) -> bool:
@@ -251,7 +256,7 @@ class _Doubts:
 
     def _fields_differ(self) -> npt.NDArray[np.bool_]:
         optional = [pl.col(name).is_not_null().cast(pl.UInt32) for name in [*self.optional, *self.extras]]
-        colons = [_colons(name) for name, dtype in self.frame.schema.items() if dtype == pl.String]
+        colons = [_colons(name) for name in self._strings()]
         expected, missing = self.frame.select(
             expected=pl.sum_horizontal(pl.lit(len(self.required), pl.UInt32), *optional, *colons),
             missing=pl.any_horizontal([pl.col(name).is_null() for name in self.required]),
@@ -265,19 +270,25 @@ class _Doubts:
         return np.searchsorted(found, self.pieces.end) > np.searchsorted(found, self.pieces.start)
 
     def _nested(self) -> npt.NDArray[np.bool_]:
-        """Texts that may be a printed array or object, and further fields that may be nested too deeply."""
+        """Texts that may be a printed array or object."""
         doubtful = np.zeros(len(self.pieces), np.bool_)
-        for name in self.texts:
-            for position in np.flatnonzero(
-                self.frame[name].str.contains(r"^[\[{]").fill_null(False).to_numpy()
-            ).tolist():
-                quoted = orjson.dumps(name) + b":"
+        opening = [pl.col(name).str.starts_with("[") | pl.col(name).str.starts_with("{") for name in self.texts]
+        for column in self.frame.select(opening).iter_columns():
+            quoted = orjson.dumps(column.name) + b":"
+            for position in np.flatnonzero(column.fill_null(False).to_numpy()).tolist():
                 text = self.pieces.text(position).replace(quoted + b" ", quoted)
-                doubtful[position] |= quoted + b'"' + self.frame[name][position][0].encode() not in text
-        for name in self.extras:
-            brackets = self.frame.select(pl.col(name).str.count_matches(r"[\[{]").fill_null(0)).to_series()
-            doubtful |= (brackets >= exact.MAX_DEPTH - 1).to_numpy()
+                first = self.frame[column.name][position][0].encode()
+                doubtful[position] |= quoted + b'"' + first not in text
         return doubtful
+
+    def _deep(self) -> npt.NDArray[np.bool_]:
+        """Fields that may be nested too deeply."""
+        printed = [pl.col(name).str.count_matches(r"[\[{]").fill_null(0) for name in self._strings()]
+        deep: npt.NDArray[np.bool_] = (self.frame.select(pl.max_horizontal(printed)).to_series() >= _DEEP).to_numpy()
+        return deep
+
+    def _strings(self) -> list[str]:
+        return [name for name, dtype in self.frame.schema.items() if dtype == pl.String]
 
 
 @lru_cache(maxsize=64)
