@@ -1,0 +1,322 @@
+"""Real engines as processes of their own: data folders, small trained models, and what a run left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from hackwatch import streams, topics
+from hackwatch.config import Settings, load_settings
+from hackwatch.detect.registry import Registry
+from hackwatch.detect.train import Options, train
+from hackwatch.engine.service import run_service
+from hackwatch.feeds.simulate import Faults, generate, labelled
+from hackwatch.feeds.simulate.bulk import Batch
+from hackwatch.lake import Lake
+from hackwatch.store import Store, open_store
+from hackwatch.streams.base import DecodeOptions, Messages
+from hackwatch.topics import TopicReader, TopicWriter
+from tests.streams.support import messages
+
+NAMES = ("process", "memory")
+STARTED = "engine started"
+PATIENCE = 120.0
+
+#: Two things would make equal inputs give different outputs, rightly so: partitions that are idle for a time of the
+#: clock, and alerts about drift, which is sampled by the clock. Neither is what these tests are about.
+SETTINGS = """
+[engine]
+epoch_seconds = {epoch_seconds}
+idle_seconds = {idle_seconds}
+batch_bytes = {batch_bytes}
+status_seconds = 0.1
+reload_seconds = 0.1
+[detection]
+drift_alerts = false
+[alerts]
+window_warmup = 1
+window_minimum = 1
+[lake]
+compact_minutes = 0
+[log]
+format = "json"
+[streams.process]
+duplicates_key = "uuid"
+[streams.memory]
+duplicates_key = "uuid"
+"""
+
+
+def until(condition: Callable[[], Any], what: str, *, seconds: float = PATIENCE, pause: float = 0.02) -> Any:
+    """Wait for a condition to be true; its value."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"waited {seconds} s in vain: {what}"
+        time.sleep(pause)
+    return value
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One data folder with its settings."""
+
+    path: Path
+
+    @classmethod
+    def make(
+        cls,
+        path: Path,
+        *,
+        models: bool = True,
+        epoch_seconds: float = 0.5,
+        idle_seconds: float = 1e6,
+        batch_bytes: int = 256 << 10,
+        more: str = "",
+    ) -> Folder:
+        path.mkdir(mode=0o700)
+        text = SETTINGS.format(epoch_seconds=epoch_seconds, idle_seconds=idle_seconds, batch_bytes=batch_bytes)
+        (path / "hackwatch.toml").write_text(more + text)
+        folder = cls(path)
+        if models:
+            add_models(folder, seed=1)
+        return folder
+
+    @property
+    def config(self) -> Path:
+        return self.path / "hackwatch.toml"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.data / "models")
+
+    def spool(self, stream: str) -> Path:
+        return self.data / "spool" / stream
+
+    @contextmanager
+    def writers(self) -> Iterator[dict[str, TopicWriter]]:
+        self.data.mkdir(mode=0o700, exist_ok=True)
+        opened = {name: topics.open_writer(str(self.spool(name))) for name in NAMES}
+        yield opened
+        for writer in opened.values():
+            writer.close()
+
+    def ends(self) -> dict[tuple[str, int], int]:
+        """Where each partition's messages end."""
+        readers: dict[str, TopicReader] = {name: topics.open_reader(str(self.spool(name))) for name in NAMES}
+        ends = {(name, p): reader.end_offset(p) for name, reader in readers.items() for p in reader.partitions()}
+        for reader in readers.values():
+            reader.close()
+        return ends
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        with open_store(self.data / "store.sqlite", read_only=True) as store:
+            yield store
+
+    def committed(self) -> dict[tuple[str, int], int]:
+        """How far each partition is committed."""
+        if not (self.data / "store.sqlite").exists():
+            return {}
+        with self.store() as store:
+            checkpoint = store.checkpoint("main")
+        return {(s, p): at for (s, _, p), at in checkpoint.offsets.items()} if checkpoint else {}
+
+    def worked_off(self) -> bool:
+        """Whether everything in the topics is committed."""
+        committed = self.committed()
+        return all(committed.get(place, 0) == end for place, end in self.ends().items())
+
+    def state(self) -> str:
+        """The engine's state as others see it."""
+        with self.store() as store:
+            return str(store.status().get("main", {}).get("state", ""))
+
+    def run(self, *, user: int | None = None) -> EngineProcess:
+        """A real engine, as another user if need be."""
+        return EngineProcess(self, user)
+
+    @contextmanager
+    def service(self) -> Iterator[EngineThread]:
+        """An engine in a thread of this process: everything but signals and exit codes, and at once."""
+        engine = EngineThread(load_settings(self.config, {"data": self.data}))
+        engine.start()
+        try:
+            yield engine
+        finally:
+            engine.stop.set()
+            engine.join(PATIENCE)
+        if engine.failure is not None:
+            raise engine.failure
+
+
+class EngineThread(threading.Thread):
+    """`run_service`; what it raised is in `failure`."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(daemon=True)
+        self.stop, self._settings = threading.Event(), settings
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            run_service(self._settings, self.stop)
+        except BaseException as error:  # to be raised in the thread of the test
+            self.failure = error
+
+
+class EngineProcess:
+    """`hackwatch run` in a process group of its own, its standard error in a file."""
+
+    def __init__(self, folder: Folder, user: int | None = None) -> None:
+        self._log = folder.path / f"log-{time.monotonic_ns()}.txt"
+        command = [sys.executable, "-m", "hackwatch", "--config", str(folder.config)]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "--data", str(folder.data), "run"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                user=user,
+                group=user,
+                extra_groups=None if user is None else [],
+                cwd=folder.path,
+                env={name: value for name, value in os.environ.items() if not name.startswith("HACKWATCH_")},
+            )
+
+    def __enter__(self) -> EngineProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def started(self) -> EngineProcess:
+        """Wait until it works in its folder."""
+        until(lambda: STARTED in self.log or not self.alive, "the engine starts", pause=0.005)
+        assert self.alive, self.log
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ended(self, seconds: float = PATIENCE) -> int:
+        """Its exit code."""
+        return self.process.wait(seconds)
+
+    def stop(self) -> None:
+        """SIGTERM, and the exit code of a good end."""
+        self.send(signal.SIGTERM)
+        assert self.ended() == 0, self.log
+
+
+def work_off(folder: Folder) -> None:
+    """Run an engine until everything is committed, and end it."""
+    with folder.run() as engine:
+        until(lambda: folder.worked_off() or not engine.alive, "everything is committed")
+        assert engine.alive, engine.log
+        engine.stop()
+
+
+def add_models(folder: Folder, seed: int) -> dict[str, str]:
+    """Train a small model for each stream on simulated records, and promote it; the versions."""
+    folder.data.mkdir(mode=0o700, exist_ok=True)
+    options = Options(seed=seed, trees=8, depth=4, folds=2, alert_budget=0.01, threads=1)
+    versions = {}
+    for name, frame in zip(NAMES, labelled(seed, records=4000), strict=True):
+        stream = streams.get(name)
+        payload = frame.write_ndjson().encode()
+        decoded = stream.decode(as_messages(payload), DecodeOptions(labels=True))
+        versions[name] = folder.registry.add(train(decoded.records, stream, options=options), stream)
+    return versions
+
+
+def as_messages(payload: bytes) -> Messages:
+    return messages(payload.split(b"\n")[:-1])
+
+
+def simulated(records: int, seed: int, faults: Faults, *, per_second: float = 400.0) -> Iterator[Batch]:
+    """Batches of about 2,000 records of 20 machines, identified by `uuid`."""
+    return generate(
+        records,
+        seed,
+        machines=20,
+        processes=50,
+        attack_share=0.05,
+        records_per_second=per_second,
+        identified=True,
+        faults=faults,
+    )
+
+
+def feed(folder: Folder, records: int, seed: int = 1, faults: Faults | None = None) -> int:
+    """Write simulated records; how many messages that made."""
+    written = 0
+    with folder.writers() as writers:
+        for batch in simulated(records, seed, faults or Faults()):
+            for name in NAMES:
+                payload = getattr(batch, name)
+                payload.write_to(writers[name])
+                written += len(payload)
+    return written
+
+
+def lake_rows(folder: Folder, table: str) -> pl.DataFrame:
+    """A table without what depends on the clock and on the cut of epochs, in the order of positions."""
+    frame = Lake(folder.data / "lake").scan(table).drop("processing_time", "epoch", strict=False).collect()
+    if table == "rejected":
+        frame = frame.drop("date")  # of the processing time
+    if table == "attacks":
+        frame = frame.drop("date")
+    places = [column for column in frame.columns if column.rpartition("_")[2] in ("partition", "offset", "index")]
+    streams_ = ["stream"] if "stream" in frame.columns else []
+    return frame.select(sorted(frame.columns)).sort([*streams_, *sorted(places)])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What must not depend on how often an engine was killed."""
+
+    tables: dict[str, pl.DataFrame]
+    windows: pl.DataFrame
+    alerts: dict[str, tuple[Any, ...]]
+    accounting: pl.DataFrame
+
+    @classmethod
+    def of(cls, folder: Folder) -> Outcome:
+        with folder.store() as store:
+            alerts = store.alerts(limit=1_000_000)
+            return cls(
+                {name: lake_rows(folder, name) for name in (*NAMES, "attacks", "rejected")},
+                store.windows(limit=1_000_000).sort("stream", "entity", "start"),
+                {a.id: (a.kind, a.stream, a.entity, a.rule, a.count, a.last_seen) for a in alerts},
+                store.accounting(),
+            )
