@@ -11,6 +11,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Protocol
 
@@ -45,6 +46,7 @@ class Maintenance:
         self._process: subprocess.Popen[bytes] | None = None
         self._started: float | None = None
         self._vacuumed: float | None = None
+        self._counts: Counter[Path] = Counter()
 
     @property
     def running(self) -> bool:
@@ -95,11 +97,12 @@ class Maintenance:
         self._process = None
 
     def _worthwhile(self) -> bool:
-        """Whether any partition has many files; looks at folders only."""
-        folders: dict[Path, int] = {}
-        for file in self._lake.path.glob("*/date=*/site=*/*.parquet"):
-            folders[file.parent] = folders.get(file.parent, 0) + 1
-        return max(folders.values(), default=0) >= _WORTHWHILE
+        """Whether some partition has many files that were not there before; looks at folders only."""
+        counts = Counter(file.parent for file in self._lake.path.glob("*/date=*/site=*/*.parquet"))
+        if any(number - self._counts[folder] >= _WORTHWHILE for folder, number in counts.items()):
+            self._counts = counts
+            return True
+        return False
 
 
 def maintain(lake: Lake, *, vacuum: bool) -> int:
