@@ -65,6 +65,16 @@ def test_reading_needs_a_store_and_changes_nothing(path: Path) -> None:
             reader.acknowledge(alert(1).id, by="me", now=1.0)
 
 
+def test_a_store_that_is_just_being_made_is_not_there_yet(path: Path) -> None:
+    """An engine makes the file before the tables; who looks in between is told so, not that it is broken."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    with pytest.raises(EnvironmentError_, match="no store yet"):
+        open_store(path, read_only=True)
+    open_store(path).close()
+    open_store(path, read_only=True).close()
+
+
 @pytest.mark.parametrize("content", [b"not a database" * 100, b"SQLite format 3\x00" + b"\xff" * 4096])
 def test_a_file_that_is_no_store(path: Path, content: bytes) -> None:
     path.parent.mkdir()

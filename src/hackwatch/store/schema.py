@@ -22,10 +22,11 @@ COUNTERS = ("messages", "records", "on_time", "late", "duplicate", "rejected", "
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What a database calls its own: a growing key, and a type for bytes."""
+    """What a database calls its own: a growing key, a type for bytes, and how to ask whether a table exists."""
 
     identity: str
     binary: str
+    table_exists: str
 
 
 class Transaction(Protocol):
@@ -132,7 +133,12 @@ def migrate(database: Database, *, read_only: bool = False, migrations: Sequence
     if not read_only:
         with database.write() as transaction:
             transaction.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KEY)")
-    found = _version(database, len(migrations))
+    # An engine that starts for the first time makes the file a moment before its tables.
+    found = 0 if read_only and not _begun(database) else _version(database, len(migrations))
+    if read_only and not found:
+        raise EnvironmentError_(
+            "there is no store yet", where=database.name, next_step="start the engine once: hackwatch run"
+        )
     if read_only and found < len(migrations):
         raise EnvironmentError_(
             f"the store has the older version {found}, this hackwatch reads version {len(migrations)}",
@@ -150,6 +156,11 @@ def migrate(database: Database, *, read_only: bool = False, migrations: Sequence
             transaction.execute("INSERT INTO schema_version (version) VALUES (?)", (version,))
             named = "INSERT INTO store (one, identity) VALUES (1, ?) ON CONFLICT (one) DO NOTHING"
             transaction.execute(named, (uuid.uuid4().hex[:12],))
+
+
+def _begun(database: Database) -> bool:
+    with database.read() as transaction:
+        return bool(transaction.fetch(database.dialect.table_exists, ("schema_version",)))
 
 
 def _version(database: Database, supported: int) -> int:

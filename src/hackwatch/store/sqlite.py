@@ -34,7 +34,11 @@ class SqliteDatabase:
     the database stays usable after either.
     """
 
-    dialect = Dialect(identity="INTEGER PRIMARY KEY AUTOINCREMENT", binary="BLOB")
+    dialect = Dialect(
+        identity="INTEGER PRIMARY KEY AUTOINCREMENT",
+        binary="BLOB",
+        table_exists="SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?",
+    )
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path, self.read_only = path, read_only
