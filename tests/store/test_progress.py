@@ -35,9 +35,7 @@ def test_batches_are_found_before_the_first_epoch(store: Store, reopen: Reopen) 
 
 def test_a_checkpoint_is_what_was_committed_and_what_came_after(store: Store, reopen: Reopen) -> None:
     store.log_batches("main", [batch(1), batch(2), batch(3, epoch=2)])
-    store.prepare_epoch("main", 1, 2)
     store.commit_epoch("main", commit(1, 2, states={"a": b"", "b": b"\x00\xff"}, messages=20, rejected=3))
-    store.prepare_epoch("main", 2, 3)
     found = reopen().checkpoint("main")
     assert found is not None
     assert (found.epoch, found.last_batch, found.elapsed) == (1, 2, 5.0)
@@ -46,7 +44,6 @@ def test_a_checkpoint_is_what_was_committed_and_what_came_after(store: Store, re
     assert found.accounting[SOURCE]["messages"] == 20
     assert found.accounting[SOURCE]["rejected"] == 3
     assert found.batches == (batch(3, epoch=2),)
-    assert found.prepared == {2: 3}
 
 
 @pytest.mark.parametrize("size", [0, 1, _PART_BYTES, _PART_BYTES + 1, 3 * _PART_BYTES], ids=str)
@@ -77,7 +74,6 @@ def test_everything_twice_is_everything_once(store: Store) -> None:
     store.set_routes(["file"])
     for _ in range(2):
         store.log_batches("main", [batch(1), batch(2)], [alert(1)], [AlertUpdate(alert(1).id, 3, 1010.0, ("a", "b"))])
-        store.prepare_epoch("main", 1, 1)
         store.commit_epoch("main", commit(1, 1, counted=windows(("process", "4", 0, 120, 9, 2, 1, False))))
     found = store.checkpoint("main")
     assert found is not None
@@ -101,12 +97,6 @@ def test_a_gap_between_epochs_is_a_bug(store: Store, committed: int, epoch: int)
         store.commit_epoch("main", commit(number, number))
     with pytest.raises(InternalError, match="cannot follow"):
         store.commit_epoch("main", commit(epoch, epoch))
-
-
-def test_an_epoch_has_one_end(store: Store) -> None:
-    store.prepare_epoch("main", 1, 2)
-    with pytest.raises(InternalError, match="prepared to end with batch 2, now with 3"):
-        store.prepare_epoch("main", 1, 3)
 
 
 def test_windows_are_absolute_and_kept(store: Store) -> None:

@@ -77,8 +77,7 @@ class EpochCommit:
 class Checkpoint:
     """What a restarted engine goes on from.
 
-    `batches`: the micro-batches logged after the last committed epoch, by number. `prepared`: epoch -> its last
-    batch, for epochs whose lake rows may have been written already.
+    `batches`: the micro-batches logged after the last committed epoch, by number.
     """
 
     epoch: int
@@ -88,7 +87,6 @@ class Checkpoint:
     states: Mapping[str, bytes]
     accounting: Mapping[tuple[str, str, int], Mapping[str, int]]
     batches: tuple[BatchEntry, ...]
-    prepared: Mapping[int, int]
 
 
 class EngineStore(Protocol):
@@ -106,10 +104,6 @@ class EngineStore(Protocol):
         updates: Sequence[AlertUpdate] = (),
     ) -> None:
         """Log micro-batches and write their alerts (existing ids stay untouched), updates and outbox messages."""
-        ...
-
-    def prepare_epoch(self, pipeline: str, epoch: int, last_batch: int) -> None:
-        """The epoch ends with this (already logged) batch: its lake rows may now be written."""
         ...
 
     def commit_epoch(self, pipeline: str, commit: EpochCommit) -> None:

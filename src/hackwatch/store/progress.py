@@ -80,10 +80,7 @@ class Progress:
             epoch, last_batch, elapsed = heads[0] if heads else (0, 0, 0.0)
             # What was logged again after its commit does not count, and goes with the next one.
             batches = _batches(transaction, pipeline, last_batch if heads else -1)
-            prepared = transaction.fetch(
-                "SELECT epoch, last_batch FROM prepared WHERE pipeline = ? AND epoch > ?", (pipeline, epoch)
-            )
-            if not (heads or batches or prepared):
+            if not (heads or batches):
                 return None
             return Checkpoint(
                 epoch=epoch,
@@ -93,7 +90,6 @@ class Progress:
                 states=_states(transaction, pipeline, epoch),
                 accounting=_accounting(transaction, pipeline),
                 batches=batches,
-                prepared=dict(prepared),
             )
 
     def log_batches(
@@ -122,26 +118,6 @@ class Progress:
             new = transaction.execute(INSERT_ALERT, to_row(alert, "muted" if muted else "new")) > 0
             for route in self._routes if new and not muted else ():
                 transaction.execute(_INSERT_OUTBOX, (alert.id, route, alert.created, alert.created))
-
-    def prepare_epoch(self, pipeline: str, epoch: int, last_batch: int) -> None:
-        """The epoch ends with this batch: its lake rows may now be written.
-
-        Raises InternalError if it was prepared with another end.
-        """
-        with self.database.write() as transaction:
-            transaction.execute(
-                "INSERT INTO prepared (pipeline, epoch, last_batch) VALUES (?, ?, ?) "
-                "ON CONFLICT (pipeline, epoch) DO NOTHING",
-                (pipeline, epoch, last_batch),
-            )
-            known = transaction.fetch(
-                "SELECT last_batch FROM prepared WHERE pipeline = ? AND epoch = ?", (pipeline, epoch)
-            )
-            if known != [(last_batch,)]:
-                raise InternalError(
-                    f"epoch {epoch} was prepared to end with batch {known[0][0]}, now with {last_batch}",
-                    where=f"pipeline {pipeline}",
-                )
 
     def commit_epoch(self, pipeline: str, commit: EpochCommit) -> None:
         """Commit an epoch in one transaction and drop the batch log up to its last batch.
@@ -301,4 +277,3 @@ def _write_commit(
         _UPSERT_PIPELINE, (pipeline, commit.epoch, commit.last_batch, commit.elapsed, commit.committed_at)
     )
     transaction.execute("DELETE FROM batch WHERE pipeline = ? AND number <= ?", (pipeline, commit.last_batch))
-    transaction.execute("DELETE FROM prepared WHERE pipeline = ? AND epoch <= ?", (pipeline, commit.epoch))

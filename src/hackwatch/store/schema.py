@@ -77,9 +77,6 @@ _FIRST = (
         pipeline TEXT PRIMARY KEY, epoch BIGINT NOT NULL, last_batch BIGINT NOT NULL,
         elapsed DOUBLE PRECISION NOT NULL, committed_at DOUBLE PRECISION NOT NULL)""",
     "CREATE TABLE status (pipeline TEXT PRIMARY KEY, status TEXT NOT NULL)",
-    """CREATE TABLE prepared (
-        pipeline TEXT NOT NULL, epoch BIGINT NOT NULL, last_batch BIGINT NOT NULL,
-        PRIMARY KEY (pipeline, epoch))""",
     """CREATE TABLE batch (
         pipeline TEXT NOT NULL, number BIGINT NOT NULL, epoch BIGINT NOT NULL, wall DOUBLE PRECISION NOT NULL,
         elapsed DOUBLE PRECISION NOT NULL, ranges TEXT NOT NULL, models TEXT NOT NULL,
