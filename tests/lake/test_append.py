@@ -262,6 +262,7 @@ for epoch in range(1, 31):
 """
 
 
+@pytest.mark.slow
 def test_processes_append_and_compact_at_once(lake: Lake) -> None:
     places = [("a", 0), ("b", 1000), ("c", 2000)]
     writers = [

@@ -16,7 +16,8 @@ from hackwatch.lake.maintenance import (
     table_statistics,
     vacuum_table,
 )
-from hackwatch.lake.schema import conform, delta_schema, merge
+from hackwatch.lake.reading import arrow_dataset
+from hackwatch.lake.schema import conform, merge
 from hackwatch.lake.writer import discard, write_rows
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Lake:
                     return None
                 prelude = _prelude(log, frame)
                 if not written:
-                    written.extend(write_rows(folder, frame, epoch))
+                    written.extend(write_rows(folder, frame, epoch, log.bounded(frame.schema)))
                 return [*prelude, {"txn": {"appId": pipeline, "version": epoch}}, *written]
 
             committed = False
@@ -91,7 +92,8 @@ class Lake:
 
     def dataset(self, table: str) -> pyarrow.dataset.Dataset:
         """The table as an Arrow dataset. DataError if there is none."""
-        return TableLog(self.path / table).table().to_pyarrow_dataset()
+        folder = self.path / table
+        return arrow_dataset(folder, TableLog(folder).table())
 
     def compact(self, table: str) -> Compaction:
         """Join small files; safe while others append."""
@@ -125,6 +127,6 @@ def _done(log: TableLog, pipeline: str, epoch: int) -> bool:
 def _prelude(log: TableLog, frame: pl.DataFrame) -> list[Action]:
     """What must come before the rows: the table itself, or its new columns."""
     if log.schema is None:
-        return log.creation(delta_schema(frame.schema))
+        return log.creation(frame.schema)
     wider = merge(log.schema, frame.schema, str(log.folder))
     return [] if wider is None else log.evolution(wider)

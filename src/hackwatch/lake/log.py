@@ -11,17 +11,19 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
+import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from hackwatch.errors import DataError, EnvironmentError_, HackwatchError
 from hackwatch.lake.files import make_folder, put_if_absent, sync_file, sync_folder
-from hackwatch.lake.schema import PARTITIONS, DeltaSchema
+from hackwatch.lake.schema import PARTITIONS, DeltaSchema, delta_schema
+from hackwatch.lake.statistics import bounded
 
 __all__ = ["Action", "TableLog"]
 
@@ -33,6 +35,7 @@ _WRITER_VERSION = 2
 _CHECKPOINT_EVERY = 100
 _CHECKPOINT_RETRY = 10
 _ATTEMPTS = 1000
+_STATISTICS = "delta.dataSkippingStatsColumns"
 
 
 class TableLog:
@@ -104,7 +107,14 @@ class TableLog:
         """Whether this version has been committed by anyone."""
         return self._entry(version).exists()
 
-    def creation(self, schema: DeltaSchema) -> list[Action]:
+    def bounded(self, schema: Mapping[str, pl.DataType]) -> list[str]:
+        """The columns that have statistics: those of the table; if there is none yet, those a new one would have."""
+        if not self._metadata:
+            return bounded(schema)
+        names = self._metadata["configuration"].get(_STATISTICS)
+        return names.split(",") if names else []
+
+    def creation(self, schema: Mapping[str, pl.DataType]) -> list[Action]:
         """The actions that make the table."""
         hours = max(1, round(self._retention_hours))
         configuration = {
@@ -112,10 +122,12 @@ class TableLog:
             "delta.deletedFileRetentionDuration": f"interval {hours} hours",
             "delta.logRetentionDuration": "interval 24 hours",
         }
+        if names := bounded(schema):
+            configuration[_STATISTICS] = ",".join(names)
         metadata = {
             "id": str(uuid.uuid4()),
             "format": {"provider": "parquet", "options": {}},
-            "schemaString": orjson.dumps(schema).decode(),
+            "schemaString": orjson.dumps(delta_schema(schema)).decode(),
             "partitionColumns": list(PARTITIONS),
             "configuration": configuration,
             "createdTime": _now(),

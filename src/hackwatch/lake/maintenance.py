@@ -234,6 +234,7 @@ def _rewrite(sources: Sequence[Path], target: Path, log: TableLog) -> tuple[int,
     """Copy the rows of some files into a new, durable one; number of rows and statistics."""
     assert log.schema is not None
     types = {name: kind for name, kind in polars_schema(log.schema).items() if name not in PARTITIONS}
+    bounded = log.bounded(types)
     summaries: list[pl.DataFrame] = []
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -242,7 +243,7 @@ def _rewrite(sources: Sequence[Path], target: Path, log: TableLog) -> tuple[int,
             with pq.ParquetWriter(file, schema, compression="zstd", compression_level=3) as writer:
                 for rows in _row_groups(sources, types):
                     writer.write_table(rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
-                    summaries.append(summarise(rows))
+                    summaries.append(summarise(rows, bounded))
             os.fsync(descriptor)
         sync_folder(target.parent)
     except BaseException:

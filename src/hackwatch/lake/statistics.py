@@ -1,62 +1,75 @@
 """What a data file holds, for readers that skip files: least and greatest values, nulls, rows.
 
-Source: Delta transaction log protocol, "Per-file Statistics". A wrong bound would hide rows, so a bound that
-cannot be said exactly enough is left out, and the file is then always read.
+Source: Delta transaction log protocol, "Per-file Statistics". A wrong bound would hide rows. So would a missing one
+where readers expect it: delta-rs, as an Arrow dataset, compares with null then. So the table's property
+`delta.dataSkippingStatsColumns` names the columns that have statistics, in every file: whole numbers, times and some
+texts. Fractions have none, for JSON has no infinity, and readers do not agree on whether not-a-number is greater than
+all; nor have columns that joined the table later.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 import polars as pl
 
-__all__ = ["combine", "summarise", "to_json"]
+from hackwatch.lake.schema import PARTITIONS
 
-# Longer texts give no bounds: a cut greatest value would have to be rounded up, and readers differ in how they
-# compare beyond the cut.
+__all__ = ["bounded", "combine", "summarise", "to_json"]
+
+# Longer texts are cut, the greatest then rounded up.
 _LONGEST = 64
+_LAST = chr(0x10FFFF)
 # Text columns worth a bound; others (raw messages, reasons, identities made of two columns) are never ranges.
 _TEXTS = frozenset({"machine", "CMD", "stream", "topic", "reason"})
+_TIME = pl.Datetime("us", "UTC")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def summarise(frame: pl.DataFrame) -> pl.DataFrame:
-    """One row: `rows`, and per column `null:`, `least:`, `greatest:` (null: no bound)."""
-    columns: list[pl.Expr] = [pl.len().cast(pl.Int64).alias("rows")]
-    for name, kind in frame.schema.items():
-        if kind.is_nested():
+def bounded(schema: Mapping[str, pl.DataType]) -> list[str]:
+    """The columns of a new table that have statistics, in all its files."""
+    return [
+        name
+        for name, kind in schema.items()
+        # The list is kept as text with commas in the table's properties.
+        if name.isidentifier()
+        and name not in PARTITIONS
+        and (kind.is_integer() or kind in (pl.Date(), _TIME) or (kind == pl.String() and name in _TEXTS))
+    ]
+
+
+def summarise(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """One row: `rows`, and per column `null:`, `least:`, `greatest:`. A column that the frame lacks is all null."""
+    rows = pl.len().cast(pl.Int64)
+    found = [rows.alias("rows")]
+    for name in columns:
+        if name not in frame.columns:
+            found.append(rows.alias(f"null:{name}"))
             continue
         column = pl.col(name)
-        columns.append(column.null_count().cast(pl.Int64).alias(f"null:{name}"))
-        if kind.is_numeric() or kind.is_temporal() or name in _TEXTS:
-            columns += [column.min().alias(f"least:{name}"), column.max().alias(f"greatest:{name}")]
-        if kind.is_float():
-            # Not a number is greater than everything to some readers and nothing at all to others.
-            columns.append(column.is_nan().any().alias(f"unbounded:{name}"))
-        elif kind == pl.String() and name in _TEXTS:
-            columns.append((column.str.len_bytes() > _LONGEST).any().alias(f"unbounded:{name}"))
-    return frame.select(columns)
+        found += [
+            column.null_count().cast(pl.Int64).alias(f"null:{name}"),
+            column.min().alias(f"least:{name}"),
+            column.max().alias(f"greatest:{name}"),
+        ]
+    return frame.select(found)
 
 
 def combine(summaries: list[pl.DataFrame]) -> pl.DataFrame:
-    """The summary of several parts together; a column that a part lacks is null in all its rows."""
+    """The summary of several parts together."""
     rows = pl.concat(summaries, how="diagonal")
     columns = []
     for name in rows.columns:
-        what, _, column = name.partition(":")
-        if what == "rows":
+        what = name.partition(":")[0]
+        if what in ("rows", "null"):
             columns.append(pl.col(name).sum())
-        elif what == "null":
-            columns.append(pl.coalesce(name, "rows").sum().alias(name))
         elif what == "least":
             columns.append(pl.col(name).min())
-        elif what == "greatest":
-            columns.append(pl.col(name).max())
         else:
-            columns.append(pl.col(f"unbounded:{column}").any())
+            columns.append(pl.col(name).max())
     return rows.select(columns)
 
 
@@ -68,27 +81,31 @@ def to_json(summary: pl.DataFrame) -> str:
     greatest: dict[str, Any] = {}
     for column in nulls:
         low, high = row.get(f"least:{column}"), row.get(f"greatest:{column}")
-        if low is None or high is None or row.get(f"unbounded:{column}"):
-            continue
-        bounds = _bounds(low, high)
-        if bounds is not None:
-            least[column], greatest[column] = bounds
+        if low is not None and high is not None:
+            least[column], greatest[column] = _bounds(low, high)
     content = {"numRecords": row["rows"], "minValues": least, "maxValues": greatest, "nullCount": nulls}
     return orjson.dumps(content).decode()
 
 
-def _bounds(low: Any, high: Any) -> tuple[Any, Any] | None:
-    """The bounds as JSON values, rounded outwards; None if JSON cannot hold them."""
-    if isinstance(low, float):
-        if not (math.isfinite(low) and math.isfinite(high)):
-            return None
-        # Both zeros are equal, but readers that order bits take -0.0 for the lesser.
-        return (low or -0.0, high + 0.0)
+def _bounds(low: Any, high: Any) -> tuple[Any, Any]:
+    """The bounds as JSON values, rounded outwards."""
     if isinstance(low, datetime):
         return _milliseconds(low, up=False), _milliseconds(high, up=True)
-    if isinstance(low, timedelta):
-        return None
+    if isinstance(low, str):
+        return low[:_LONGEST], _rounded_up(high)
     return low, high
+
+
+def _rounded_up(text: str) -> str:
+    """The text, or when it is long a shorter one that is greater (by code point, as UTF-8 bytes compare)."""
+    if len(text) <= _LONGEST:
+        return text
+    cut = text[:_LONGEST].rstrip(_LAST)
+    if not cut:
+        return text
+    following = ord(cut[-1]) + 1
+    # Surrogates are no characters.
+    return cut[:-1] + chr(0xE000 if following == 0xD800 else following)
 
 
 def _milliseconds(moment: datetime, *, up: bool) -> str:

@@ -6,7 +6,7 @@ import datetime
 import io
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -24,9 +24,10 @@ __all__ = ["add_action", "discard", "new_file", "partition_folder", "write_rows"
 PartitionValues = Mapping[str, str | None]
 
 
-def write_rows(folder: Path, frame: pl.DataFrame, epoch: int) -> list[Action]:
+def write_rows(folder: Path, frame: pl.DataFrame, epoch: int, bounded: Sequence[str]) -> list[Action]:
     """Write rows (with the columns `date` and `site`) into files, one a partition; the actions that add them.
 
+    `bounded`: the columns that have statistics.
     Files are durable when it returns; when it raises, none is left.
     """
     actions: list[Action] = []
@@ -36,7 +37,7 @@ def write_rows(folder: Path, frame: pl.DataFrame, epoch: int) -> list[Action]:
             buffer = io.BytesIO()
             rows.write_parquet(buffer, compression="zstd", compression_level=1, statistics=True)
             write_file(target, buffer.getbuffer())
-            actions.append(add_action(folder, target, values, to_json(summarise(rows))))
+            actions.append(add_action(folder, target, values, to_json(summarise(rows, bounded))))
             sync_folder(target.parent)
     except BaseException:
         discard(folder, actions)
