@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -117,7 +117,7 @@ class Encoder:
         return [feature.as_json() for feature in self.features]
 
     @classmethod
-    def from_json(cls, data: list[Mapping[str, Any]]) -> Encoder:
+    def from_json(cls, data: Sequence[Mapping[str, Any]]) -> Encoder:
         return cls(tuple(Feature.from_json(entry) for entry in data))
 
 

@@ -1,0 +1,175 @@
+"""The commands on simulated records, as a person would call them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+
+from hackwatch.cli import main
+from hackwatch.feeds.simulate import labelled
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labelled files, and a data folder with a trained model per stream."""
+    folder = tmp_path_factory.mktemp("cli")
+    process, memory = labelled(3, records=6000)
+    process.write_ndjson(folder / "process.ndjson")
+    memory.write_csv(folder / "memory.csv")
+    for stream, file in (("process", "process.ndjson"), ("memory", "memory.csv")):
+        found = _run(folder, "train", "--as", stream, str(folder / file), "--trees", "10", "--alert-budget", "0.01")
+        assert found.exit_code == 0, found.output
+    return folder
+
+
+def _run(folder: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["--data", str(folder / "data"), *arguments])
+
+
+def _json(folder: Path, *arguments: str) -> dict[str, object]:
+    found = _run(folder, *arguments, "--json")
+    assert found.exit_code == 0, found.output
+    document: dict[str, object] = json.loads(found.stdout)
+    return document
+
+
+def test_train_says_what_it_did(folder: Path) -> None:
+    found = _run(folder, "train", "--as", "process", str(folder / "process.ndjson"), "--no-promote", "--trees", "5")
+    assert "supervised, 6,000 records" in found.output
+    assert "attack type never seen" in found.output
+    assert "not promoted" in found.output
+
+
+def test_train_on_a_simulation(folder: Path, tmp_path: Path) -> None:
+    document = _json(
+        folder, "train", "--as", "memory", "--simulated", "--records", "3000", "--trees", "5", "-o", str(tmp_path / "b")
+    )
+    assert document["records"] == 3000
+    assert document["promoted"] is False
+    assert (tmp_path / "b/bundle.json").is_file()
+
+
+@pytest.mark.parametrize("arguments", [(), ("--simulated", "--lake")], ids=["none", "two"])
+def test_train_wants_exactly_one_source(folder: Path, arguments: tuple[str, ...]) -> None:
+    found = _run(folder, "train", "--as", "process", *arguments)
+    assert found.exit_code == 2
+    assert "--simulated" in found.output
+
+
+def test_evaluate_measures_and_reports(folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    document = _json(folder, "evaluate", "--as", "memory", str(folder / "memory.csv"), "--html", str(page))
+    assert document["rows"] == 6000
+    assert isinstance(document["roc_auc"], float)
+    assert document["roc_auc"] > 0.9
+    assert page.read_text().startswith("<!doctype html>")
+    found = _run(folder, "evaluate", "--as", "memory", str(folder / "memory.csv"))
+    assert "recall at 0.1 % FPR" in found.output
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "ndjson"])
+def test_detect_writes_every_form(folder: Path, tmp_path: Path, ending: str) -> None:
+    out = tmp_path / f"scored.{ending}"
+    document = _json(folder, "detect", str(folder / "process.ndjson"), "--as", "process", "-o", str(out), "--drivers")
+    if ending == "parquet":
+        rows = pl.read_parquet(out).height
+    elif ending == "ndjson":
+        rows = len(out.read_text().splitlines())
+    else:
+        with out.open() as file:
+            rows = sum(1 for _ in csv.DictReader(file))
+    assert rows == document["records"] == 6000
+
+
+def test_detect_suspects_only_with_their_drivers(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "suspects.parquet"
+    arguments = ["detect", str(folder / "process.ndjson"), "--as", "process", "-o", str(out), "--suspects", "--drivers"]
+    document = _json(folder, *arguments)
+    found = pl.read_parquet(out)
+    assert found.height == document["suspects"]
+    assert found.height > 0
+    assert found["drivers"].str.contains("usual").all()
+
+
+def test_detect_takes_normalised_parquet_and_says_what_is_missing(folder: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.parquet", tmp_path / "second.parquet"
+    _json(folder, "detect", str(folder / "memory.csv"), "--as", "memory", "-o", str(first))
+    _json(folder, "detect", str(first), "--as", "memory", "-o", str(second))
+    assert pl.read_parquet(second)["score"].equals(pl.read_parquet(first)["score"])
+    found = _run(folder, "detect", str(first), "--as", "process", "-o", str(tmp_path / "x.csv"))
+    assert found.exit_code != 0
+    assert "TRUN" in str(found.exception) + found.output
+
+
+def test_models_list_show_promote_rollback_import(folder: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    _json(folder, "train", "--as", "process", str(folder / "process.ndjson"), "--trees", "5", "-o", str(bundle))
+    found = _run(folder, "models", "import", str(bundle))
+    assert found.exit_code == 0, found.output
+    version = found.output.split()[-1]
+    before = _json(folder, "models", "show", "process")["version"]
+    assert _run(folder, "models", "promote", version).exit_code == 0
+    assert _json(folder, "models", "show", "process")["version"] == version
+    assert f"* {version}" in _run(folder, "models", "list").output
+    assert _run(folder, "models", "rollback", "process").exit_code == 0
+    assert _json(folder, "models", "show", "process")["version"] == before
+
+
+def test_learn_refuses_no_time_at_all(folder: Path) -> None:
+    found = _run(folder, "learn", "--minutes", "0")
+    assert found.exit_code != 0
+    assert "samples" in str(found.exception) + found.output
+
+
+def test_learn_from_a_spool(folder: Path, tmp_path: Path) -> None:
+    from hackwatch.topics import open_writer
+
+    data = tmp_path / "data"
+    (data / "spool").mkdir(mode=0o700, parents=True)
+    data.chmod(0o700)
+    for stream, frame in zip(("process", "memory"), labelled(4, records=3000, attack_share=0.0), strict=True):
+        writer = open_writer(f"spool:{data / 'spool' / stream}")
+        writer.append_payload(frame.drop("label", "type").write_ndjson().encode())
+        writer.close()
+    found = CliRunner().invoke(main, ["--data", str(data), "learn", "--spool", "--json"])
+    assert found.exit_code == 0, found.output
+    assert {name: facts["records"] for name, facts in json.loads(found.stdout).items()} == {
+        "process": 3000,
+        "memory": 3000,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.platform
+def test_learn_from_this_machine(tmp_path: Path) -> None:
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("needs /proc")
+    found = CliRunner().invoke(
+        main, ["--data", str(tmp_path / "data"), "learn", "--minutes", "0.3", "--interval", "0.2"]
+    )
+    assert found.exit_code == 0, str(found.exception)
+    assert "engines use them now" in found.output
+
+
+def test_drift_without_a_lake_says_what_to_do(folder: Path) -> None:
+    found = _run(folder, "drift", "process")
+    assert found.exit_code != 0
+    assert "run the engine" in str(found.exception) + found.output
+
+
+def test_drift_of_the_lake(folder: Path, tmp_path: Path) -> None:
+    from hackwatch.lake import Lake
+
+    scored = tmp_path / "scored.parquet"
+    _json(folder, "detect", str(folder / "process.ndjson"), "--as", "process", "-o", str(scored))
+    frame = pl.read_parquet(scored).with_columns(date=pl.col("event_time").dt.date(), site=pl.lit("local"))
+    Lake(folder / "data" / "lake").append("process", frame, 1, "main")
+    document = _json(folder, "drift", "process")
+    assert document["rows"] == 6000
+    assert document["state"] in ("steady", "watch", "drifted")
+    assert "PSI" in _run(folder, "drift", "process").output
