@@ -3,7 +3,7 @@
 Fills the machine up to a number of sleeping processes, then samples it as `hackwatch feed collect` does and
 compares with code that opens each file anew with Python's own file objects, splits and prints records.
 
-    python bench/collect.py [--processes 350] [--samples 12] [--interval 5]
+    python -m bench.collect [--processes 350] [--samples 12] [--interval 5]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from bench.support import Figure, Workspace, say
 from hackwatch.feeds.collect import CollectFeed, blind_spots
 
 LIMIT = 0.005
@@ -85,12 +86,23 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=12)
     parser.add_argument("--interval", type=float, default=5.0)
     options = parser.parse_args()
+    filled(options.processes, options.samples, options.interval)
+
+
+def figures(workspace: Workspace) -> list[Figure]:
+    """The share of a core, as `python -m bench` shows it."""
+    share = filled(350, workspace.sizes.collect_samples, workspace.sizes.collect_interval)
+    return [Figure("collecting 350 processes, share of a core", share * 100, "%", LIMIT * 100)]
+
+
+def filled(wanted: int, samples: int, interval: float) -> float:
+    """Measure on a machine with at least `wanted` processes; the collector's share of a core."""
     fillers = [
         subprocess.Popen(["sleep", "infinity"], stdin=subprocess.DEVNULL)
-        for _ in range(max(0, options.processes - len(processes())))
+        for _ in range(max(0, wanted - len(processes())))
     ]
     try:
-        measure(options.samples, options.interval)
+        return measure(samples, interval)
     finally:
         for filler in fillers:
             filler.kill()
@@ -98,11 +110,11 @@ def main() -> None:
             filler.wait()
 
 
-def measure(samples: int, interval: float) -> None:
-    """Print the share of a core that collecting and that the plain loop takes, pauses included."""
+def measure(samples: int, interval: float) -> float:
+    """Tell the share of a core that collecting and that the plain loop takes, pauses included; return the first."""
     sink, running = Sink(), len(processes())
     for sentence in blind_spots():
-        print(f"note: {sentence}")
+        say(f"note: {sentence}")
     feed = CollectFeed(machine="bench", interval=interval, samples=samples)
     started = time.monotonic()
     mine = cpu_seconds(lambda: feed.run(sink, sink, threading.Event()))
@@ -115,10 +127,11 @@ def measure(samples: int, interval: float) -> None:
     share = mine / elapsed
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     size = sink.written / samples / 1024
-    print(f"{running} processes, a sample every {interval:g} s, {samples} samples, {size:.0f} KiB each")
-    print(f"collect     {mine / samples * 1e3:6.2f} ms CPU a sample = {share:.3%} of a core (limit {LIMIT:.1%})")
-    print(f"plain loop  {plain / samples * 1e3:6.2f} ms CPU a sample = {plain / samples / interval:.3%} of a core")
-    print(f"ratio       {plain / mine:6.1f} times less CPU; greatest memory {memory:.0f} MiB")
+    say(f"{running} processes, a sample every {interval:g} s, {samples} samples, {size:.0f} KiB each")
+    say(f"collect     {mine / samples * 1e3:6.2f} ms CPU a sample = {share:.3%} of a core (limit {LIMIT:.1%})")
+    say(f"plain loop  {plain / samples * 1e3:6.2f} ms CPU a sample = {plain / samples / interval:.3%} of a core")
+    say(f"ratio       {plain / mine:6.1f} times less CPU; greatest memory {memory:.0f} MiB")
+    return share
 
 
 if __name__ == "__main__":

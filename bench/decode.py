@@ -1,6 +1,6 @@
 """What decoding and normalising costs: core microseconds a record, beside the bare JSON parse of the same payload.
 
-    python bench/decode.py [--records 40000] [--rounds 7] [--json]
+    python -m bench.decode [--records 40000] [--rounds 7] [--json]
 
 Best of some rounds of process time, so that other work on the machine disturbs little.
 """
