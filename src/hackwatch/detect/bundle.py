@@ -46,7 +46,7 @@ class Description:
 
     `columns`: normalised columns the model reads, with their Polars type as text. `units`: unit per column.
     `threshold`: score from which a record is a suspect, for `alert_budget` (share of normal records that may be).
-    `metrics`: what training measured. `score_quantiles`: 0, 10, ... 100 % of the scores of normal training records.
+    `metrics`: what training measured. `score_shares`: of normal records held out, the share in each tenth of [0, 1].
     `parameters`: how it was trained. `created`: ISO 8601 UTC. `rows`: training rows.
     """
 
@@ -58,7 +58,7 @@ class Description:
     alert_budget: float
     rows: int
     created: str
-    score_quantiles: tuple[float, ...] = ()
+    score_shares: tuple[float, ...] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
@@ -171,8 +171,8 @@ def load_bundle(folder: Path, *, threads: int = 1, version: str = "") -> Bundle:
     files = {name: _verified(folder, name, entry) for name, entry in document["files"].items()}
     try:
         description = Description(
-            **{name: document[name] for name in Description.__slots__ if name != "score_quantiles"},
-            score_quantiles=tuple(document["score_quantiles"]),
+            **{name: document[name] for name in Description.__slots__ if name != "score_shares"},
+            score_shares=tuple(document["score_shares"]),
         )
         encoder = Encoder.from_json(document["encoder"])
         statistics = tuple(Statistics.from_json(entry) for entry in document["statistics"])

@@ -71,12 +71,8 @@ class Drift:
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._counts = {name: np.zeros(len(entry.expected)) for name, entry in bundle.statistics.items()}
-        quantiles = np.asarray(bundle.description.score_quantiles, np.float64)
-        self._edges = np.unique(quantiles[1:-1])
-        # Share of training scores per bin; quantiles that coincide (many equal scores) make one wide bin.
-        reached = np.searchsorted(quantiles, self._edges, side="right") - 1
-        self._expected = np.diff(np.concatenate([[0.0], reached / 10, [1.0]]))
-        self._scores = np.zeros(len(self._edges) + 1)
+        self._expected = np.asarray(bundle.description.score_shares, np.float64)
+        self._scores = np.zeros(len(self._expected))
         self.rows = 0
         self.suspects = 0
         self.sampled = 0
@@ -87,8 +83,9 @@ class Drift:
             return
         self.rows += records.height
         self.suspects += int(np.count_nonzero(scores >= np.float32(self._bundle.threshold)))
-        place = np.searchsorted(self._edges, scores.astype(np.float64), side="right")
-        self._scores += np.bincount(place, minlength=len(self._scores))
+        bins = len(self._scores)
+        place = np.minimum((scores * np.float32(bins)).astype(np.int64), bins - 1)
+        self._scores += np.bincount(place, minlength=bins)
         sample = records.select(list(self._counts)).gather_every(-(-records.height // SAMPLE))
         self.sampled += sample.height
         for name, counts in self._counts.items():

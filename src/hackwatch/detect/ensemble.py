@@ -156,7 +156,9 @@ class Ensemble:
 
     def importance(self) -> Floats:
         """Mean share of each feature in the contributions to the sampled training rows, (features,)."""
-        shares = self.contributions((self._parts.points[:500] * self._parts.scale).astype(np.float32)).sum(axis=0)
+        shares = self.contributions(
+            (self._parts.points[:: max(1, len(self._parts.points) // 100)] * self._parts.scale).astype(np.float32)
+        ).sum(axis=0)
         found: Floats = shares / shares.sum() if shares.sum() > 0 else shares
         return found
 

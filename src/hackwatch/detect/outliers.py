@@ -52,7 +52,8 @@ def train_unsupervised(rows: Rows, stream: Stream, options: Options, progress: P
     records = np.concatenate([records, rows.count[left_out]])
     limit = tail_quantile(unseen, records, options.alert_budget)
     threshold = float(np.nextafter(probability(np.array(limit)), np.float32(1)))
-    return Trained(encoder, model, threshold, _metrics(rows, probability(level), threshold))
+    metrics = _metrics(rows, probability(level), threshold)
+    return Trained(encoder, model, threshold, metrics, (probability(unseen), records))
 
 
 def train_permuted(rows: Rows, stream: Stream, options: Options, progress: Progress) -> Trained:
@@ -77,7 +78,8 @@ def train_permuted(rows: Rows, stream: Stream, options: Options, progress: Progr
     model = Classifier(trees, len(encoder))
     scores = model.score(matrix)
     scores[~rows.label] = held
-    return Trained(encoder, model, threshold, _metrics(rows, scores, threshold))
+    metrics = _metrics(rows, scores, threshold)
+    return Trained(encoder, model, threshold, metrics, (held, rows.count[~rows.label]))
 
 
 def _permuted_forest(matrix: Matrix, options: Options) -> Trees:

@@ -61,7 +61,7 @@ def train_supervised(rows: Rows, stream: Stream, options: Options, progress: Pro
     progress("final model", 0, 1)
     trees = fit_booster(matrix, rows.label, options)
     progress("final model", 1, 1)
-    return Trained(encoder, Classifier(trees, len(encoder)), threshold, metrics)
+    return Trained(encoder, Classifier(trees, len(encoder)), threshold, metrics, (held[normal], rows.count[normal]))
 
 
 def _check(rows: Rows, options: Options) -> None:
