@@ -71,6 +71,8 @@ class EpochWriter:
         observer: EpochObserver,
     ) -> None:
         self._pipeline, self._site = pipeline, site
+        # A new store counts epochs from 1 again: the lake must not take them for those of the old one.
+        self._application = f"{pipeline}@{store.identity}"
         self._store, self._lake, self._readers = store, lake, readers
         self._executor, self._patience = executor, patience
         self._clock, self._observer = clock, observer
@@ -101,7 +103,7 @@ class EpochWriter:
         for table, frames in epoch.rows.items():
             started = self._clock.monotonic()
             frame = self._completed(table, frames, epoch.number)
-            append = partial(self._lake.append, table, frame, epoch.number, self._pipeline)
+            append = partial(self._lake.append, table, frame, epoch.number, self._application)
             self._patience(f"lake table {table}", append)
             self._observer.wrote(table, self._clock.monotonic() - started)
         commit = self._commit(epoch)

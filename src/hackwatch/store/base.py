@@ -92,6 +92,11 @@ class Checkpoint:
 class EngineStore(Protocol):
     """The engine's side of the store. Every method is one transaction."""
 
+    @property
+    def identity(self) -> str:
+        """Made with the store, and never again: tells it from one that took its place."""
+        ...
+
     def checkpoint(self, pipeline: str) -> Checkpoint | None:
         """The last committed epoch and what was logged after it; None for a new pipeline."""
         ...
