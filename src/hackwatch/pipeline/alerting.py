@@ -209,7 +209,7 @@ class AlertPolicy:
         self, left: Stream, right: Stream, topics: Mapping[str, str], seen: Occurrences, row: Row,
         sides: Mapping[str, Row], drivers: Mapping[str, Drivers], detectors: Detectors, wall: float,
     ) -> Alert:  # fmt: skip
-        matched = [rule for side in sides.values() for rule in side["rules"] or []]
+        matched = [rule for side in sides.values() for rule in side["rules"] or [] if self._storm(rule)[0] <= 1]
         rule = next((self.rules[r] for r in matched if self.rules is not None and r in self.rules), None)
         score = sum(side["score"] for side in sides.values()) / 2
         risk = round(70 + 18 * score + (10 if matched else 0))

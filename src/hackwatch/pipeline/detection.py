@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from hackwatch.detect.base import Detector
@@ -15,7 +16,7 @@ from hackwatch.streams.base import REJECTED_SCHEMA, Decoded, DecodeOptions, Mess
 __all__ = ["SCORED", "RuleMatcher", "Scored", "detect_messages", "score_records"]
 
 #: What detection adds to the normalised columns: the model's score (0..1, 0 without a model), whether the record
-#: is a suspect (score >= threshold, or a rule matched), and the ids of the rules that matched.
+#: is a suspect (score >= threshold, or a rule matched that needs no second record), and the ids of all rules matched.
 SCORED = pl.Schema({"score": pl.Float32(), "prediction": pl.Int8(), "rules": pl.List(pl.String())})
 
 RAW_LIMIT = 64 * 1024
@@ -23,6 +24,11 @@ RAW_LIMIT = 64 * 1024
 
 class RuleMatcher(Protocol):
     """What detection needs of a rule set."""
+
+    @property
+    def storms(self) -> frozenset[str]:
+        """The ids of the rules that need several records: one of them alone is nothing special."""
+        ...
 
     def match(self, stream: str, records: pl.DataFrame) -> pl.Series:
         """The ids of the rules that match, one list a row."""
@@ -111,12 +117,24 @@ def score_records(
         matched = pl.Series("rules", [], dtype=pl.List(pl.String())).extend_constant([], len(records))
     else:
         matched = rules.match(stream.name, records).alias("rules")
-        suspect = suspect | (matched.list.len() > 0).to_numpy()
+        suspect = suspect | _alone(matched, rules.storms)
     return records.with_columns(
         pl.Series("score", score, dtype=pl.Float32),
         pl.Series("prediction", suspect.astype(np.int8), dtype=pl.Int8),
         matched,
     )
+
+
+def _alone(matched: pl.Series, storms: frozenset[str]) -> npt.NDArray[np.bool_]:
+    """Rows at which a rule matched that needs no other record."""
+    any_rule = (matched.list.len() > 0).to_numpy()
+    if not storms or not any_rule.any():
+        return any_rule
+    rows = np.flatnonzero(any_rule)
+    needed = matched.gather(rows).list.eval(~pl.element().is_in(sorted(storms))).list.any().to_numpy()
+    alone = np.zeros(len(matched), dtype=np.bool_)
+    alone[rows[needed]] = True
+    return alone
 
 
 def _split_future(

@@ -51,6 +51,7 @@ class RuleSet:
 
     def __init__(self, rules: Iterable[Rule] = (), streams: Mapping[str, Stream] | None = None) -> None:
         self._rules = {rule.id: rule for rule in rules}
+        self._storms = frozenset(rule.id for rule in self if rule.at_least > 1)
         known = streams or {}
         by_stream: dict[str, list[Rule]] = {}
         for rule in self:
@@ -68,6 +69,11 @@ class RuleSet:
 
     def __getitem__(self, rule_id: str) -> Rule:
         return self._rules[rule_id]
+
+    @property
+    def storms(self) -> frozenset[str]:
+        """The rules that need several records: one record that matches them is nothing special."""
+        return self._storms
 
     def match(self, stream: str, records: pl.DataFrame) -> pl.Series:
         """Ids of the matching rules per row: `rules`, List(String), in file order, empty where none matches.
