@@ -40,7 +40,7 @@ def command(context: CliContext, plain: bool, once: bool, as_json: bool, duratio
     import time
 
     from hackwatch.cli.feeding import stopped_by_signals
-    from hackwatch.top import Reader, can_show, screen_console, show, show_plain, snapshot, snapshot_lines
+    from hackwatch.top import Reader, present, snapshot, snapshot_lines
 
     settings = context.settings()
     with _store(settings) as store:
@@ -52,13 +52,9 @@ def command(context: CliContext, plain: bool, once: bool, as_json: bool, duratio
             for line in snapshot_lines(reader()):
                 click.echo(line)
             return
-        console = screen_console()
+        newest = store.alerts(limit=1)
         with stopped_by_signals(duration) as stop:
-            if can_show(console) and not plain:
-                show(reader, stop, console)
-            else:
-                newest = store.alerts(limit=1)
-                show_plain(reader, stop, click.echo, after=newest[0].sequence if newest else 0)
+            present(reader, stop, plain=plain, write=click.echo, after=newest[0].sequence if newest else 0)
 
 
 def _store(settings: Settings) -> Store:

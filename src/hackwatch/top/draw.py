@@ -37,8 +37,9 @@ def draw(view: View, screen: Screen, width: int, height: int, glyphs: Glyphs = U
 
 def _overview(view: View, screen: Screen, width: int, height: int, glyphs: Glyphs) -> list[Text]:
     lines = [*_head(view, width, glyphs), _verdict(view, width, glyphs)]
-    aside = bool(view.notes) and width >= WIDE
-    below = min(len(view.notes), _NOTES) + 1 if view.notes and not aside else 0
+    noted = len(view.notes) + bool(view.progress)
+    aside = bool(noted) and width >= WIDE
+    below = min(noted, _NOTES) + 1 if noted and not aside else 0
     room = height - len(lines) - 2 - below
     lines += panes.machines(view, min(len(view.entities), max(3, room // 2)), width, glyphs)
     left = height - len(lines)

@@ -21,10 +21,11 @@ from rich.text import Text
 from hackwatch.errors import HackwatchError
 from hackwatch.top.draw import draw
 from hackwatch.top.figures import ASCII, UNICODE
+from hackwatch.top.plain import show_plain
 from hackwatch.top.read import Reader, View
 from hackwatch.top.screen import KEYS, Screen, press
 
-__all__ = ["can_show", "keys_in", "screen_console", "show"]
+__all__ = ["can_show", "keys_in", "present", "screen_console", "show"]
 
 #: Seconds between two looks at the store, and between two at keys and at the size of the terminal.
 READ_SECONDS, LOOK_SECONDS = 0.5, 0.1
@@ -72,6 +73,15 @@ def show(reader: Reader, stop: threading.Event, console: Console) -> None:
                 screen = pressed
                 if key == "redraw":
                     drawn, shown = None, []
+
+
+def present(reader: Reader, stop: threading.Event, *, plain: bool, write: Callable[[str], None], after: int) -> None:
+    """The live screen where there is a terminal for it and lines are not asked for; else lines, as `show_plain`."""
+    console = screen_console()
+    if can_show(console) and not plain:
+        show(reader, stop, console)
+    else:
+        show_plain(reader, stop, write, after=after)
 
 
 def _read(reader: Reader, before: View) -> View:

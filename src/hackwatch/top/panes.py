@@ -140,13 +140,15 @@ def _evidence(alert: StoredAlert) -> list[str]:
 
 
 def notes(view: View, width: int, height: int, glyphs: Glyphs) -> list[Text]:
-    """A heading, and the latest notes, oldest first."""
+    """A heading, the latest notes, oldest first, and what is going on."""
     if height < 2:
         return []
-    lines = [rule(view.notes_title, "", width, glyphs)]
-    for note in view.notes[-(height - 1) :]:
-        lines.append(fit(line((f" {clock(note.at)} ", "dim"), (f" {printable(note.text)}", TONES[note.tone])), width))
-    return lines
+    lines = [
+        line((f" {clock(note.at)} ", "dim"), (f" {printable(note.text)}", TONES[note.tone])) for note in view.notes
+    ]
+    if view.progress:
+        lines.append(line((f" {clock(view.now)} ", "dim"), (f" {printable(view.progress)}", "bold cyan")))
+    return [rule(view.notes_title, "", width, glyphs), *(fit(each, width) for each in lines[-(height - 1) :])]
 
 
 def explained(alert: StoredAlert, scroll: int, width: int, height: int, glyphs: Glyphs) -> list[Text]:

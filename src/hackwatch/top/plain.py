@@ -60,12 +60,12 @@ def status_line(view: View) -> str:
         return f"{stamp(view.now)}  {headline(view)[0]}"
     counts = ", ".join(f"{amount(view.total(name))} {name}" for name in ("late", "rejected", "duplicate"))
     suspects = sum(sum(entity.suspects) for entity in view.entities)
-    return (
-        f"{stamp(view.now)}  {trouble(view) or printable(view.state)}: {amount(view.rate)} records/s from "
-        f"{len(view.entities)} machines, {amount(suspects)} suspects in 2 min, {counts}, latency {view.latency_p50:,.0f} ms "
-        f"(p99 {view.latency_p99:,.0f}), lag {size(view.lag_bytes)}, watermark {age(view.watermark_age)} ago, "
-        f"epoch {age(view.epoch_age)} ago"
-    )
+    arrived = f"{amount(view.rate)} records/s from {len(view.entities)} machines, {amount(suspects)} suspects in 2 min"
+    latency = f"latency {view.latency_p50:,.0f} ms (p99 {view.latency_p99:,.0f})"
+    behind = f"lag {size(view.lag_bytes)}, watermark {age(view.watermark_age)}, epoch {age(view.epoch_age)}"
+    state = trouble(view) or printable(view.state)
+    progress = f"; {view.progress}" if view.progress else ""
+    return f"{stamp(view.now)}  {state}: {arrived}, {counts}, {latency}, {behind}{progress}"
 
 
 def snapshot_lines(view: View) -> Iterator[str]:

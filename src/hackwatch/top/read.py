@@ -84,6 +84,7 @@ class View:
     alerts: tuple[StoredAlert, ...] = ()
     notes: tuple[Note, ...] = ()
     notes_title: str = ""
+    progress: str | None = None
 
     @property
     def stale(self) -> bool:
@@ -120,12 +121,16 @@ def _rank(severity: Severity | None) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reader:
-    """Reads views from a store that an engine writes. `notes`: lines of the caller, newest last."""
+    """Reads views from a store that an engine writes.
+
+    `notes`: lines of the caller, newest last; `progress`: what goes on beside the engine, None if nothing does.
+    """
 
     store: Store
     pipeline: str
     clock: Callable[[], float]
     notes: Callable[[], Sequence[Note]] = field(default=lambda: ())
+    progress: Callable[[], str | None] = field(default=lambda: None)
     notes_title: str = ""
 
     def __call__(self) -> View:
@@ -138,6 +143,7 @@ class Reader:
             "alerts": tuple(self.store.alerts(limit=ALERTS)),
             "notes": tuple(self.notes()),
             "notes_title": self.notes_title,
+            "progress": self.progress(),
         }
         if status is None:
             return View(**own)

@@ -1,0 +1,138 @@
+"""The demo: simulated machines under attack, detectors, the engine and the truth, all in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from hackwatch import topics
+from hackwatch.clock import Clock, SystemClock
+from hackwatch.config import Settings
+from hackwatch.crew import Crew
+from hackwatch.demo.folders import data_folder
+from hackwatch.demo.referee import Finding, Referee
+from hackwatch.demo.training import STREAMS, Trainer
+from hackwatch.detect.registry import Registry
+from hackwatch.engine.service import run_service
+from hackwatch.feeds.simulate import HostFeed
+from hackwatch.store import Store, open_store
+from hackwatch.top import Reader, present
+from hackwatch.top.story import Story
+
+__all__ = ["Demo", "run_demo"]
+
+#: Seconds between two attacks on average (each goes on for 40 s to 3 minutes), and until the first one.
+SPACING, FIRST = 40.0, 3.0
+#: Repeats of an attack are one alert for so long: short, so that each attack of a short demo is seen.
+SUPPRESS_SECONDS = 60
+
+
+def run_demo(
+    crew: Crew, *, seed: int, rate: float, data: Path | None, plain: bool, write: Callable[[str], None], started: float
+) -> None:
+    """Run the demo until the stop event of `crew` is set or a person quits; `started`: Unix seconds."""
+    settings = demo_settings(data_folder(data))
+    story = Story(SystemClock().wall)
+    with open_store(settings.store_url, site=settings.site) as store, story.instead_of_the_log():
+        demo = Demo(settings, seed, rate, story, crew, SystemClock())
+        try:
+            demo.start()
+            reader = Reader(
+                store, settings.pipeline, demo.clock.wall,
+                lambda: demo.referee.look(store), story.progress, "the simulation, which no detector is told of",
+            )  # fmt: skip
+            present(reader, crew.stop, plain=plain, write=write, after=0)
+        finally:
+            crew.stop.set()
+            crew.join()
+        for line in demo.summary(store, started):
+            write(line)
+
+
+def demo_settings(folder: Path) -> Settings:
+    """Settings of the demo: no file or variable of the user plays a part, so that no route sends simulated alerts."""
+    return Settings.model_validate(
+        {
+            "data": folder,
+            "site": "demo",
+            "alerts": {"suppress_seconds": SUPPRESS_SECONDS},
+            "spool": {"retention_gib": 1.0, "durability": "none"},
+        }
+    )
+
+
+class Demo:
+    """One demo: `start` begins everything in threads of `crew`, which end when its `stop` is set."""
+
+    def __init__(self, settings: Settings, seed: int, rate: float, story: Story, crew: Crew, clock: Clock) -> None:
+        self.settings, self.story, self.crew, self.clock, self._seed = settings, story, crew, clock, seed
+        self.referee = Referee(story)
+        self.feed = HostFeed(
+            rate=rate, seed=seed, attack_spacing=SPACING, first_attack_after=FIRST, on_attack=self.referee.begins
+        )
+        self.records = 0
+
+    def start(self) -> None:
+        """Detectors from the cache if there are any, then the engine, the simulator and, if need be, the training."""
+        trainer = Trainer(Registry(self.settings.models_folder), self._seed, self.story, self.crew.stop)
+        cached = trainer.from_cache()
+        self.crew.start("engine", lambda: run_service(self.settings, self.crew.stop))
+        self.crew.start("simulator", self._simulate)
+        self.story.tell(f"{len(self.feed.machine_names)} simulated machines at work; rules watch them at once")
+        if cached:
+            self.story.tell("two detectors, trained by an earlier demo, watch them too")
+        else:
+            self.crew.start("trainer", trainer.train)
+
+    def _simulate(self) -> None:
+        with ExitStack() as stack:
+            writers = [
+                topics.open_writer(self.settings.spool_url(name), self.settings.streams[name].partitions, "none")
+                for name in STREAMS
+            ]
+            for writer in writers:
+                stack.callback(writer.close)
+            self.records = self.feed.run(writers[0], writers[1], self.crew.stop).records
+
+    def summary(self, store: Store, started: float) -> Iterator[str]:
+        """What happened and what to try next, in lines; to be asked for when everything has ended."""
+        findings = self.referee.findings(store)
+        both = [finding for finding in findings if finding.alert is not None and finding.alert.kind == "attack"]
+        rule = [finding for finding in findings if finding.alert is not None and finding.alert.kind == "rule"]
+        late, rejected, on_time = (int(store.accounting()[name].sum()) for name in ("late", "rejected", "on_time"))
+        yield ""
+        yield (
+            f"{self.records:,} records simulated on {len(self.feed.machine_names)} machines, {on_time + late:,} kept "
+            f"({late:,} late, {rejected:,} rejected)"
+        )
+        yield (
+            f"{len(findings)} attacks simulated: {len(both)} found by the detectors of both streams together"
+            + (f", {len(rule)} by a rule alone" if rule else "")
+            + (f", {missed} not found" if (missed := len(findings) - len(both) - len(rule)) else "")
+        )
+        yield from _times(both, started)
+        number = store.alerts(limit=1)[0].sequence if store.alerts(limit=1) else 0
+        yield f"{number} alerts, {self.referee.unfounded(store)} of them attack alerts where no attack was simulated"
+        yield from self._next(both)
+
+    def _next(self, found: list[Finding]) -> Iterator[str]:
+        command = f"hackwatch --data {self.settings.data}"
+        example = found[0].alert.id[:8] if found and found[0].alert else "ID"
+        query = "SELECT machine, CMD, count(*) AS pairs FROM attacks GROUP BY ALL ORDER BY pairs DESC LIMIT 10"
+        yield ""
+        yield f"The data stays in {self.settings.data} until the next demo. Try"
+        yield f"  {command} alerts list"
+        yield f"  {command} alerts show {example}"
+        yield f'  {command} sql "{query}"'
+        yield "and then, for this machine: hackwatch watch"
+
+
+def _times(found: list[Finding], started: float) -> Iterator[str]:
+    if found:
+        times = sorted(finding.seconds or 0.0 for finding in found)
+        first = min(finding.alert.created for finding in found if finding.alert is not None) - started
+        yield (
+            f"first attack alert {first:.1f} s after the start; "
+            f"from the begin of an attack to its alert {times[len(times) // 2]:.1f} s (median)"
+        )
