@@ -79,8 +79,12 @@ class Correlator:
                 self._state[stream.name] = frame.rechunk()
 
     def snapshot(self) -> dict[str, pl.DataFrame]:
-        """The state as frames (immutable: they may be written later, by another thread)."""
-        return dict(self._state)
+        """The state as frames that may be written later, by another thread.
+
+        Clones, which cost nothing: a frame that is being written is locked until its writer gets the interpreter, and
+        who asked for the same frame meanwhile, holding the interpreter, would wait for ever.
+        """
+        return {name: frame.clone() for name, frame in self._state.items()}
 
     def restore(self, snapshot: dict[str, bytes]) -> None:
         for name in self._state:

@@ -44,7 +44,8 @@ class Duplicates:
         self._seen = self._seen.filter(pl.col("event_time") >= watermark)
 
     def snapshot(self) -> pl.DataFrame:
-        return self._seen
+        """What is remembered, as a frame of its own that another thread may write (see Correlator.snapshot)."""
+        return self._seen.clone()
 
     def restore(self, snapshot: bytes) -> None:
         self._seen = pl.read_ipc_stream(io.BytesIO(snapshot))
