@@ -23,9 +23,9 @@ from hackwatch.top.story import Story
 __all__ = ["Demo", "run_demo"]
 
 #: Seconds between two attacks on average (each goes on for 40 s to 3 minutes), and until the first one.
-SPACING, FIRST = 40.0, 3.0
+SPACING, FIRST = 25.0, 3.0
 #: Repeats of an attack are one alert for so long: short, so that each attack of a short demo is seen.
-SUPPRESS_SECONDS = 60
+SUPPRESS_SECONDS = 120
 
 
 def run_demo(
@@ -57,6 +57,8 @@ def demo_settings(folder: Path) -> Settings:
             "data": folder,
             "site": "demo",
             "alerts": {"suppress_seconds": SUPPRESS_SECONDS},
+            # With an attack going on most of the time, records are not what they were in training.
+            "detection": {"drift_alerts": False},
             "spool": {"retention_gib": 1.0, "durability": "none"},
         }
     )
@@ -107,13 +109,13 @@ class Demo:
             f"({late:,} late, {rejected:,} rejected)"
         )
         yield (
-            f"{len(findings)} attacks simulated: {len(both)} found by the detectors of both streams together"
-            + (f", {len(rule)} by a rule alone" if rule else "")
-            + (f", {missed} not found" if (missed := len(findings) - len(both) - len(rule)) else "")
+            f"attacks simulated: {len(findings)}; found by the detectors of both streams together: {len(both)}"
+            + (f"; by a rule alone: {len(rule)}" if rule else "")
+            + (f"; not found: {missed}" if (missed := len(findings) - len(both) - len(rule)) else "")
         )
         yield from _times(both, started)
         number = store.alerts(limit=1)[0].sequence if store.alerts(limit=1) else 0
-        yield f"{number} alerts, {self.referee.unfounded(store)} of them attack alerts where no attack was simulated"
+        yield f"alerts: {number}; of attacks where none was simulated: {self.referee.unfounded(store)}"
         yield from self._next(both)
 
     def _next(self, found: list[Finding]) -> Iterator[str]:
@@ -130,9 +132,7 @@ class Demo:
 
 def _times(found: list[Finding], started: float) -> Iterator[str]:
     if found:
-        times = sorted(finding.seconds or 0.0 for finding in found)
         first = min(finding.alert.created for finding in found if finding.alert is not None) - started
-        yield (
-            f"first attack alert {first:.1f} s after the start; "
-            f"from the begin of an attack to its alert {times[len(times) // 2]:.1f} s (median)"
-        )
+        times = sorted(finding.seconds for finding in found if finding.seconds is not None)
+        middle = f"; {times[len(times) // 2]:.1f} s from the begin of an attack to its alert (median)" if times else ""
+        yield f"first attack alert {first:.1f} s after the start{middle}"

@@ -28,8 +28,10 @@ class Finding:
 
     @property
     def seconds(self) -> float | None:
-        """From the begin of the attack to the alert."""
-        return None if self.alert is None else max(0.0, self.alert.created - self.episode.start)
+        """From the begin of the attack to the alert; None if it only added to an alert that was there before."""
+        if self.alert is None or self.alert.created < self.episode.start:
+            return None
+        return self.alert.created - self.episode.start
 
 
 class Referee:
@@ -56,7 +58,8 @@ class Referee:
                 if finding.alert is not None and finding.alert.kind == "attack":
                     self._told.add(number)
                     where = f"{finding.episode.type} on {finding.episode.machine}"
-                    self._story.tell(f"found: {where}, {finding.seconds:.1f} s after its begin", "found")
+                    when = "" if finding.seconds is None else f", {finding.seconds:.1f} s after its begin"
+                    self._story.tell(f"found: {where}{when}", "found")
         return self._story.notes()
 
     def findings(self, store: Store) -> list[Finding]:

@@ -1,8 +1,8 @@
 """The engine live in the terminal: what it does, which machines are suspect, what was found and why."""
 
-from hackwatch.top.live import present
+from hackwatch.top.live import has_screen, present
 from hackwatch.top.plain import snapshot_lines
 from hackwatch.top.read import Note, Reader, View, snapshot
 from hackwatch.top.story import Story, bar
 
-__all__ = ["Note", "Reader", "Story", "View", "bar", "present", "snapshot", "snapshot_lines"]
+__all__ = ["Note", "Reader", "Story", "View", "bar", "has_screen", "present", "snapshot", "snapshot_lines"]

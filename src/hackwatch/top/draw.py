@@ -101,7 +101,7 @@ def _figures(*figures: tuple[str, str, bool]) -> Text:
     """`label value` pairs; what a person should look at is yellow."""
     parts: list[tuple[str, str]] = []
     for label, value, odd in figures:
-        parts += [(f"{label} " if label else "", "dim"), (value, "bold yellow" if odd else "bold"), ("   ", "")]
+        parts += [(f"{label} " if label else "", "dim"), (value, "bold yellow" if odd else "bold"), ("  ", "")]
     parts[-1] = (" ", "")
     return line(*parts)
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 __all__ = ["ASCII", "UNICODE", "Glyphs", "age", "amount", "clock", "columns", "size", "spark", "stamp"]
 
 #: Buckets of 2 s that make one column of a sparkline: 10 s hold a whole number of samples taken every 1, 2, 5 or 10 s.
-GROUP = 5
+GROUP, LEAST = 5, 3
 
 
 class Glyphs:
@@ -27,7 +27,7 @@ def columns(buckets: Sequence[int], updated: float, seconds: float = 2.0) -> tup
     """Buckets (oldest first, the last one of the time `updated`) as 12 columns of 10 s, in records per bucket.
 
     Columns are aligned to the clock, so that they wander only every 10 s and do not flicker; the newest, not yet
-    full one counts what it has by the time that it has had, and the bucket that is being filled is left out.
+    full one counts what it has by the time that it has had (6 s at least), and the bucket being filled is left out.
     """
     newest = int(updated // seconds)
     groups: dict[int, list[int]] = {}
@@ -35,7 +35,7 @@ def columns(buckets: Sequence[int], updated: float, seconds: float = 2.0) -> tup
         if back:
             groups.setdefault((newest - back) // GROUP, []).append(value)
     newest_first = sorted(groups.items(), reverse=True)[: len(buckets) // GROUP]
-    return tuple(sum(values) / len(values) for _, values in reversed(newest_first))
+    return tuple(sum(values) / max(len(values), LEAST) for _, values in reversed(newest_first))
 
 
 def spark(values: Sequence[float], top: float, glyphs: Glyphs, *, wide: int = 1) -> str:

@@ -25,7 +25,7 @@ from hackwatch.top.plain import show_plain
 from hackwatch.top.read import Reader, View
 from hackwatch.top.screen import KEYS, Screen, press
 
-__all__ = ["can_show", "keys_in", "present", "screen_console", "show"]
+__all__ = ["has_screen", "keys_in", "present", "screen_console", "show"]
 
 #: Seconds between two looks at the store, and between two at keys and at the size of the terminal.
 READ_SECONDS, LOOK_SECONDS = 0.5, 0.1
@@ -38,8 +38,9 @@ def screen_console() -> Console:
     return Console(markup=False, emoji=False, highlight=False, soft_wrap=False)
 
 
-def can_show(console: Console) -> bool:
+def has_screen(console: Console | None = None) -> bool:
     """Whether there is a terminal that a screen can be drawn on, and this process is in its foreground."""
+    console = console or screen_console()
     if console.is_dumb_terminal or not (console.is_terminal and sys.stdout.isatty()):
         return False
     with suppress(OSError):
@@ -78,7 +79,7 @@ def show(reader: Reader, stop: threading.Event, console: Console) -> None:
 def present(reader: Reader, stop: threading.Event, *, plain: bool, write: Callable[[str], None], after: int) -> None:
     """The live screen where there is a terminal for it and lines are not asked for; else lines, as `show_plain`."""
     console = screen_console()
-    if can_show(console) and not plain:
+    if has_screen(console) and not plain:
         show(reader, stop, console)
     else:
         show_plain(reader, stop, write, after=after)

@@ -14,7 +14,7 @@ from hackwatch.top.read import EntityView, View
 
 __all__ = ["alerts", "explained", "machines", "notes", "title", "why"]
 
-_INDENT = " " * 10
+_INDENT, _LONG_UNIT = " " * 10, 3
 
 
 def machines(view: View, rows: int, width: int, glyphs: Glyphs) -> list[Text]:
@@ -22,7 +22,7 @@ def machines(view: View, rows: int, width: int, glyphs: Glyphs) -> list[Text]:
     stretch = 2 if width >= WIDE else 1
     name_width = 12 if stretch == 1 else 20
     streams = [stream.name for stream in view.streams]
-    heading = f" {'machine':{name_width}} {'records':{12 * stretch + 8}} {'suspects':{12 * stretch + 6}}"
+    heading = f" {'machine':{name_width}} {'records':{12 * stretch + 8}}{'suspects':{12 * stretch + 6}}"
     heading += "".join(f"{printable(name)[:13]:>14}" for name in streams)
     lines = [rule("last 2 minutes", "distinct suspects: this window, the one before", width, glyphs)]
     lines.append(fit(Text(heading, "dim"), width))
@@ -114,17 +114,27 @@ def title(alert: StoredAlert) -> str:
 
 def why(alert: StoredAlert, glyphs: Glyphs, most: int = 6) -> str:
     """What drove an alert, the strongest first and the streams in turn: `CPU 98 %, usually 1 %`."""
-    ranked = [list(drivers) for drivers in alert.drivers.values()]
+    # The title names the program already.
+    ranked = [[d for d in drivers if d.seen != alert.subject] for drivers in alert.drivers.values()]
     in_turn = [drivers[place] for place in range(most) for drivers in ranked if place < len(drivers)]
     seen: dict[str, Driver] = {}
     for driver in in_turn:
         seen.setdefault(driver.column, driver)
-    parts = [printable(f"{d.column} {d.seen}, usually {d.usual}") for d in seen.values()][:most]
+    parts = [_reason(driver) for driver in seen.values()][:most]
     if not parts:
         parts = _evidence(alert)
     if alert.technique:
         parts.insert(min(1, len(parts)), f"ATT&CK {printable(alert.technique)}")
     return f" {glyphs.between} ".join(parts)
+
+
+def _reason(driver: Driver) -> str:
+    """`CPU 98 %, usually 1 %`; a unit of several letters is written once: `TRUN 40, usually 1 threads`."""
+    seen = driver.seen
+    number, _, unit = seen.partition(" ")
+    if len(unit) > _LONG_UNIT and driver.usual.endswith(f" {unit}"):
+        seen = number
+    return printable(f"{driver.column} {seen}, usually {driver.usual}")
 
 
 def _evidence(alert: StoredAlert) -> list[str]:

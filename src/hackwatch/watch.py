@@ -1,0 +1,195 @@
+"""Watching this machine: collector, engine and, until there are detectors, learning, in one process."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from hackwatch import streams, topics
+from hackwatch.clock import Clock, SystemClock
+from hackwatch.config import Settings, prepare_data_folder
+from hackwatch.crew import Cancelled, Crew
+from hackwatch.detect.learn import learn
+from hackwatch.detect.registry import Registry
+from hackwatch.engine.lock import EngineLock
+from hackwatch.engine.service import run_service
+from hackwatch.errors import DataError, HackwatchError
+from hackwatch.feeds.collect import CollectFeed, blind_spots
+from hackwatch.lake import Lake
+from hackwatch.store import open_store
+from hackwatch.top import Reader, Story, bar, present
+
+__all__ = ["STREAMS", "Learner", "watch"]
+
+STREAMS = ("process", "memory")
+_TICK = 1.0
+#: Seconds of learning that may be forgotten when the process is killed.
+_KEPT_EVERY = 10.0
+
+
+def watch(
+    settings: Settings, crew: Crew, *, interval: float, minutes: float | None, learning: bool,
+    live: bool, write: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Watch this machine until the stop event of `crew` is set or a person quits.
+
+    The shipped rules watch from the first sample on. Detectors that the registry has do too; without them, or if
+    `minutes` are given, normal is learned for so long (10 minutes unless given), across restarts.
+    Raises EnvironmentError_ when another engine works in the data folder, or elsewhere than on Linux.
+    """
+    prepare_data_folder(settings.data)
+    with EngineLock(settings.lock_file):
+        pass  # Nobody else works here. The engine takes the lock for good; here its message comes before a screen.
+    clock, feed = SystemClock(), CollectFeed(interval=interval)
+    story = Story(clock.wall)
+    models = Registry(settings.models_folder)
+    known = all(models.current(name) for name in STREAMS)
+    with (
+        open_store(settings.store_url, site=settings.site) as store,
+        story.instead_of_the_log() if live else nullcontext(),
+    ):
+        newest = store.alerts(limit=1)
+        try:
+            crew.start("engine", lambda: run_service(settings, crew.stop))
+            crew.start("collector", lambda: _collect(settings, feed, crew.stop))
+            story.tell(f"watching {feed.machine}: a sample of all processes every {interval:g} s, rules at once")
+            for sentence in blind_spots():
+                story.tell(sentence, "warning")
+            if learning and (minutes is not None or not known):
+                learner = Learner(settings, models, feed.machine, story, crew.stop, clock)
+                crew.start("learner", lambda: learner.run(60 * (10.0 if minutes is None else minutes)))
+            elif known:
+                story.tell("detectors learned earlier watch too; to learn anew: --learn 10")
+            reader = Reader(store, settings.pipeline, clock.wall, story.notes, story.progress, "this machine")
+            present(reader, crew.stop, plain=not live, write=write, after=newest[0].sequence if newest else 0)
+        finally:
+            crew.stop.set()
+            crew.join()
+
+
+def _collect(settings: Settings, feed: CollectFeed, stop: threading.Event) -> None:
+    with ExitStack() as stack:
+        writers = [
+            topics.open_writer(
+                settings.spool_url(name), settings.streams[name].partitions, settings.spool.durability,
+                segment_bytes=settings.spool.segment_mib << 20,
+            )
+            for name in STREAMS
+        ]  # fmt: skip
+        for writer in writers:
+            stack.callback(writer.close)
+        feed.run(writers[0], writers[1], stop)
+
+
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    """How far learning has come: `since` is when it began (Unix seconds), `seconds` how long it has gone on."""
+
+    since: float
+    seconds: float = 0.0
+
+
+class Learner:
+    """Learns what is normal on this machine from what the engine keeps in the lake, and promotes the detectors."""
+
+    def __init__(
+        self, settings: Settings, models: Registry, machine: str, story: Story, stop: threading.Event, clock: Clock
+    ) -> None:
+        self._settings, self._models, self._machine = settings, models, machine
+        self._story, self._stop, self._clock = story, stop, clock
+        self._file = settings.data / "learning.json"
+
+    def run(self, seconds: float) -> None:
+        """Learn for so long in all (a restart goes on), then train; with too few records, as long again."""
+        while not self._stop.is_set():
+            self._wait(seconds)
+            if self._stop.is_set():
+                return
+            try:
+                self._train()
+            except DataError as error:
+                self._story.tell(f"{error.what}: learning goes on", "warning")
+                self._keep(_Learned(self._so_far().since))
+                continue
+            except HackwatchError as error:
+                self._story.tell(f"no detectors could be learned: {error.what}", "warning")
+                return
+            finally:
+                self._story.going_on(None)
+            self._file.unlink(missing_ok=True)
+            return
+
+    def _wait(self, seconds: float) -> None:
+        """Let time pass, and keep how much has passed."""
+        progress = self._so_far()
+        if not progress.seconds:
+            self._story.tell(f"learning what is normal here for {seconds / 60:g} minutes; until then rules watch alone")
+        began = kept = self._clock.monotonic()
+        while not self._stop.is_set():
+            now = self._clock.monotonic()
+            done = progress.seconds + now - began
+            if done >= seconds:
+                return
+            if now - kept >= _KEPT_EVERY:
+                kept = now
+                self._keep(_Learned(progress.since, done))
+            left = seconds - done
+            text = f"{left / 60:.0f} min" if left > 100 else f"{left:.0f} s"
+            self._story.going_on(f"learning what is normal: {bar(done / seconds)}, {text} left")
+            self._stop.wait(min(_TICK, seconds - done))
+        self._keep(_Learned(progress.since, progress.seconds + self._clock.monotonic() - began))
+
+    def _train(self) -> None:
+        bundles = []
+        for number, name in enumerate(STREAMS):
+            records = self._records(name)
+
+            def report(what: str, done: int, steps: int, place: int = number) -> None:
+                if self._stop.is_set():
+                    raise Cancelled
+                share = (place + done / max(1, steps)) / len(STREAMS)
+                self._story.going_on(f"training detectors: {bar(share)}")
+
+            bundles.append(learn(records, streams.get(name), progress=report))
+        for bundle, name in zip(bundles, STREAMS, strict=True):
+            self._models.add(bundle, streams.get(name))
+        rows = sum(bundle.description.rows for bundle in bundles)
+        self._story.tell(f"learned from {rows:,} records: detectors watch from now on, with the rules", "found")
+
+    def _records(self, stream: str) -> pl.DataFrame:
+        """What this machine showed since learning began, but for what a rule found suspect."""
+        lake = Lake(self._settings.lake_folder)
+        if stream not in lake.tables():
+            raise DataError(f"no records of {stream} yet", where=str(lake.path), next_step="wait")
+        since = round(self._so_far().since * 1e6)
+        return (
+            lake.scan(stream)
+            .filter(
+                pl.col("machine") == self._machine,
+                pl.col("event_time").dt.epoch("us") >= since,
+                pl.col("prediction") == 0,
+            )
+            .select(streams.get(stream).schema.names())
+            .collect()
+        )
+
+    def _so_far(self) -> _Learned:
+        """From the file of an earlier start, or from now on."""
+        try:
+            kept = json.loads(self._file.read_bytes())
+            return _Learned(float(kept["since"]), float(kept["seconds"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            learned = _Learned(self._clock.wall())
+            self._keep(learned)
+            return learned
+
+    def _keep(self, learned: _Learned) -> None:
+        draft = Path(f"{self._file}.draft")
+        draft.write_text(json.dumps({"since": learned.since, "seconds": learned.seconds}), encoding="utf-8")
+        draft.replace(self._file)
