@@ -15,7 +15,7 @@ from hackwatch.detect.calibration import Calibrator, Floats, fit_calibrator
 from hackwatch.detect.features import Encoder, Matrix
 from hackwatch.detect.forests import Tree, forest, histogram_tree, isolation_forest
 
-__all__ = ["Ensemble", "Parts", "evidence", "fit_ensemble", "fit_parts", "probability", "units"]
+__all__ = ["Ensemble", "Parts", "fit_ensemble", "fit_parts", "probability", "units"]
 
 #: Training rows kept for the nearest-row distance.
 NEIGHBOURS = 2000
@@ -24,7 +24,7 @@ BINS = 64
 #: Quantile beyond which a distance no longer makes a row likelier to be sampled.
 CAP = 0.97
 #: Trees and rows per tree of the isolation forest.
-TREES, SAMPLE = 100, 2048
+TREES, SAMPLE = 100, 512
 #: Decades of surprise that every normal row shows somewhere; only what goes beyond counts, squared, so that a single
 #: value never seen outweighs a dozen slightly unusual, correlated ones.
 USUAL_SURPRISE = 2.0
@@ -33,11 +33,6 @@ USUAL_SURPRISE = 2.0
 def probability(evidence: Floats) -> npt.NDArray[np.float32]:
     """Mean -log10 p -> score in [0, 1): m / (1 + m), so .667 is 1 in 100 and .75 is 1 in 1,000; keeps the order."""
     return (evidence / (1 + evidence)).astype(np.float32)
-
-
-def evidence(score: Floats) -> Floats:
-    """The inverse of `probability`."""
-    return score / (1 - score)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

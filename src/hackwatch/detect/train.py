@@ -16,7 +16,7 @@ import polars as pl
 
 from hackwatch.detect.bundle import Bundle, Description, Model
 from hackwatch.detect.calibration import Floats
-from hackwatch.detect.features import Encoder, fit_encoder
+from hackwatch.detect.features import Encoder
 from hackwatch.detect.methods import METHODS
 from hackwatch.detect.statistics import describe
 from hackwatch.errors import ConfigurationError, DataError
@@ -188,8 +188,3 @@ def _xgboost_version() -> str:
     from hackwatch.detect.booster import xgb
 
     return str(xgb.__version__)
-
-
-def encoder_for(rows: Rows, stream: Stream, *, metric: bool) -> Encoder:
-    """An encoder learned from distinct rows, each weighted once."""
-    return fit_encoder(rows.records, stream.features, metric=metric)
