@@ -37,12 +37,12 @@ AFTER_SECONDS = 5.0
 MARKED = "probe-"
 
 
-def marker(machine: str) -> bytes:
-    """A process record that the rule `reverse-shell-tool` fires on, now."""
+def marker(machine: str, moment: float) -> bytes:
+    """A process record of that event time that the rule `reverse-shell-tool` fires on."""
     record = {
         "sequence": 0, "machine": machine, "PID": 4242, "TRUN": 1, "TSLPI": 0, "TSLPU": 0, "POLI": "norm",
         "NICE": 0, "PRI": 120, "RTPR": 0, "CPUNR": 0, "Status": "N", "EXC": 0, "State": "S", "CPU": 0.01, "CMD": "nc",
-        "ts": round(time.time(), 3),
+        "ts": round(moment, 3),
     }  # fmt: skip
     return orjson.dumps(record)
 
@@ -72,7 +72,7 @@ def write(data: Path, sizes: Sizes, marks: Queue[Any]) -> None:
     for due, stream, machine, payload in planned:
         while began + marked * MARK_SECONDS <= time.monotonic():
             name = f"{MARKED}{marked}"
-            writers[0].append([marker(name)], key=name)
+            writers[0].append([marker(name, time.time())], key=name)
             sent[marked] = time.monotonic()
             marked += 1
         wait = began + due - time.monotonic()

@@ -46,14 +46,15 @@ def measure(workspace: Workspace) -> list[Figure]:
         records + 2 * rounds * AFTER, 9, machines=MACHINES, processes=PROCESSES, attack_share=ATTACKS,
         records_per_second=10_000.0,
     )  # fmt: skip
-    payloads = iter([(batch.process, batch.memory) for batch in batches])
-    sent = 0
+    made = iter(list(batches))
+    sent, moment = 0, 0.0
 
     def append(wanted: int) -> None:
-        nonlocal sent
+        nonlocal sent, moment
         target = sent + wanted
-        while sent < target and (pair := next(payloads, None)) is not None:
-            for payload, writer in zip(pair, writers, strict=True):
+        while sent < target and (batch := next(made, None)) is not None:
+            moment = batch.now
+            for payload, writer in zip((batch.process, batch.memory), writers, strict=True):
                 payload.write_to(writer)
                 sent += len(payload)
 
@@ -72,7 +73,7 @@ def measure(workspace: Workspace) -> list[Figure]:
             child.wait()
             began = time.monotonic()
             child = subprocess.Popen(engine_command(data), cwd=ROOT)
-            times.append(_until_alert(data, writers[0], number, began, child))
+            times.append(_until_alert(data, writers[0], f"restarted-{number}", moment, child) - began)
             say(f"restart {number + 1}: {times[-1]:.2f} s with {rows:,} rows of state")
         child.terminate()
         child.wait(60)
@@ -92,13 +93,12 @@ def _until(done: Callable[[], bool], child: subprocess.Popen[bytes], pause: floa
         time.sleep(pause)
 
 
-def _until_alert(data: Path, writer: TopicWriter, number: int, began: float, child: subprocess.Popen[bytes]) -> float:
-    """Append a marked record; seconds from `began` until its alert is in the store."""
-    name = f"restarted-{number}"
-    writer.append([marker(name)], key=name)
+def _until_alert(data: Path, writer: TopicWriter, name: str, moment: float, child: subprocess.Popen[bytes]) -> float:
+    """Append a marked record; when (monotonic) its alert is in the store."""
+    writer.append([marker(name, moment)], key=name)
     with contextlib.closing(sqlite3.connect(f"file:{data / 'store.sqlite'}?mode=ro", uri=True)) as store:
         _until(lambda: bool(store.execute("SELECT 1 FROM alerts WHERE entity = ?", (name,)).fetchall()), child, 0.002)
-    return time.monotonic() - began
+    return time.monotonic()
 
 
 def _state(data: Path) -> int:
