@@ -13,21 +13,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from hackwatch.feeds.simulate import Faults
 from hackwatch.feeds.simulate.bulk import Batch
 from hackwatch.lake import Lake
 from hackwatch.topics import TopicWriter
-from tests.engine.processes import NAMES, EngineProcess, Folder, Outcome, simulated, until, work_off
+from tests.engine.processes import FAULTS, NAMES, EngineProcess, Folder, Outcome, simulated, until, work_off
 
 RECORDS, KILLS, SEED = 500_000, 26, 7
-#: Late by less than what suppression remembers: how often a rule matched is then counted in full in every run.
-FAULTS = Faults(
-    disorder_seconds=10,
-    late_share=0.02,
-    late_seconds=(25, 60),
-    duplicate_share=0.01,
-    malformed_share=0.005,
-)
 PHASES = ("starting", "recovering", "working", "working", "committing", "committing")
 
 
@@ -100,7 +91,7 @@ class Killer:
 
     def _look(self, phase: str) -> None:
         self.left[phase] += 1
-        if not (self._folder.data / "store.sqlite").exists():
+        if not self._folder.committed():
             return
         with self._folder.store() as store:
             checkpoint = store.checkpoint("main")
