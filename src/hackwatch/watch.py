@@ -129,7 +129,7 @@ class Learner:
         """Let time pass, and keep how much has passed."""
         progress = self._so_far()
         if not progress.seconds:
-            self._story.tell(f"learning what is normal here for {seconds / 60:g} minutes; until then rules watch alone")
+            self._story.tell(f"learning what is normal here for {seconds / 60:g} min; until then rules watch alone")
         began = kept = self._clock.monotonic()
         while not self._stop.is_set():
             now = self._clock.monotonic()

@@ -69,14 +69,20 @@ def writers(context: CliContext, streams: tuple[str, ...], to: str | None) -> It
 
 @contextmanager
 def stopped_by_signals(duration: float | None = None) -> Iterator[threading.Event]:
-    """An event that Ctrl-C, SIGTERM and the end of `duration` (seconds) set; a second Ctrl-C stops at once."""
+    """An event that Ctrl-C, SIGTERM and the end of `duration` (seconds) set; a second Ctrl-C stops at once.
+
+    So does the terminal when it goes away (SIGHUP), unless the process was told not to mind it, as by nohup.
+    """
     stop = threading.Event()
 
     def gracefully(number: int, _frame: object) -> None:
         stop.set()
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
-    before = {number: signal.signal(number, gracefully) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, gracefully) for number in numbers}
     timer = threading.Timer(duration, stop.set) if duration else None
     if timer:
         timer.daemon = True

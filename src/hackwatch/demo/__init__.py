@@ -81,9 +81,9 @@ class Demo:
         cached = trainer.from_cache()
         self.crew.start("engine", lambda: run_service(self.settings, self.crew.stop))
         self.crew.start("simulator", self._simulate)
-        self.story.tell(f"{len(self.feed.machine_names)} simulated machines at work; rules watch them at once")
+        self.story.tell(f"{len(self.feed.machine_names)} simulated machines at work, watched by rules")
         if cached:
-            self.story.tell("two detectors, trained by an earlier demo, watch them too")
+            self.story.tell("and by two detectors trained by an earlier demo")
         else:
             self.crew.start("trainer", trainer.train)
 

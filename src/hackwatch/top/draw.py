@@ -13,7 +13,7 @@ from hackwatch.pipeline.alert import Severity
 from hackwatch.text import printable
 from hackwatch.top import panes
 from hackwatch.top.figures import UNICODE, Glyphs, age, amount, clock, size
-from hackwatch.top.lines import BARS, WIDE, beside, fit, line
+from hackwatch.top.lines import BARS, WIDE, beside, fit, in_ascii, line
 from hackwatch.top.read import View
 from hackwatch.top.screen import Screen
 
@@ -32,7 +32,8 @@ def draw(view: View, screen: Screen, width: int, height: int, glyphs: Glyphs = U
         body = _overview(view, screen, width, height - 1, glyphs)
         keys = f" q quit   {arrows} choose an alert   enter explain it"
     lines = [*body[: height - 1], *[Text(" " * width)] * (height - 1 - len(body))]
-    return [*lines, beside(Text(keys, "dim"), Text(f"{clock(view.now)} UTC ", "dim"), width)]
+    lines.append(beside(Text(keys, "dim"), Text(f"{clock(view.now)} UTC ", "dim"), width))
+    return lines if glyphs is UNICODE else [in_ascii(each, width) for each in lines]
 
 
 def _overview(view: View, screen: Screen, width: int, height: int, glyphs: Glyphs) -> list[Text]:
@@ -46,7 +47,7 @@ def _overview(view: View, screen: Screen, width: int, height: int, glyphs: Glyph
     if not aside:
         lines += _filled(panes.alerts(view, screen.chosen, width, left - below, glyphs), left - below, width)
         return lines + panes.notes(view, width, below, glyphs)
-    half = width * 3 // 5
+    half = width * 11 // 20
     both = zip_longest(
         panes.alerts(view, screen.chosen, half, left, glyphs),
         panes.notes(view, width - half - 1, left, glyphs),
@@ -75,8 +76,10 @@ def headline(view: View) -> tuple[str, Severity | None]:
     troubled = view.troubled
     if not troubled:
         return "nothing suspicious on any machine in the last 10 minutes", None
-    names = [f"{printable(entity)} ({severity})" for entity, severity in troubled.items()]
-    return f"look at {', '.join(names)}", next(iter(troubled.values()))
+    worst = next(iter(troubled.values()))
+    names = [printable(entity) for entity, severity in troubled.items() if severity == worst]
+    others = f"; lesser alerts on {len(troubled) - len(names)} more" if len(troubled) > len(names) else ""
+    return f"look at {', '.join(names)} ({worst}){others}", worst
 
 
 def _head(view: View, width: int, glyphs: Glyphs) -> list[Text]:

@@ -8,7 +8,7 @@ from hackwatch.pipeline.alert import Severity
 from hackwatch.text import printable
 from hackwatch.top.figures import Glyphs
 
-__all__ = ["BARS", "SEVERITIES", "TONES", "WIDE", "beside", "cell", "fit", "line", "rule"]
+__all__ = ["BARS", "SEVERITIES", "TONES", "WIDE", "beside", "cell", "fit", "in_ascii", "line", "rule"]
 
 #: How a severity is written, and how a bar of that severity is filled.
 SEVERITIES: dict[Severity, str] = {
@@ -29,6 +29,8 @@ TONES = {"info": "", "truth": "magenta", "found": "green", "warning": "yellow"}
 #: From this width on there is room for wide sparklines, and for notes beside the alerts.
 WIDE = 110
 
+_LIKENESS = str.maketrans({"…": "~", "█": "#", "░": "."})
+
 
 def line(*parts: tuple[str, str] | Text) -> Text:
     """Parts of text, each with its style, one after the other."""
@@ -48,8 +50,15 @@ def cell(text: str, width: int) -> str:
 
 
 def beside(left: Text, right: Text, width: int) -> Text:
-    """Both on one line, `right` at its end; `left` is cut if it must be."""
-    return fit(left, max(0, width - right.cell_len)) + right
+    """Both on one line, `right` at its end; `left` is cut first if not all fits."""
+    return fit(fit(left, max(0, width - right.cell_len)) + right, width)
+
+
+def in_ascii(text: Text, width: int) -> Text:
+    """The line for a terminal that knows nothing else; what has no likeness becomes `?`."""
+    likened = text.copy()
+    likened.plain = text.plain.translate(_LIKENESS).encode("ascii", "replace").decode()
+    return fit(likened, width)
 
 
 def rule(left: str, right: str, width: int, glyphs: Glyphs) -> Text:

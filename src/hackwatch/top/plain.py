@@ -60,7 +60,8 @@ def status_line(view: View) -> str:
         return f"{stamp(view.now)}  {headline(view)[0]}"
     counts = ", ".join(f"{amount(view.total(name))} {name}" for name in ("late", "rejected", "duplicate"))
     suspects = sum(sum(entity.suspects) for entity in view.entities)
-    arrived = f"{amount(view.rate)} records/s from {len(view.entities)} machines, {amount(suspects)} suspects in 2 min"
+    machines = f"{len(view.entities)} machine{'' if len(view.entities) == 1 else 's'}"
+    arrived = f"{amount(view.rate)} records/s from {machines}, {amount(suspects)} suspects in 2 min"
     latency = f"latency {view.latency_p50:,.0f} ms (p99 {view.latency_p99:,.0f})"
     behind = f"lag {size(view.lag_bytes)}, watermark {age(view.watermark_age)}, epoch {age(view.epoch_age)}"
     state = trouble(view) or printable(view.state)

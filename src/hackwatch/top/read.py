@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ STALE_SECONDS = 10.0
 RECENT_SECONDS = 600.0
 #: Alerts read at a time, more than any screen shows.
 ALERTS = 60
+#: Buckets of arrivals in a status.
+BUCKETS = 60
 _WINDOWS_BACK, _WINDOWS = 7_200.0, 1_000
 _COUNTERS = ("records", "on_time", "late", "duplicate", "rejected", "suspects")
 
@@ -210,8 +212,9 @@ def _entities(
     )
 
 
-def _sum(rings: Any) -> tuple[int, ...]:
-    return tuple(map(sum, zip(*(ring for ring in rings if ring), strict=True)))
+def _sum(rings: Iterable[Sequence[int] | None]) -> tuple[int, ...]:
+    """Bucket by bucket; a stream in which an entity did not show has None."""
+    return tuple(map(sum, zip(*(ring for ring in rings if ring), strict=True))) or (0,) * BUCKETS
 
 
 def snapshot(view: View) -> dict[str, Any]:

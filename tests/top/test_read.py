@@ -1,0 +1,125 @@
+"""From the store to a view, and to plain lines and JSON."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from hackwatch.pipeline.alert import Alert
+from hackwatch.store import Store, open_store
+from hackwatch.store.base import WINDOWS_SCHEMA, EpochCommit
+from hackwatch.top.plain import show_plain, snapshot_lines
+from hackwatch.top.read import Note, Reader, View, snapshot
+from tests.top.support import NOW
+
+START = int(NOW) // 120 * 120
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(tmp_path / "store.sqlite") as opened:
+        yield opened
+
+
+def status(**changes: Any) -> dict[str, Any]:
+    ring = [0] * 58 + [7, 3]
+    told: dict[str, Any] = {
+        "messages": 10, "records": 10, "on_time": 8, "late": 1, "duplicate": 0, "rejected": 1, "suspects": 2,
+        "rate": 5.0, "lag_bytes": 512, "watermark": NOW - 20, "model": None, "threshold": None,
+        "arrivals": {"web-1": ring}, "suspect_arrivals": {"web-1": [0] * 59 + [2]},
+    }  # fmt: skip
+    quiet = {**told, "arrivals": {"web-1": ring, "db-1": ring}, "suspect_arrivals": {}, "watermark": None}
+    return {
+        "pipeline": "main", "pid": 7, "site": "local", "started": NOW - 60, "updated": NOW - 1, "state": "running",
+        "epoch": 4, "epoch_age": 2.0, "rate": 10.0, "latency_ms": {"p50": 5.0, "p99": 9.0},
+        "streams": {"process": told, "memory": quiet}, **changes,
+    }  # fmt: skip
+
+
+def put_windows(store: Store, *rows: tuple[str, str, int, int]) -> None:
+    """(stream, entity, number of the window, distinct suspects)."""
+    values = [(s, e, START + 120 * n, START + 120 * n + 120, 50, c, c, n < 0) for s, e, n, c in rows]
+    frame = pl.DataFrame(values, schema=WINDOWS_SCHEMA, orient="row")
+    store.commit_epoch("main", EpochCommit(1, 1, 1.0, {}, {}, frame, {}, NOW))
+
+
+def an_alert(number: int, title: str = "odd") -> Alert:
+    return Alert(
+        id=f"{number:032x}", kind="rule", stream="process", entity="web-1", rule="r", title=title, severity="high",
+        risk=80, subject="sh", first_seen=NOW, last_seen=NOW, created=NOW,
+    )  # fmt: skip
+
+
+def reader(store: Store, **more: Any) -> Reader:
+    return Reader(store, "main", lambda: NOW, **more)
+
+
+def test_no_engine_has_spoken_yet(store: Store) -> None:
+    assert reader(store)() == View(NOW)
+
+
+def test_a_view_holds_what_the_engine_says(store: Store) -> None:
+    store.write_status("main", status())
+    put_windows(
+        store, ("process", "web-1", 0, 3), ("process", "web-1", -1, 5), ("process", "web-1", -2, 9),
+        ("process", "db-1", -1, 2), ("memory", "web-1", 0, 1),
+    )  # fmt: skip
+    view = reader(store)()
+    assert (view.state, view.rate, view.epoch_age, view.latency_p99) == ("running", 10.0, 3.0, 9.0)
+    assert (view.lag_bytes, view.watermark_age, view.total("late"), view.stale) == (1024, 20.0, 2, False)
+    db, web = view.entities
+    assert (web.name, sum(web.records), sum(web.suspects)) == ("web-1", 20, 2)
+    assert web.windows == {"process": (3, 5), "memory": (1, 0)}
+    assert db.windows == {"process": (0, 2), "memory": (0, 0)}
+
+
+@pytest.mark.parametrize(
+    ("state", "age", "stale"), [("running", 9, False), ("running", 11, True), ("stopped", 999, False)]
+)
+def test_an_engine_that_says_nothing_is_stale(store: Store, state: str, age: float, stale: bool) -> None:
+    store.write_status("main", status(state=state, updated=NOW - age))
+    assert reader(store)().stale == stale
+
+
+def test_the_snapshot_is_json(store: Store) -> None:
+    store.write_status("main", status())
+    store.log_batches("main", (), [an_alert(1, "\x1b[2J")])
+    document = json.loads(json.dumps(snapshot(reader(store)()), allow_nan=False))
+    assert document["streams"]["process"]["late"] == 1
+    assert document["machines"]["web-1"] == {
+        "records": 20, "suspects": 2, "windows": {s: {"now": 0, "before": 0} for s in ("process", "memory")},
+    }  # fmt: skip
+    assert document["alerts"][0]["title"] == "\x1b[2J"
+
+
+def test_lines_tell_new_alerts_and_notes_once(store: Store) -> None:
+    store.write_status("main", status())
+    store.log_batches("main", (), [an_alert(1, "before")])
+    store.log_batches("main", (), [an_alert(2, "now\x1b[2J")])
+    notes, lines, stop = [Note(NOW, "something begins")], list[str](), threading.Event()
+
+    def write(line: str) -> None:
+        lines.append(line)
+        if "running" in line:
+            stop.set()
+
+    show_plain(reader(store, notes=lambda: notes), stop, write, after=1)
+    assert [line for line in lines if "something begins" in line] == ["2026-01-31 18:04:10Z  something begins"]
+    (told,) = [line for line in lines if "web-1:" in line]
+    assert told == "2026-01-31 18:04:10Z  HIGH      web-1: now\\x1b[2J (sh) [00000000]"
+    assert lines[2].startswith(
+        "2026-01-31 18:04:10Z  running: 10 records/s from 2 machines, 2 suspects in 2 min, 2 late"
+    )
+
+
+def test_one_snapshot_in_lines(store: Store) -> None:
+    store.write_status("main", status())
+    lines = list(snapshot_lines(reader(store)()))
+    assert lines[1] == "nothing suspicious on any machine in the last 10 minutes"
+    assert lines[3].startswith("  web-1 ")
