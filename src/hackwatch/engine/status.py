@@ -29,7 +29,8 @@ _LOG = logging.getLogger(__name__)
 BUCKET_SECONDS, BUCKETS = 2, 60
 ENTITIES_KEPT = 200
 LATENCIES_KEPT = 2000
-AGES_SAMPLED = 500
+AGES_SAMPLED, AGES_SECONDS = 500, 0.2
+MOST_WAITING = 50_000
 OLDEST_SECONDS = 3600.0
 
 
@@ -39,11 +40,22 @@ class Arrivals:
     def __init__(self) -> None:
         self._rings: dict[str, np.ndarray[tuple[int, int], np.dtype[np.int64]]] = {}
         self._newest = 0
+        self._waiting: list[pl.DataFrame] = []
 
-    def add(self, counts: Mapping[str, tuple[int, int]], wall: float) -> None:
-        """`counts`: entity -> (records, suspects)."""
-        self._roll(wall)
-        for entity, (records, suspects) in counts.items():
+    def add(self, entities: pl.DataFrame, wall: float) -> None:
+        """`entities`: columns entity and prediction. Counted once for each bucket, or when many wait."""
+        if int(wall // BUCKET_SECONDS) != self._newest:
+            self._count()
+            self._roll(wall)
+        self._waiting.append(entities)
+        if sum(map(len, self._waiting)) > MOST_WAITING:
+            self._count()
+
+    def _count(self) -> None:
+        if not self._waiting:
+            return
+        waiting, self._waiting = pl.concat(self._waiting), []
+        for entity, (records, suspects) in _per_entity(waiting).items():
             ring = self._rings.get(entity)
             if ring is None:
                 if len(self._rings) >= ENTITIES_KEPT:
@@ -66,6 +78,7 @@ class Arrivals:
 
     def shown(self, wall: float) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
         """(records, suspects): entity -> 60 buckets, oldest first."""
+        self._count()
         self._roll(wall)
         order = [(self._newest + 1 + i) % BUCKETS for i in range(BUCKETS)]
         rows = sorted(self._rings.items())
@@ -92,7 +105,7 @@ class StatusBoard:
         self._latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._rates: deque[tuple[float, dict[str, int]]] = deque(maxlen=6)
         self._started = clock.wall()
-        self._published = float("-inf")
+        self._published = self._aged = float("-inf")
         self._state = "recovering"
         self._committed = (0, clock.wall())
         self._last: dict[str, Any] = {
@@ -122,8 +135,12 @@ class StatusBoard:
             )
         for run in scored:
             metrics.add_unknown_fields(run.stream, run.unknown_fields)
-            self._arrivals[run.stream].add(_per_entity(run.records, self._entities[run.stream]), wall)
-            metrics.add_latencies(run.stream, _ages(run.records, self._clock.wall()))
+            entity = pl.col(self._entities[run.stream]).alias("entity")
+            self._arrivals[run.stream].add(run.records.select(entity, "prediction"), wall)
+        if self._clock.monotonic() - self._aged >= AGES_SECONDS:
+            self._aged = self._clock.monotonic()
+            for run in scored:
+                metrics.add_latencies(run.stream, _ages(run.records, self._clock.wall()))
 
     def wrote(self, table: str, seconds: float) -> None:
         metrics.set_lake_write(table, seconds)
@@ -222,10 +239,8 @@ class StatusBoard:
         return {stream: (count - before.get(stream, 0)) / seconds for stream, count in totals.items()}
 
 
-def _per_entity(records: pl.DataFrame, entity: str) -> dict[str, tuple[int, int]]:
-    counted = (
-        records.lazy().group_by(entity).agg(pl.len(), pl.col("prediction").sum().cast(pl.Int64).alias("s")).collect()
-    )
+def _per_entity(records: pl.DataFrame) -> dict[str, tuple[int, int]]:
+    counted = records.group_by("entity").agg(pl.len(), pl.col("prediction").cast(pl.Int64).sum())
     return {name: (number, suspects) for name, number, suspects in counted.iter_rows()}
 
 

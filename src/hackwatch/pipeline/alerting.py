@@ -80,8 +80,9 @@ class AlertPolicy:
     ) -> list[Alert]:
         """Alerts of rules and, if asked for, of single suspects. `records`: scored, with `late`."""
         raised: list[tuple[Occurrences, int, Row]] = []
-        hits = records.filter(pl.col("rules").list.len() > 0)
-        if len(hits) and self.rules is not None:
+        matched = records["rules"].list.len() > 0
+        if self.rules is not None and matched.any():
+            hits = records.filter(matched)
             for seen, row in self._grouped(stream, hits.explode("rules"), pl.col("rules")):
                 if seen.rule in self.rules:
                     raised += [(seen, interval, row) for interval in self.suppressor.add(seen)]
@@ -89,6 +90,8 @@ class AlertPolicy:
             suspects = records.filter((pl.col("prediction") == 1) & (pl.col("rules").list.len() == 0))
             for seen, row in self._grouped(stream, suspects, pl.lit(SUSPECT)):
                 raised += [(seen, interval, row) for interval in self.suppressor.add(seen)]
+        if not raised:
+            return []
         drivers = _drivers(stream, [row for _, _, row in raised], detectors)
         models = _models(detectors, stream.name)
         return [

@@ -154,7 +154,8 @@ class Pipeline:
             state.stream, scored.topic, kept, detectors, now.wall, on_suspect=state.options.alert_on_suspect
         )
         output.add(scored.stream, kept)
-        output.add("rejected", scored.rejected.with_columns(_time(now).alias("processing_time")))
+        if len(scored.rejected):
+            output.add("rejected", scored.rejected.with_columns(_time(now).alias("processing_time")))
         suspects = on_time.filter(pl.col("prediction") == 1)
         self._count(scored, partition, late, duplicate, suspects["partition"].to_numpy(), output)
         return suspects
@@ -195,10 +196,9 @@ class Pipeline:
         if self.correlator is None:
             return
         left, right = self.correlator.left, self.correlator.right
-        new = [_suspects(self.correlator, s, suspects[s.name]) for s in (left, right)]
-        if new[0].is_empty() and new[1].is_empty():
+        if not any(len(frame) for stream in (left, right) for frame in suspects[stream.name]):
             return
-        pairs = self.correlator.step(*new)
+        pairs = self.correlator.step(*(_joined(self.correlator, s, suspects[s.name]) for s in (left, right)))
         if pairs.is_empty():
             return
         topics = {s.name: self._streams[s.name].topic for s in (left, right)}
@@ -305,11 +305,13 @@ def _time(now: Now) -> pl.Expr:
     return pl.lit(round(now.wall * 1e6)).cast(pl.Datetime("us", "UTC"))
 
 
-def _stamp(records: pl.DataFrame, late: Any, now: Now) -> pl.DataFrame:
-    flag = pl.Series("late", late) if len(late) else pl.lit(None, dtype=pl.Boolean).alias("late")
-    return records.with_columns(flag, _time(now).alias("processing_time"))
+def _stamp(records: pl.DataFrame, late: Mask, now: Now) -> pl.DataFrame:
+    moment = np.full(len(records), round(now.wall * 1e6), dtype=np.int64)
+    flag = pl.Series("late", late, dtype=pl.Boolean)
+    return records.hstack([flag, pl.Series("processing_time", moment).cast(STAMP["processing_time"])])
 
 
-def _suspects(correlator: Correlator, stream: Stream, frames: list[pl.DataFrame]) -> pl.DataFrame:
+def _joined(correlator: Correlator, stream: Stream, frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """The suspects of one side, with the columns that the correlator holds."""
     empty = correlator.empty(stream)
-    return pl.concat([empty, *(frame.select(empty.columns) for frame in frames)])
+    return pl.concat([empty, *(frame.select(empty.columns) for frame in frames if len(frame))])

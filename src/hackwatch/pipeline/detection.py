@@ -95,12 +95,13 @@ class _Joined:
         self._offsets = np.concatenate([run.offsets for run in runs])
 
     def placed(self, frame: pl.DataFrame) -> pl.DataFrame:
-        if len(self._runs) == 1:
+        if len(self._runs) == 1 or frame.is_empty():
             return frame
         number = frame["offset"].to_numpy()
-        return frame.with_columns(
-            pl.Series("partition", self._partitions[number]), pl.Series("offset", self._offsets[number])
-        )
+        placed = frame.clone()
+        for name, values in (("partition", self._partitions), ("offset", self._offsets)):
+            placed.replace_column(frame.get_column_index(name), pl.Series(name, values[number]))
+        return placed
 
 
 def score_records(
@@ -118,11 +119,12 @@ def score_records(
     else:
         matched = rules.match(stream.name, records).alias("rules")
         suspect = suspect | _alone(matched, rules.storms)
-    return records.with_columns(
+    added = [
         pl.Series("score", score, dtype=pl.Float32),
         pl.Series("prediction", suspect.astype(np.int8), dtype=pl.Int8),
         matched,
-    )
+    ]
+    return records.hstack(added)
 
 
 def _alone(matched: pl.Series, storms: frozenset[str]) -> npt.NDArray[np.bool_]:

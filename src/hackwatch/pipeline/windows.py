@@ -11,6 +11,9 @@ from hackwatch.streams.base import Stream
 
 __all__ = ["FinalWindow", "Windows"]
 
+#: Records that wait to be counted, at the most.
+MOST_WAITING = 50_000
+
 
 @dataclass(slots=True)
 class _Window:
@@ -36,24 +39,38 @@ class Windows:
 
     def __init__(self, stream: Stream, seconds: int) -> None:
         self.stream, self.seconds = stream, seconds
+        self._columns = [stream.entity, stream.identity, "event_time", "prediction"]
         self._open: dict[tuple[str, int], _Window] = {}
         self._changed: set[tuple[str, int]] = set()
         self._final: list[FinalWindow] = []
+        self._waiting: list[pl.DataFrame] = []
+        self._rows_waiting = 0
+        self._ended: int | None = None
 
     def __len__(self) -> int:
+        self._count()
         return len(self._open)
 
     def add(self, records: pl.DataFrame) -> None:
-        """Count on-time records (normalised + SCORED columns)."""
-        if records.is_empty():
+        """Take on-time records (normalised + SCORED columns); they are counted many batches at a time."""
+        if len(records):
+            self._waiting.append(records.select(self._columns))
+            self._rows_waiting += len(records)
+            if self._rows_waiting >= MOST_WAITING:
+                self._count()
+
+    def _count(self) -> None:
+        """Count the records that wait."""
+        if not self._waiting:
             return
+        records = pl.concat(self._waiting)
+        self._waiting, self._rows_waiting = [], 0
         length = self.seconds * 1_000_000
         start = (pl.col("event_time").to_physical() // length * self.seconds).alias("start")
-        keys = [pl.col(self.stream.entity), start]
         suspect = pl.col("prediction") == 1
         grouped = (
             records.lazy()
-            .group_by(keys)
+            .group_by(pl.col(self.stream.entity), start)
             .agg(
                 pl.len().alias("records"),
                 suspect.sum().cast(pl.Int64).alias("suspects"),
@@ -70,10 +87,21 @@ class Windows:
 
     def close(self, watermark: int) -> list[FinalWindow]:
         """The windows whose end the watermark (microseconds) has passed, in order of start and entity."""
+        if not self._may_close(watermark):
+            return []
+        self._count()
         due = sorted((begin, entity) for entity, begin in self._open if (begin + self.seconds) * 1_000_000 <= watermark)
         closed = [self._finish(entity, begin) for begin, entity in due]
         self._final += closed
         return closed
+
+    def _may_close(self, watermark: int) -> bool:
+        """Whether the watermark has come past the end of some window since the last call."""
+        ended = watermark // (self.seconds * 1_000_000)
+        if ended == self._ended:
+            return False
+        self._ended = ended
+        return True
 
     def _finish(self, entity: str, begin: int) -> FinalWindow:
         window = self._open.pop((entity, begin))
@@ -82,6 +110,7 @@ class Windows:
 
     def take_changes(self) -> list[tuple[str, str, int, int, int, int, int, bool]]:
         """Rows of WINDOWS_SCHEMA for all windows that changed since the last call, with their absolute values."""
+        self._count()
         name = self.stream.name
         rows = [(name, w.entity, w.start, w.end, w.records, w.suspects, w.count, True) for w in self._final]
         for entity, begin in self._changed:
@@ -94,6 +123,7 @@ class Windows:
 
     def snapshot(self) -> list[list[Any]]:
         """Taken at the end of an epoch, after `take_changes`."""
+        self._count()
         return [
             [entity, begin, window.records, window.suspects, list(window.identities)]
             for (entity, begin), window in self._open.items()
