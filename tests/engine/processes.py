@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from tests.streams.support import messages
 NAMES = ("process", "memory")
 STARTED = "engine started"
 PATIENCE = 120.0
+START = 1_700_006_400.0
 #: Late by less than what suppression remembers: how often a rule matched is then counted in full in every run.
 FAULTS = Faults(
     disorder_seconds=10,
@@ -273,7 +274,9 @@ def as_messages(payload: bytes) -> Messages:
     return messages(payload.split(b"\n")[:-1])
 
 
-def simulated(records: int, seed: int, faults: Faults, *, per_second: float = 400.0) -> Iterator[Batch]:
+def simulated(
+    records: int, seed: int, faults: Faults, *, per_second: float = 400.0, start: float = START
+) -> Iterator[Batch]:
     """Batches of about 2,000 records of 20 machines, identified by `uuid`."""
     return generate(
         records,
@@ -283,18 +286,20 @@ def simulated(records: int, seed: int, faults: Faults, *, per_second: float = 40
         attack_share=0.05,
         records_per_second=per_second,
         identified=True,
+        start=start,
         faults=faults,
     )
 
 
 def feed(folder: Folder, records: int, seed: int = 1) -> int:
-    """Write simulated records; how many messages that made."""
+    """Write simulated records, those of another seed as a later part of the same story; how many messages that made."""
     written = 0
     with folder.writers() as writers:
-        for batch in simulated(records, seed, FAULTS):
+        for batch in simulated(records, seed, FAULTS, start=START + seed * records / 400):
             for name in NAMES:
                 payload = getattr(batch, name)
-                payload.write_to(writers[name])
+                data = payload.data.replace(b'"uuid":"', b'"uuid":"%d-' % seed)
+                replace(payload, data=data).write_to(writers[name])
                 written += len(payload)
     return written
 
