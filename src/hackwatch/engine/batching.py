@@ -46,6 +46,11 @@ class Former:
     def known(self) -> list[tuple[str, int]]:
         return self._known
 
+    @property
+    def behind(self) -> bool:
+        """Whether the last micro-batch left messages waiting, as far as its size tells."""
+        return bool(self._behind)
+
     def positions(self) -> dict[tuple[str, str, int], int]:
         """(stream, topic, partition) -> next offset to read."""
         return {(s, self._readers[s].topic, p): offset for (s, p), offset in self._positions.items()}

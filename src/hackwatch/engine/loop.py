@@ -33,6 +33,8 @@ __all__ = ["Engine", "EngineOptions", "Observer", "Parts", "Source"]
 #: must not find all partitions idle.
 LONGEST_STEP = 1.0
 DISCOVER_SECONDS = 1.0
+#: With nothing to read for so long, the topics are looked at less often, by this factor.
+QUIET_SECONDS, QUIET_FACTOR = 0.5, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class Engine:
         self._number = self._epoch = 0
         self._elapsed = 0.0
         self._ticked = self._clock.monotonic()
-        self._discovered_at = self._reloaded_at = float("-inf")
+        self._discovered_at = self._reloaded_at = self._worked_at = float("-inf")
         self._open = _Open(0.0)
 
     # -- the life of an engine -----------------------------------------------------------------------------------
@@ -204,7 +206,7 @@ class Engine:
         """One turn of the loop; False if there was nothing to do."""
         self._tick()
         self._refresh()
-        taken = self._take() if len(self._in_flight) < self.options.in_flight else None
+        taken = self._take() if self._wants_more() else None
         if taken is not None:
             self._in_flight.append(self._submit(taken))
         waiting = len(self._in_flight) >= self.options.in_flight or taken is None
@@ -213,9 +215,23 @@ class Engine:
             self._finish(self._in_flight.popleft())
         self._cut_if_due()
         self.parts.observer.turn(self)
-        if not worked:
-            self._clock.sleep(self.options.poll_seconds)
+        self._rest(worked)
         return worked
+
+    def _wants_more(self) -> bool:
+        """Whether to read on while a micro-batch is being scored: only if there is more than fits one.
+
+        Otherwise messages would be cut into ever smaller micro-batches, each with the cost of a whole one.
+        """
+        return not self._in_flight or (self._former.behind and len(self._in_flight) < self.options.in_flight)
+
+    def _rest(self, worked: bool) -> None:
+        """Wait for messages: shortly while they come often, longer when nothing has come for a while."""
+        if worked:
+            self._worked_at = self._clock.monotonic()
+            return
+        quiet = self._clock.monotonic() - self._worked_at >= QUIET_SECONDS
+        self._clock.sleep(self.options.poll_seconds * (QUIET_FACTOR if quiet else 1))
 
     def drain(self) -> None:
         """Finish what is in flight and commit it."""
