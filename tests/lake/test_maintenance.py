@@ -15,9 +15,10 @@ import pytest
 from deltalake import DeltaTable
 from polars.testing import assert_frame_equal
 
-from hackwatch.lake import Compaction, Lake, maintenance
+from hackwatch.lake import Lake, maintenance
 from hackwatch.lake.background import Maintenance, maintain
 from hackwatch.lake.log import TableLog
+from hackwatch.lake.maintenance import Compaction
 from tests.lake.support import data_files, records
 
 DAY = 24 * 3600

@@ -9,21 +9,15 @@ import polars as pl
 
 from hackwatch.lake.files import explained
 from hackwatch.lake.log import Action, TableLog
-from hackwatch.lake.maintenance import (
-    Compaction,
-    TableStatistics,
-    compact_table,
-    table_statistics,
-    vacuum_table,
-)
-from hackwatch.lake.reading import arrow_dataset
 from hackwatch.lake.schema import conform, merge
 from hackwatch.lake.writer import discard, write_rows
 
 if TYPE_CHECKING:
     import pyarrow.dataset  # type: ignore[import-untyped]  # it ships no types
 
-__all__ = ["Compaction", "Lake", "TableStatistics"]
+    from hackwatch.lake.maintenance import Compaction, TableStatistics
+
+__all__ = ["Lake"]
 
 
 class Lake:
@@ -32,6 +26,8 @@ class Lake:
     Raises EnvironmentError_ (disk full, permission: nothing is half committed, try again later) and DataError
     (columns of another type than the table's, an unreadable log).
     """
+
+    # Maintenance and datasets need pyarrow, which takes a second and 50 MB to load: the engine does without.
 
     def __init__(self, path: Path, *, target_file_mib: int = 128, retention_hours: float = 168) -> None:
         self.path, self.retention_hours = path, retention_hours
@@ -92,21 +88,29 @@ class Lake:
 
     def dataset(self, table: str) -> pyarrow.dataset.Dataset:
         """The table as an Arrow dataset. DataError if there is none."""
+        from hackwatch.lake.reading import arrow_dataset
+
         folder = self.path / table
         return arrow_dataset(folder, TableLog(folder).table())
 
     def compact(self, table: str) -> Compaction:
         """Join small files; safe while others append."""
+        from hackwatch.lake.maintenance import compact_table
+
         with explained(self.path / table):
             return compact_table(self.path / table, self.target_bytes)
 
     def vacuum(self, table: str, *, dry_run: bool = False) -> list[Path]:
         """Delete files that the table has not used for the retention time; those that it deleted (or would)."""
+        from hackwatch.lake.maintenance import vacuum_table
+
         with explained(self.path / table):
             return vacuum_table(self.path / table, self.retention_hours, dry_run=dry_run)
 
     def statistics(self, table: str) -> TableStatistics:
         """Rows, files, bytes and time span of a table, from its log alone."""
+        from hackwatch.lake.maintenance import table_statistics
+
         return table_statistics(self.path / table)
 
     def _log(self, table: str) -> TableLog:

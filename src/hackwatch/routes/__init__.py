@@ -14,7 +14,6 @@ from hackwatch.routes.base import DeliveryError, Route
 from hackwatch.routes.dispatch import Delivery, Dispatcher
 from hackwatch.routes.local import FileRoute, StdoutRoute
 from hackwatch.routes.syslog import SyslogRoute
-from hackwatch.routes.webhook import WebhookRoute
 
 __all__ = ["Delivery", "DeliveryError", "Dispatcher", "Route", "open_delivery", "open_route"]
 
@@ -36,6 +35,9 @@ def open_route(settings: RouteSettings) -> Route:
         case FileSettings(path=path):
             return FileRoute(name, path.expanduser(), form)
         case WebhookSettings(url=url, secret=secret) if url is not None:
+            # Its HTTP client takes half a second to load: only those who have a webhook pay for it.
+            from hackwatch.routes.webhook import WebhookRoute
+
             return WebhookRoute(
                 name,
                 url.get_secret_value(),
