@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
-import polars as pl
-
 from hackwatch import metrics, streams, topics
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
@@ -151,7 +149,7 @@ class _Service:
             models=Models(Registry(settings.models_folder), tuple(sources), self.system_alert),
             rules=rules,
             store=self.store,
-            lake=_OwnEpochs(self.lake, self.store.identity),
+            lake=self.lake,
             clock=self.clock,
             scorers=stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="score")),
             epochs=stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="epoch")),
@@ -215,19 +213,6 @@ class _Board(StatusBoard):
 
     def stored(self) -> None:
         self._service.dispatcher.wake()
-
-
-class _OwnEpochs:
-    """The lake as one store's engine writes it.
-
-    A new store counts epochs from 1 again; under the name of the one before, the lake would take them for done.
-    """
-
-    def __init__(self, lake: Lake, identity: str) -> None:
-        self._lake, self._identity = lake, identity
-
-    def append(self, table: str, frame: pl.DataFrame, epoch: int, pipeline: str) -> bool:
-        return self._lake.append(table, frame, epoch, f"{pipeline}@{self._identity}")
 
 
 def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet) -> Pipeline:
