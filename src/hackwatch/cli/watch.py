@@ -37,19 +37,17 @@ def command(
     is normal here is learned for some minutes; then detectors of both streams watch too. Everything is kept in the data
     folder, so a restart goes on where the last run ended. Linux only.
     """
-    from hackwatch.cli.feeding import stopped_by_signals
-
     if no_learn and minutes is not None:
         raise click.UsageError("Give --learn or --no-learn, not both.")
     settings = context.settings()
-    with stopped_by_signals(duration) as stop:
-        from hackwatch.crew import Crew
-        from hackwatch.top import has_screen
-        from hackwatch.watch import watch
+    from hackwatch.cli.feeding import stopped_by_signals
+    from hackwatch.crew import Crew
+    from hackwatch.top import has_screen
+    from hackwatch.watch import watch
 
-        live = has_screen() and not plain
-        if live:
-            click.echo("hackwatch watch: this machine; q or Ctrl-C ends it")
+    live = has_screen() and not plain
+    # Only now: Polars, when it is imported, puts a handler of SIGINT in place that would throw into any query.
+    with stopped_by_signals(duration) as stop:
         watch(
             settings, Crew(stop), interval=interval, minutes=minutes, learning=not no_learn, live=live, write=click.echo
         )

@@ -29,19 +29,17 @@ def show_plain(reader: Reader, stop: threading.Event, write: Callable[[str], Non
     while True:
         last = stop.is_set()
         try:
-            view = reader()
-            fresh = reader.store.alerts(after=after, limit=_AT_ONCE)
+            for note in reader.notes()[told:]:
+                told += 1
+                write(f"{stamp(note.at)}  {printable(note.text)}")
+            for alert in reader.store.alerts(after=after, limit=_AT_ONCE):
+                after = alert.sequence
+                write(alert_line(alert))
+            if reader.clock() >= due or last:
+                due = reader.clock() + STATUS_SECONDS
+                write(status_line(reader()))
         except HackwatchError as error:
             write(printable(f"{stamp(reader.clock())}  {error.what}"))
-        else:
-            for note in view.notes[told:]:
-                write(f"{stamp(note.at)}  {printable(note.text)}")
-            for alert in fresh:
-                write(alert_line(alert))
-            told, after = len(view.notes), fresh[-1].sequence if fresh else after
-            if view.now - due >= STATUS_SECONDS or last:
-                due = view.now
-                write(status_line(view))
         if last:
             return
         stop.wait(POLL_SECONDS)
