@@ -40,7 +40,7 @@ class EngineSettings(Table):
     """The embedded engine: how it cuts the streams into micro-batches (latency) and epochs (durability)."""
 
     epoch_seconds: float = Field(5.0, gt=0, description="Time between two commits to lake and store, seconds.")
-    epoch_records: int = Field(200_000, ge=1, description="An epoch also ends after this many records.")
+    epoch_records: int = Field(150_000, ge=1, description="An epoch also ends after this many records.")
     batch_bytes: int = Field(8 << 20, ge=1024, description="Most bytes of messages taken into one micro-batch.")
     poll_seconds: float = Field(0.002, gt=0, description="Wait before looking again when no message is there, seconds.")
     idle_seconds: float = Field(
@@ -49,7 +49,7 @@ class EngineSettings(Table):
         description="A partition silent for this long stops holding back its stream's watermark, seconds.",
     )
     in_flight: int = Field(
-        3, ge=1, description="Micro-batches being scored at a time; while there are so many, nothing more is read."
+        2, ge=1, description="Micro-batches being scored at a time; while there are so many, nothing more is read."
     )
     threads: int = Field(0, ge=0, description="Threads that decode and score; 0 takes one per core.")
     status_seconds: float = Field(1.0, gt=0, description="Time between two updates of the live status, seconds.")
