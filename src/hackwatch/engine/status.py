@@ -135,8 +135,8 @@ class StatusBoard:
             )
         for run in scored:
             metrics.add_unknown_fields(run.stream, run.unknown_fields)
-            entity = pl.col(self._entities[run.stream]).alias("entity")
-            self._arrivals[run.stream].add(run.records.select(entity, "prediction"), wall)
+            entity = run.records.get_column(self._entities[run.stream]).alias("entity")
+            self._arrivals[run.stream].add(pl.DataFrame([entity, run.records.get_column("prediction")]), wall)
         if self._clock.monotonic() - self._aged >= AGES_SECONDS:
             self._aged = self._clock.monotonic()
             for run in scored:

@@ -147,7 +147,7 @@ class Pipeline:
         stamped = _stamp(scored.records, late, now)
         duplicate = self._duplicates(state, stamped, event_time, late)
         kept = stamped.filter(~pl.Series(duplicate)) if duplicate.any() else stamped
-        kept = kept.drop("key", strict=False)
+        kept = kept.drop("key") if "key" in kept.columns else kept
         on_time = kept.filter(~pl.col("late")) if late.any() else kept
         state.windows.add(on_time)
         output.alerts += self.policy.records(
@@ -156,7 +156,8 @@ class Pipeline:
         output.add(scored.stream, kept)
         if len(scored.rejected):
             output.add("rejected", scored.rejected.with_columns(_time(now).alias("processing_time")))
-        suspects = on_time.filter(pl.col("prediction") == 1)
+        suspect = on_time["prediction"].to_numpy() == 1
+        suspects = on_time.filter(pl.Series(suspect)) if suspect.any() else on_time.clear()
         self._count(scored, partition, late, duplicate, suspects["partition"].to_numpy(), output)
         return suspects
 

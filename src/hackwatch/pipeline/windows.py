@@ -54,7 +54,7 @@ class Windows:
     def add(self, records: pl.DataFrame) -> None:
         """Take on-time records (normalised + SCORED columns); they are counted many batches at a time."""
         if len(records):
-            self._waiting.append(records.select(self._columns))
+            self._waiting.append(pl.DataFrame([records.get_column(name) for name in self._columns]))
             self._rows_waiting += len(records)
             if self._rows_waiting >= MOST_WAITING:
                 self._count()

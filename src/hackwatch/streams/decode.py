@@ -90,10 +90,9 @@ class Decoder:
         further = [] if options.key is None else [parsed[options.key].cast(pl.String).alias("key")]
         if options.labels:
             further += parsed.select(_LABEL, pl.col("type")).get_columns()
-        return parsed.select(self._columns()).hstack([*position, *further])
-
-    def _columns(self) -> list[pl.Expr]:
-        return [self.derived.get(name, pl.col(name)) for name in self.schema]
+        computed = parsed.select(list(self.derived.values()))
+        columns = [(computed if name in self.derived else parsed).get_column(name) for name in self.schema]
+        return pl.DataFrame([*columns, *position, *further])
 
     def _schema(self, options: DecodeOptions) -> pl.Schema:
         further: dict[str, pl.DataType] = {} if options.key is None else {"key": pl.String()}

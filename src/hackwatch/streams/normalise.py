@@ -20,7 +20,7 @@ def normalise(
 ) -> tuple[pl.DataFrame, Rows]:
     """Values of all fields of the rows that are possible, and these rows; the others go to `rejections`."""
     plan = tuple(fields), tuple(rows.raw.dtypes), letterless_kib
-    parsed = _with_units(rows.raw.select(_quick(*plan)), rows.raw, fields, letterless_kib)
+    parsed = _with_units(_parsed(rows.raw, *plan), rows.raw, fields, letterless_kib)
     failing = _failing(parsed, fields)
     if not failing:
         return parsed, rows
@@ -41,9 +41,23 @@ def normalise(
     return whole, Rows(rows.raw.clear(), rows.number[order], rows.index[order], rows.text)
 
 
+def _parsed(
+    raw: pl.DataFrame, fields: tuple[Field, ...], types: tuple[pl.DataType, ...], letterless_kib: bool
+) -> pl.DataFrame:
+    """The quickly read value of each field, in order; what needs no expression is taken as it is."""
+    names, expressions = _quick(fields, types, letterless_kib)
+    computed = raw.select(expressions)
+    return pl.DataFrame([(computed if field.name in names else raw).get_column(field.name) for field in fields])
+
+
 @lru_cache(maxsize=64)
-def _quick(fields: tuple[Field, ...], raw: tuple[pl.DataType, ...], letterless_kib: bool) -> list[pl.Expr]:
-    return [values.quick(field, dtype, letterless_kib) for field, dtype in zip(fields, raw, strict=True)]
+def _quick(
+    fields: tuple[Field, ...], raw: tuple[pl.DataType, ...], letterless_kib: bool
+) -> tuple[frozenset[str], list[pl.Expr]]:
+    """The fields whose values must be computed, and how."""
+    found = {field.name: values.quick(field, dtype, letterless_kib) for field, dtype in zip(fields, raw, strict=True)}
+    computed = {name: value for name, value in found.items() if not value.meta.eq(pl.col(name))}
+    return frozenset(computed), list(computed.values())
 
 
 @lru_cache(maxsize=64)

@@ -169,7 +169,8 @@ class Structure:
         for name in plan.extras:
             if name not in self.ignored and (times := frame.height - frame[name].null_count()):
                 exact.count(self.unknown, name, times)
-        self.rows.append(Rows(frame.select(plan.schema.keys()), pieces.number, pieces.index, pieces.text))
+        raw = frame.select(plan.schema.keys()) if plan.extras else frame
+        self.rows.append(Rows(raw, pieces.number, pieces.index, pieces.text))
 
     def _resolve(
         self, lines: Lines, pieces: Pieces, frame: pl.DataFrame, doubtful: Positions

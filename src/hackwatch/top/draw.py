@@ -13,7 +13,7 @@ from hackwatch.pipeline.alert import Severity
 from hackwatch.text import printable
 from hackwatch.top import panes
 from hackwatch.top.figures import UNICODE, Glyphs, age, amount, clock, size
-from hackwatch.top.lines import BARS, WIDE, beside, fit, in_ascii, line
+from hackwatch.top.lines import BARS, WIDE, WIDER, beside, fit, in_ascii, line
 from hackwatch.top.read import View
 from hackwatch.top.screen import Screen
 
@@ -39,7 +39,7 @@ def draw(view: View, screen: Screen, width: int, height: int, glyphs: Glyphs = U
 def _overview(view: View, screen: Screen, width: int, height: int, glyphs: Glyphs) -> list[Text]:
     lines = [*_head(view, width, glyphs), _verdict(view, width, glyphs)]
     noted = len(view.notes) + bool(view.progress)
-    aside = bool(noted) and width >= WIDE
+    aside = bool(noted) and width >= WIDER
     below = min(noted, _NOTES) + 1 if noted and not aside else 0
     room = height - len(lines) - 2 - below
     lines += panes.machines(view, min(len(view.entities), max(3, room // 2)), width, glyphs)

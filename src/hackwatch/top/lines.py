@@ -8,7 +8,7 @@ from hackwatch.pipeline.alert import Severity
 from hackwatch.text import printable
 from hackwatch.top.figures import Glyphs
 
-__all__ = ["BARS", "SEVERITIES", "TONES", "WIDE", "beside", "cell", "fit", "in_ascii", "line", "rule"]
+__all__ = ["BARS", "SEVERITIES", "TONES", "WIDE", "WIDER", "beside", "cell", "fit", "in_ascii", "line", "rule"]
 
 #: How a severity is written, and how a bar of that severity is filled.
 SEVERITIES: dict[Severity, str] = {
@@ -26,8 +26,8 @@ BARS: dict[Severity, str] = {
     "informational": "black on cyan",
 }
 TONES = {"info": "", "truth": "magenta", "found": "green", "warning": "yellow"}
-#: From this width on there is room for wide sparklines, and for notes beside the alerts.
-WIDE = 110
+#: From these widths on there is room for wide sparklines, and for notes beside the alerts.
+WIDE, WIDER = 105, 132
 
 _LIKENESS = str.maketrans({"…": "~", "█": "#", "░": "."})
 

@@ -14,13 +14,13 @@ from hackwatch.top.read import EntityView, View
 
 __all__ = ["alerts", "explained", "machines", "notes", "title", "why"]
 
-_INDENT, _LONG_UNIT = " " * 10, 3
+_INDENT, _LONG_UNIT, _LONGEST_NAME = " " * 10, 3, 14
 
 
 def machines(view: View, rows: int, width: int, glyphs: Glyphs) -> list[Text]:
     """A heading of two lines and at most `rows` machines, those in trouble before all others if not all fit."""
     stretch = 2 if width >= WIDE else 1
-    name_width = 12 if stretch == 1 else 20
+    name_width = 20 if width >= WIDE + 8 else 12
     streams = [stream.name for stream in view.streams]
     heading = f" {'machine':{name_width}} {'records':{12 * stretch + 8}}{'suspects':{12 * stretch + 6}}"
     heading += "".join(f"{printable(name)[:13]:>14}" for name in streams)
@@ -82,21 +82,23 @@ def alerts(view: View, chosen: str | None, width: int, height: int, glyphs: Glyp
     room = max(1, (height - 1) // 2)
     ids = [alert.id for alert in view.alerts]
     first = max(0, ids.index(chosen) - room + 1) if chosen in ids else 0
-    for alert in view.alerts[first : first + room]:
-        lines += _alert(alert, width, glyphs, chosen=alert.id == chosen)
+    shown = view.alerts[first : first + room]
+    names = min(_LONGEST_NAME, max((Text(printable(alert.entity)).cell_len for alert in shown), default=0))
+    for alert in shown:
+        lines += _alert(alert, names, width, glyphs, chosen=alert.id == chosen)
     if not view.alerts:
         lines.append(fit(Text(" none so far", "dim"), width))
     return lines[:height]
 
 
-def _alert(alert: StoredAlert, width: int, glyphs: Glyphs, *, chosen: bool) -> list[Text]:
+def _alert(alert: StoredAlert, names: int, width: int, glyphs: Glyphs, *, chosen: bool) -> list[Text]:
     quiet = alert.status != "new"
     count = f" {glyphs.times}{amount(alert.count)} " if alert.count > 1 else " "
     state = f" {alert.status}" if quiet else ""
     head = line(
         (f" {clock(alert.created)} ", "dim"),
         (f" {alert.severity.upper()[:8]:8} ", "dim" if quiet else SEVERITIES[alert.severity]),
-        (f" {printable(alert.entity)}  ", "dim" if quiet else "bold"),
+        (f" {cell(alert.entity, names)}  ", "dim" if quiet else "bold"),
         (title(alert), "dim" if quiet else ""),
     )
     lines = [beside(head, line((state, "dim"), (count, "bold")), width)]
