@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 import tempfile
 import threading
@@ -22,7 +24,7 @@ from hackwatch.top.screen import Screen
 from hackwatch.top.story import Story
 
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "top.svg"
-WIDTH, HEIGHT = 100, 30
+WIDTH, HEIGHT = 106, 30
 THEME = TerminalTheme(
     (16, 20, 28),
     (214, 220, 228),
@@ -58,11 +60,20 @@ def view_of_a_demo(seed: int, seconds: float) -> View:
 def main() -> None:
     seed, seconds = (int(text) for text in sys.argv[1:3]) if len(sys.argv) == 3 else (1, 100)
     console = Console(
-        record=True, width=WIDTH, height=HEIGHT, force_terminal=True, color_system="truecolor", quiet=True
+        record=True, width=WIDTH, height=HEIGHT, force_terminal=True, color_system="truecolor", file=io.StringIO()
     )
     console.print(Group(*draw(view_of_a_demo(seed, seconds), Screen(), WIDTH, HEIGHT)))
     PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_text(console.export_svg(title="hackwatch demo", theme=THEME), encoding="utf-8")
+    PICTURE.write_text(standing_alone(console.export_svg(title="hackwatch demo", theme=THEME)), encoding="utf-8")
+
+
+def standing_alone(svg: str) -> str:
+    """The picture with the fonts of whoever looks at it, and without addresses of other hosts."""
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    fonts = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
+    svg = re.sub(r"font-family: Fira Code, monospace", f"font-family: {fonts}", svg)
+    return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
 
 
 if __name__ == "__main__":

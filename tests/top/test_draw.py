@@ -27,7 +27,7 @@ def plain(shown: View, width: int = 80, height: int = 24, screen: Screen | None 
     return [line.plain.rstrip() for line in draw(shown, screen or Screen(), width, height)]
 
 
-@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 30)])
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 30), (140, 30)])
 def test_the_screen_is_exactly_this(width: int, height: int) -> None:
     assert plain(view(), width, height) == (GOLDEN / f"{width}x{height}.txt").read_text(encoding="utf-8").splitlines()
 

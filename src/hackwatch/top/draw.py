@@ -113,7 +113,7 @@ def _detectors(view: View, width: int) -> Text:
     models = [printable(stream.model) for stream in view.streams if stream.model]
     if not models:
         return Text("rules, no model ", "yellow")
-    shown = ", ".join(models) if width >= WIDE else f"{len(models)} model{'s' if len(models) > 1 else ''}"
+    shown = ", ".join(models) if width >= WIDE + 12 else f"{len(models)} model{'s' if len(models) > 1 else ''}"
     return Text(f"rules + {shown} ", "dim")
 
 
