@@ -18,7 +18,7 @@ __all__ = ["COMMANDS", "main"]
 #: Command -> (section of the help, module under hackwatch.cli that exports `command`, its short help).
 #: Written here a second time so that `hackwatch --help` imports none of them; a test holds both together.
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "demo": ("Start", "demo", "Simulated machines under attack, watched live: the tour."),
+    "demo": ("Start", "demo", "Watch simulated machines under attack: the tour."),
     "watch": ("Start", "watch", "Watch this machine: collect, learn, detect."),
     "init": ("Start", "init", "Write a commented hackwatch.toml."),
     "doctor": ("Start", "doctor", "Say what this machine can run, and what is missing."),

@@ -31,7 +31,9 @@ Examples:
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.")
 @pass_context_object
 def command(context: CliContext, plain: bool, once: bool, as_json: bool, duration: float | None) -> None:
-    """Show the running engine live: machines, suspects, alerts and their reasons, and its own health.
+    """Show the running engine live in the terminal.
+
+    Machines, suspects, alerts and their reasons, and its own health.
 
     Reads what the engine keeps in the store of the data folder; several may look on at once. Times are UTC. Keys: q
     ends it, the arrows choose an alert, enter explains it, esc goes back.
