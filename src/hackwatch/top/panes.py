@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from hackwatch.detect.base import Driver
+from hackwatch.pipeline.alert import Severity
 from hackwatch.routes.forms import text as explanation
 from hackwatch.store import StoredAlert
 from hackwatch.text import printable
@@ -36,7 +37,7 @@ def machines(view: View, rows: int, width: int, glyphs: Glyphs) -> list[Text]:
         severity = view.troubled.get(entity.name)
         number = sum(entity.suspects)
         parts = [
-            (f" {cell(entity.name, name_width)} ", SEVERITIES[severity] if severity else "bold"),
+            (f" {cell(entity.name, name_width)} ", _name_style(severity)),
             (spark(records, most_records, glyphs, wide=stretch), "blue"),
             (f" {amount(sum(entity.records)):>6} ", ""),
             *_bars(suspects, most_suspects, glyphs, stretch),
@@ -47,6 +48,12 @@ def machines(view: View, rows: int, width: int, glyphs: Glyphs) -> list[Text]:
     if left_out:
         lines.append(fit(Text(f" {glyphs.more} and {left_out} more", "dim"), width))
     return lines
+
+
+def _name_style(severity: Severity | None) -> str:
+    if severity is None:
+        return "bold"
+    return SEVERITIES["high" if severity == "critical" else severity]
 
 
 def _chosen(view: View, rows: int) -> tuple[list[EntityView], int]:
