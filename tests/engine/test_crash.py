@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hackwatch.errors import ConfigurationError
+from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.feeds.simulate import Faults
 from hackwatch.store import open_store
 from tests.engine.support import Crash, Crasher, House, MemoryLake, Result, simulated_topics, work_off
@@ -98,4 +98,15 @@ def test_a_stream_turned_off_amid_unfinished_work_is_refused(tmp_path: Path) -> 
     assert house.store.checkpoint("main") is not None
     del house.topics["memory"]
     with pytest.raises(ConfigurationError, match="not read any more"):
+        house.engine(1).recover()
+
+
+def test_messages_that_the_topic_lost_are_missed(tmp_path: Path) -> None:
+    """A topic that ends before what was logged (after a power cut, say) must not pass for a whole one."""
+    house = House.build(tmp_path, 0, records=600)
+    with pytest.raises(Crash):
+        work_off(house.engine(0, Crasher(15)))
+    for name, topic in simulated_topics(0, records=40).items():
+        house.topics[name] = topic
+    with pytest.raises(DataError):
         house.engine(1).recover()

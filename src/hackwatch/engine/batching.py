@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from hackwatch.errors import ConfigurationError
+from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.pipeline.watermark import NEVER
 from hackwatch.store.base import BatchEntry, OffsetRange
 from hackwatch.streams.base import Messages
@@ -126,6 +126,10 @@ class Former:
         while start < part.end:
             messages = self._readers[part.stream].read(part.partition, start, max_bytes=self._batch_bytes, end=part.end)
             if messages is None:
-                return
+                raise DataError(
+                    f"the topic has lost messages that were read before: it ends before {part.end}",
+                    where=f"{part.topic}/{part.partition}/{start}",
+                    next_step="put the topic's files back: without them the last run cannot be finished",
+                )
             yield messages
             start = messages.next_offset

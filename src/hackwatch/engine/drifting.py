@@ -16,7 +16,7 @@ __all__ = ["DriftWatch"]
 
 _LOG = logging.getLogger(__name__)
 #: A micro-batch is looked at this often, seconds: drift is slow, and small batches must stay quick.
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 2.0
 
 
 class DriftWatch:

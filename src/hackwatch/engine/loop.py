@@ -333,7 +333,9 @@ class Engine:
         """Repeat a logged micro-batch; its alerts are in the store already, or come there now."""
         now = Now(entry.wall, entry.elapsed)
         detectors = self.parts.models.exactly(entry.models)
-        output = self._step(self._score(self._former.again(entry), now, detectors))
+        taken: list[Taken] = []
+        self._patience("topics", lambda: taken.append(self._former.again(entry)))
+        output = self._step(self._score(taken[-1], now, detectors))
         self._number, self._elapsed = entry.number, max(self._elapsed, entry.elapsed)
         if output.alerts:
             self._log(output.alerts, [])

@@ -167,7 +167,7 @@ class AlertPolicy:
             .group_by(entity, "_rule", pl.col("_time") // self.suppressor.length, maintain_order=True)
             .agg(pl.col("_time").alias("_times"), pl.col(subject).unique().sort().head(10).alias("_subjects"),
                  pl.col("_row").first())
-            .collect()
+            .collect(engine="in-memory")
         )  # fmt: skip
         for who, rule_id, interval, when, subjects, row in grouped.iter_rows():
             at_least, within = self._storm(rule_id)

@@ -60,7 +60,7 @@ class Correlator:
             .join(self._named(right, self.right), on=list(self.keys), how="inner", maintain_order="left_right")
             .filter(distance < self.reach)
             .select(self.schema.names())
-            .collect()
+            .collect(engine="in-memory")
         )
 
     def _named(self, frame: pl.DataFrame, stream: Stream) -> pl.LazyFrame:

@@ -76,7 +76,7 @@ class Windows:
                 suspect.sum().cast(pl.Int64).alias("suspects"),
                 pl.col(self.stream.identity).filter(suspect).unique().alias("identities"),
             )
-            .collect()
+            .collect(engine="in-memory")
         )
         for entity, begin, number, suspects, identities in grouped.iter_rows():
             window = self._open.setdefault((entity, begin), _Window())
