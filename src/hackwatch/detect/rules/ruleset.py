@@ -9,6 +9,7 @@ from operator import or_
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from hackwatch.detect.rules.condition import compile_condition
@@ -109,19 +110,32 @@ class _StreamRules:
         allowed = reduce(or_, verdicts.values())
         possible = [n for n in range(len(self._ids)) if allowed >> n & 1]
         holds = records.select(self._by_row[n].alias(f"{n}") for n in possible if n in self._by_row)
+        places = self._places(records, list(verdicts))
         combinations: list[list[str]] = [[]]
         which = np.zeros(len(records), dtype=np.uint32)
         for n in possible:
-            rows = np.flatnonzero(holds[f"{n}"].to_numpy()) if n in self._by_row else np.arange(len(records))
-            values = [value for value, verdict in verdicts.items() if verdict >> n & 1]
-            if self._text is not None and len(rows) and len(values) < len(verdicts):
-                rows = rows[records[self._text].gather(rows).is_in(values, nulls_equal=True).to_numpy()]
+            by_value = np.array([bool(verdict >> n & 1) for verdict in verdicts.values()])
+            matches = by_value[places]
+            if n in self._by_row:
+                matches &= holds[f"{n}"].to_numpy()
+            rows = np.flatnonzero(matches)
             if len(rows):
                 # Rows share few combinations of rules: this rule extends those that its rows have so far.
                 before, place = np.unique(which[rows], return_inverse=True)
                 which[rows] = len(combinations) + place
                 combinations += [[*combinations[number], self._ids[n]] for number in before]
         return pl.Series("rules", combinations, dtype=_LISTS).gather(which)
+
+    def _places(self, records: pl.DataFrame, values: list[str | None]) -> npt.NDArray[np.uint32]:
+        """Which of the distinct values of the text column each row has."""
+        if self._text is None:
+            return np.zeros(len(records), dtype=np.uint32)
+        places = {value: place for place, value in enumerate(values) if value is not None}
+        null = values.index(None) if None in values else 0
+        numbered = records[self._text].replace_strict(
+            list(places), list(places.values()), default=null, return_dtype=pl.UInt32
+        )
+        return numbered.to_numpy()
 
     def _judge(self, records: pl.DataFrame) -> dict[str | None, int]:
         """Per distinct value of the text column the rules that it allows: bit n for rule n."""
