@@ -40,8 +40,8 @@ class EngineSettings(Table):
     """The embedded engine: how it cuts the streams into micro-batches (latency) and epochs (durability)."""
 
     epoch_seconds: float = Field(5.0, gt=0, description="Time between two commits to lake and store, seconds.")
-    epoch_records: int = Field(150_000, ge=1, description="An epoch also ends after this many records.")
-    batch_bytes: int = Field(8 << 20, ge=1024, description="Most bytes of messages taken into one micro-batch.")
+    epoch_records: int = Field(100_000, ge=1, description="An epoch also ends after this many records.")
+    batch_bytes: int = Field(10 << 20, ge=1024, description="Most bytes of messages taken into one micro-batch.")
     poll_seconds: float = Field(0.002, gt=0, description="Wait before looking again when no message is there, seconds.")
     idle_seconds: float = Field(
         30.0,

@@ -44,8 +44,8 @@ class EngineOptions:
     pipeline: str = "main"
     site: str = "local"
     epoch_seconds: float = 5.0
-    epoch_records: int = 150_000
-    batch_bytes: int = 8 << 20
+    epoch_records: int = 100_000
+    batch_bytes: int = 10 << 20
     poll_seconds: float = 0.002
     reload_seconds: float = 1.0
     in_flight: int = 2
