@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hackwatch.detect.base import Detector
 from hackwatch.detect.bundle import Bundle, load_bundle, save_bundle
-from hackwatch.detect.canary import canary
+from hackwatch.detect.canary import canary, canary_batch
 from hackwatch.detect.methods import METHODS
 from hackwatch.errors import DataError
 from tests.detect.support import STREAM, records, trained
@@ -125,6 +125,9 @@ def test_threads_share_a_bundle(bundle: Bundle) -> None:
 
 def test_passes_its_own_canary(bundle: Bundle) -> None:
     canary(bundle, STREAM)
+    scores = bundle.score(canary_batch(bundle, STREAM))
+    assert len(scores) > 1
+    assert np.isfinite(scores).all()
 
 
 def test_identity_time_and_place_do_not_matter(bundle: Bundle) -> None:
