@@ -25,8 +25,12 @@ LOCKS = {
         *PROJECT["project"]["dependencies"],
         *PROJECT["dependency-groups"]["build"],
         *PROJECT["dependency-groups"]["dev"],
-        *PROJECT["project"]["optional-dependencies"]["apprise"],
-        *PROJECT["project"]["optional-dependencies"]["tune"],
+        *(
+            line
+            for extra, lines in PROJECT["project"]["optional-dependencies"].items()
+            if extra != "bench"
+            for line in lines
+        ),
     ],
     "bench": [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["bench"]],
 }

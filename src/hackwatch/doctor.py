@@ -25,8 +25,13 @@ Level = Literal["ok", "hint", "fault"]
 #: Extra -> the module that shows that it is installed, and what it is for.
 EXTRAS = {
     "apprise": ("apprise", "routes to e-mail, chat and others"),
+    "kafka": ("confluent_kafka", "topics on Kafka"),
+    "plot": ("matplotlib", "charts as pictures"),
+    "postgres": ("psycopg", "a store on PostgreSQL"),
+    "s3": ("obstore", "lake and models on S3"),
+    "spark": ("pyspark", "the engine on Spark"),
     "tune": ("optuna", "tuning of models"),
-    "bench": ("pyspark", "the Spark baseline of the benchmark"),
+    "bench": ("bytewax", "what the benchmark compares with"),
 }
 _MADE = 1_767_225_600  # 2026-01-01: a clock before this was never set
 
