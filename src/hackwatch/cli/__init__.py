@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "config": ("Start", "config", "Show or check the settings."),
     "run": ("Run", "run", "Run the engine: topics in, lake and alerts out."),
     "top": ("Run", "top", "Show the running engine live in the terminal."),
+    "status": ("Run", "status", "Say whether the engine is alive, and how far it is."),
     "feed": ("Run", "feed", "Fill topics: replay, simulate, collect, follow."),
     "topics": ("Run", "topics", "Show, read and prune topics."),
     "alerts": ("Look", "alerts", "List, show, acknowledge, mute and export alerts."),
