@@ -1,7 +1,8 @@
-"""The whole job beside a Spark Structured Streaming version of it (bench/spark_job.py), in turns over the same files.
+"""The whole job beside Spark Structured Streaming versions of it (bench/spark_job.py), in turns over the same files.
 
-Spark runs local[2] with 4 GB and reads the segment files of the topics; its model is Spark ML's GBTClassifier with
-Spark's defaults (20 trees of depth 5), which costs it less than the 60 trees of depth 6 that hackwatch scores with.
+Spark runs local[2] with 4 GB and reads the segment files of the topics; its model is Spark ML's GBTClassifier with as
+many trees of the same depth (60, 6) as hackwatch scores with. Two versions of the Spark job: the straightforward one,
+five queries on the scored streams, and one that is tuned by hand so that each record is parsed and scored only once.
 Not counted: starting the JVM, training and loading its models; for hackwatch loading is counted.
 
     python -m bench.spark_baseline [--quick] [--json] [--records N] [--rounds N]
@@ -45,20 +46,24 @@ def measure(workspace: Workspace) -> list[Figure]:
     data, records = workspace.filled(), workspace.sizes.records
     models = _train(workspace)
     ours: list[throughput.Run] = []
-    spark: list[tuple[float, float]] = []
+    spark: dict[str, list[tuple[float, float]]] = {"run": [], "staged": []}
     for number in range(workspace.sizes.rounds):
-        for turn in ("ours", "spark") if number % 2 == 0 else ("spark", "ours"):
+        for turn in ("ours", *spark) if number % 2 == 0 else (*reversed(spark), "ours"):
             if turn == "ours":
                 ours.append(throughput.run_job(data, records))
             else:
-                spark.append(_run(workspace, models))
-    rates, cpu = zip(*spark, strict=True)
-    ratio = median(run.rate for run in ours) / median(rates)
+                spark[turn].append(_run(workspace, models, turn))
+    rates = {turn: median(rate for rate, _ in runs) for turn, runs in spark.items()}
+    cpu = {turn: median(spent for _, spent in runs) / records * 1e6 for turn, runs in spark.items()}
+    rate = median(run.rate for run in ours)
     return [
         *throughput.figures(ours),
-        Figure("times as fast as Spark", ratio, "", 8, at_least=True),
-        Figure("  Spark, the same job", median(rates), "records/s"),
-        Figure("  Spark, CPU a record", median(cpu) / records * 1e6, "us"),
+        Figure("times as fast as the straightforward Spark job", rate / rates["run"], "", 8, at_least=True),
+        Figure("  straightforward Spark job", rates["run"], "records/s"),
+        Figure("  its CPU a record", cpu["run"], "us"),
+        Figure("times as fast as the tuned Spark job", rate / rates["staged"], ""),
+        Figure("  tuned Spark job", rates["staged"], "records/s"),
+        Figure("  its CPU a record", cpu["staged"], "us"),
     ]
 
 
@@ -84,15 +89,17 @@ def _train(workspace: Workspace) -> Path:
     return models
 
 
-def _run(workspace: Workspace, models: Path) -> tuple[float, float]:
+def _run(workspace: Workspace, models: Path, way: str) -> tuple[float, float]:
     """(records/s, CPU seconds) of one run; ValueError if rows are missing."""
     output, records = workspace.folder / "spark-output", workspace.sizes.records
     shutil.rmtree(output, ignore_errors=True)
-    told = json.loads(_spark("run", models, workspace.filled() / "spool", output).splitlines()[-1])
+    told = json.loads(_spark(way, models, workspace.filled() / "spool", output).splitlines()[-1])
     rows = told["rows"]
     if any(rows[name] != records // 2 for name in STREAMS) or not rows["attacks"]:
         raise ValueError(f"the run of Spark is void: {rows} of {records}")
-    say(f"Spark: {records / told['seconds']:,.0f} records/s, {told['cpu']:.1f} s of CPU in {told['seconds']:.1f} s")
+    say(
+        f"Spark ({way}): {records / told['seconds']:,.0f} records/s, {told['cpu']:.1f} s of CPU in {told['seconds']:.1f} s"
+    )
     return records / told["seconds"], told["cpu"]
 
 
