@@ -97,10 +97,9 @@ def _run(workspace: Workspace, models: Path, way: str) -> tuple[float, float]:
     rows = told["rows"]
     if any(rows[name] != records // 2 for name in STREAMS) or not rows["attacks"]:
         raise ValueError(f"the run of Spark is void: {rows} of {records}")
-    say(
-        f"Spark ({way}): {records / told['seconds']:,.0f} records/s, {told['cpu']:.1f} s of CPU in {told['seconds']:.1f} s"
-    )
-    return records / told["seconds"], told["cpu"]
+    rate = records / told["seconds"]
+    say(f"Spark ({way}): {rate:,.0f} records/s, {told['cpu']:.1f} s of CPU in {told['seconds']:.1f} s")
+    return rate, told["cpu"]
 
 
 if __name__ == "__main__":
