@@ -15,7 +15,8 @@ demo: ## Simulated machines under attack, watched live (Ctrl-C ends it)
 	@tools/environment runtime
 	$(BIN)/hackwatch demo $(ARGS)
 
-test: lint ## Lint and all tests
+test: lint ## Lint, the servers that tests need, and all tests
+	@tools/servers/all
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 	$(BIN)/pytest -m slow
 
