@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 STRICT = os.environ.get("HACKWATCH_TEST_STRICT") == "1"
 MAY_SKIP = ("platform", "shared_data")
 
-pytest_plugins = ["tests.servers.kafka"]
+pytest_plugins = ["tests.servers.kafka", "tests.servers.spark"]
 
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=STRICT, print_blob=True)
 hypothesis.settings.load_profile("steady")
