@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,8 +12,12 @@ from hackwatch.cli.context import CliContext, pass_context_object
 if TYPE_CHECKING:
     from hackwatch.config import Settings
     from hackwatch.store import Store
+    from hackwatch.top.consumer import Flow
 
 __all__ = ["command"]
+
+#: How long `--from` counts for `--once` and `--json` unless told.
+_ONCE_SECONDS = 10.0
 
 
 @click.command(
@@ -23,21 +28,64 @@ Examples:
   hackwatch top --plain             a line for each alert as it comes, and the state every 10 s
   hackwatch top --once              the state now, in lines
   hackwatch top --json | jq .rate   the state now, for a script
+\b
+Without an engine, counting what arrives in a topic:
+  hackwatch top --from kafka://localhost:9092/process_stream
+  hackwatch top --from kafka://localhost:9092/process_stream --save-plot process.html
+  hackwatch top --from /tmp/topics/process --from-start --json
 """,
 )
 @click.option("--plain", is_flag=True, help="Lines instead of a screen; usual where there is no terminal.")
 @click.option("--once", is_flag=True, help="Print the present state once.")
 @click.option("--json", "as_json", is_flag=True, help="Print the present state once, as JSON.")
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.")
+@click.option(
+    "--from",
+    "topic",
+    metavar="TOPIC",
+    help="Count the records of this topic per machine instead: kafka://HOST:PORT/TOPIC, a folder or spool:PATH.",
+)
+@click.option("--from-start", is_flag=True, help="With --from: begin at the oldest message, not at the end.")
+@click.option("--by", help="With --from: the field of a record that it is counted by. Default: machine.")
+@click.option(
+    "--save-plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="With --from: write the chart to this .png or .html file, every 5 s and at the end.",
+)
 @pass_context_object
-def command(context: CliContext, plain: bool, once: bool, as_json: bool, duration: float | None) -> None:
+def command(
+    context: CliContext,
+    plain: bool,
+    once: bool,
+    as_json: bool,
+    duration: float | None,
+    topic: str | None,
+    from_start: bool,
+    by: str | None,
+    save_plot: Path | None,
+) -> None:
     """Show the running engine live in the terminal.
 
     Machines, suspects, alerts and their reasons, and its own health.
 
     Reads what the engine keeps in the store of the data folder; several may look on at once. Times are UTC. Keys: q
     ends it, the arrows choose an alert, enter explains it, esc goes back.
+
+    With --from it needs no engine, store or model: it reads the topic itself, from its end, and shows the records of
+    each machine in the last 2 minutes by the time of their arrival. It commits nothing. With --once or --json it
+    counts for --duration (10 s), or with --from-start until all is read, and prints that.
     """
+    if topic is None:
+        for option, given in (("--from-start", from_start), ("--by", by), ("--save-plot", save_plot)):
+            if given:
+                raise click.UsageError(f"{option} goes with --from TOPIC")
+        _engine(context, plain, once, as_json, duration)
+    else:
+        _topic(context, topic, plain, once, as_json, duration, from_start, by or "machine", save_plot)
+
+
+def _engine(context: CliContext, plain: bool, once: bool, as_json: bool, duration: float | None) -> None:
     import json
     import time
 
@@ -57,6 +105,52 @@ def command(context: CliContext, plain: bool, once: bool, as_json: bool, duratio
         newest = store.alerts(limit=1)
         with stopped_by_signals(duration) as stop:
             present(reader, stop, plain=plain, write=click.echo, after=newest[0].sequence if newest else 0)
+
+
+def _topic(
+    context: CliContext,
+    topic: str,
+    plain: bool,
+    once: bool,
+    as_json: bool,
+    duration: float | None,
+    from_start: bool,
+    by: str,
+    save_plot: Path | None,
+) -> None:
+    from contextlib import closing
+
+    from hackwatch import topics
+    from hackwatch.cli.feeding import stopped_by_signals
+    from hackwatch.top.chart import chart_writer
+    from hackwatch.top.consume import consume, consume_once
+    from hackwatch.top.consumer import Consumer
+
+    context.settings()
+    save = chart_writer(save_plot) if save_plot else None
+    if (once or as_json) and not from_start:
+        duration = duration or _ONCE_SECONDS
+    with closing(topics.open_reader(topic, name="top")) as reader, stopped_by_signals(duration) as stop:
+        consumer = Consumer(reader, by=by, from_start=from_start)
+        if once or as_json:
+            _print_once(consume_once(consumer, stop, until_read=from_start, save=save), as_json=as_json)
+        else:
+            consume(consumer, stop, plain=plain, write=click.echo, save=save)
+
+
+def _print_once(flow: Flow, *, as_json: bool) -> None:
+    import json
+
+    from hackwatch.errors import EnvironmentError_
+    from hackwatch.top.flow import flow_lines, flow_values
+
+    if flow.trouble is not None:
+        raise EnvironmentError_(f"the topic cannot be read: {flow.trouble}", where=flow.topic)
+    if as_json:
+        click.echo(json.dumps(flow_values(flow), ensure_ascii=True))
+        return
+    for line in flow_lines(flow):
+        click.echo(line)
 
 
 def _store(settings: Settings) -> Store:

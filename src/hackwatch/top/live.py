@@ -25,7 +25,7 @@ from hackwatch.top.plain import show_plain
 from hackwatch.top.read import Reader, View
 from hackwatch.top.screen import KEYS, Screen, press
 
-__all__ = ["has_screen", "keys_in", "present", "screen_console", "show"]
+__all__ = ["has_screen", "keyboard", "keys_in", "present", "screen_console", "show"]
 
 #: Seconds between two looks at the store, and between two at keys and at the size of the terminal.
 READ_SECONDS, LOOK_SECONDS = 0.5, 0.1
@@ -55,7 +55,7 @@ def show(reader: Reader, stop: threading.Event, console: Console) -> None:
     drawn: tuple[View, Screen, tuple[int, int]] | None = None
     shown: list[Text] = []
     alternate = Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
-    with _keyboard() as keys, alternate as live:
+    with keyboard() as keys, alternate as live:
         while not stop.is_set():
             if time.monotonic() >= due:
                 due = time.monotonic() + READ_SECONDS
@@ -99,7 +99,7 @@ def keys_in(typed: bytes) -> list[str]:
 
 
 @contextmanager
-def _keyboard() -> Iterator[Callable[[float], list[str]]]:
+def keyboard() -> Iterator[Callable[[float], list[str]]]:
     """Keys as they are pressed, without echo; the terminal's settings are restored whatever happens.
 
     Gives a function that waits so many seconds at most and returns the keys pressed; the end of the input is `quit`.
