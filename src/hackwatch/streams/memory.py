@@ -72,5 +72,5 @@ STREAM = Stream(
         "MEM": "fraction",
         "ts": "seconds",
     },
-    decode=Decoder("memory", _SCHEMA, _FIELDS, host.derived),
+    decode=Decoder("memory", _SCHEMA, _FIELDS, host.derived, host.derive),
 )

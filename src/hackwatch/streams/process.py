@@ -8,6 +8,7 @@ from hackwatch.streams import host
 from hackwatch.streams.base import Features, Stream
 from hackwatch.streams.decode import Decoder
 from hackwatch.streams.fields import Field, Kind
+from hackwatch.streams.small import Columns
 
 __all__ = ["STREAM"]
 
@@ -36,6 +37,14 @@ _FIELDS = (
 
 _PRI, _NICE = pl.col("PRI"), pl.col("NICE")
 _nice = pl.when(_PRI == 0).then(pl.lit(0, pl.Int64)).when(_PRI >= 100).then(_PRI - 120).otherwise(_NICE).alias("NICE")
+
+
+def _derive(columns: Columns) -> Columns:
+    """The same, of plain values."""
+    pairs = zip(columns["NICE"], columns["PRI"], strict=True)
+    restored = [nice if pri is None or 0 < pri < 100 else pri and pri - 120 for nice, pri in pairs]
+    return {**host.derive(columns), "NICE": restored}
+
 
 _SCHEMA = pl.Schema(
     {
@@ -84,5 +93,5 @@ STREAM = Stream(
         "CPU": "fraction",
         "ts": "seconds",
     },
-    decode=Decoder("process", _SCHEMA, _FIELDS, {**host.derived, "NICE": _nice}),
+    decode=Decoder("process", _SCHEMA, _FIELDS, {**host.derived, "NICE": _nice}, _derive),
 )
