@@ -19,6 +19,13 @@ from hackwatch.doctor import EXTRAS
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def extras(*names: str) -> list[str]:
+    """The requirements of these extras."""
+    return [line for name in names for line in PROJECT["project"]["optional-dependencies"][name]]
+
+
 LOCKS = {
     "runtime": [*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["build"]],
     "dev": [
@@ -33,6 +40,9 @@ LOCKS = {
         ),
     ],
     "bench": [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["bench"]],
+    "build": PROJECT["dependency-groups"]["build"],
+    "server": [*PROJECT["project"]["dependencies"], *extras("apprise", "kafka", "postgres", "s3")],
+    "spark": [*PROJECT["project"]["dependencies"], *extras("apprise", "kafka", "postgres", "s3", "spark")],
 }
 
 
@@ -72,7 +82,7 @@ def imported(folder: str) -> set[str]:
 
 
 def test_every_import_is_a_declared_dependency() -> None:
-    modules = {"scikit-learn": "sklearn", "xgboost-cpu": "xgboost", "pytest-xdist": "xdist"}
+    modules = {"pyyaml": "yaml", "scikit-learn": "sklearn", "xgboost-cpu": "xgboost", "pytest-xdist": "xdist"}
     extras = PROJECT["project"]["optional-dependencies"]
 
     def names(lines: list[str]) -> set[str]:
@@ -87,7 +97,7 @@ def test_every_import_is_a_declared_dependency() -> None:
 
 def test_all_locks_agree() -> None:
     dev = locked("dev")
-    for name in ("runtime", "bench"):
+    for name in LOCKS.keys() - {"dev"}:
         for package, versions in locked(name).items():
             assert dev.get(package, versions) == versions, package
 
