@@ -14,7 +14,7 @@ from hackwatch.config.routes import ROUTE_TYPES
 from hackwatch.config.shape import tables
 
 SOURCE = Path(__file__).parent.parent / "src" / "hackwatch"
-ENVIRONMENT = {"SOC_URL": "https://example.org", "SOC_SECRET": "s"}
+ENVIRONMENT = {"KAFKA_PASSWORD": "k", "SOC_URL": "https://example.org", "SOC_SECRET": "s"}
 
 
 def test_the_template_as_it_is_changes_nothing(tmp_path: Path) -> None:
@@ -54,6 +54,7 @@ def test_every_setting_is_used() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     given = {"streams": {"NAME": {}}, "routes": [{"type": kind} for kind in ROUTE_TYPES]}
     derived = {"lake.path", "store.url", "streams.NAME.topic"}  # by lake_folder, store_url and spool_url
+    derived |= {"kafka.properties", "kafka.secrets"}  # by KafkaSettings.client
     unused = {
         re.sub(r"\[\d+\]", "", dotted((*place.path, name)))
         for place in tables(Settings, given)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from hackwatch.config.folders import prepare_data_folder
+from hackwatch.config.kafka import KafkaSettings
 from hackwatch.config.loading import find_file, load_settings
 from hackwatch.config.models import (
     AlertSettings,
@@ -37,6 +38,7 @@ __all__ = [
     "DetectionSettings",
     "EngineSettings",
     "FileRoute",
+    "KafkaSettings",
     "LakeSettings",
     "LogSettings",
     "MetricsSettings",

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -134,6 +134,10 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
                 place.values[name] = _anchored(given, folder)
             elif isinstance(given, list):
                 place.values[name] = [_anchored(item, folder) if isinstance(item, str) else item for item in given]
+            elif isinstance(given, dict):
+                place.values[name] = {
+                    key: _anchored(item, folder) if isinstance(item, str) else item for key, item in given.items()
+                }
 
 
 def _anchored(text: str, folder: Path) -> str:
@@ -197,33 +201,44 @@ def _put(gathered: _Gathered, path: KeyPath, value: Any, origin: str) -> None:
 
 
 def _resolve_secrets(gathered: _Gathered, environ: Mapping[str, str]) -> None:
-    """Fill each secret from its `NAME_file` or `NAME_env`."""
+    """Fill each secret from its `NAME_file` or `NAME_env`, and tables of secrets from those of the same name."""
     for place in tables(Settings, gathered.values):
         for name, info in place.fields.items():
             given = [key for key in (name, f"{name}_file", f"{name}_env") if place.values.get(key) is not None]
             if not _holds(info, SecretStr) or not given:
                 continue
-            if len(given) > 1:
+            if name == "secrets":
+                _resolve_table(gathered, place, [key for key in given if key != name], environ)
+            elif len(given) > 1:
                 gathered.problem((*place.path, given[1]), f"give only one of {', '.join(given)}")
             elif given[0] != name:
-                _resolve_secret(gathered, place, name, given[0], environ)
+                place.values[name] = _secret((*place.path, given[0]), place.values[given[0]], gathered, environ)
 
 
-def _resolve_secret(gathered: _Gathered, place: Place, name: str, source: str, environ: Mapping[str, str]) -> None:
+def _resolve_table(gathered: _Gathered, place: Place, sources: Sequence[str], environ: Mapping[str, str]) -> None:
+    """A table of secrets: each key of `secrets_env` and `secrets_file` becomes one of `secrets`."""
+    found: dict[str, Any] = {}
+    for source in sources:
+        table = place.values[source]
+        for key, where in table.items() if isinstance(table, dict) else ():
+            found[key] = _secret((*place.path, source, key), where, gathered, environ)
+    if found:
+        known = place.values.get("secrets")
+        place.values["secrets"] = {**(known if isinstance(known, dict) else {}), **found}
+
+
+def _secret(path: KeyPath, where: Any, gathered: _Gathered, environ: Mapping[str, str]) -> str:
+    """What the file or variable holds; if it holds nothing, a problem is noted."""
+    of_file = any(str(part).endswith("_file") for part in path[-2:])
     try:
-        if source.endswith("_file"):
-            value = Path(place.values[source]).read_text(encoding="utf-8").strip()
-        else:
-            value = environ.get(str(place.values[source]), "")
+        value = Path(where).read_text(encoding="utf-8").strip() if of_file else environ.get(str(where), "")
     except (OSError, UnicodeDecodeError, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        gathered.problem((*place.path, source), f"cannot read the secret: {reason}")
-        value = "unreadable"
-    else:
-        if not value:
-            gathered.problem((*place.path, source), f"{place.values[source]} is empty or not set")
-            value = "unset"
-    place.values[name] = value
+        gathered.problem(path, f"cannot read the secret: {reason}")
+        return "unreadable"
+    if not value:
+        gathered.problem(path, f"{where} is empty or not set")
+    return value or "unset"
 
 
 def _validate(gathered: _Gathered) -> Settings | None:

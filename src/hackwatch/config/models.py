@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from hackwatch.config.kafka import KafkaSettings
 from hackwatch.config.routes import Route
 from hackwatch.config.table import Location, Name, Table
 
@@ -65,9 +66,10 @@ class StreamSettings(Table):
     topic: Location | None = Field(
         None,
         examples=["spool:/var/spool/hackwatch/process"],
-        description="Topic to read: a spool folder or `spool:PATH`. Without one: the spool under the data folder.",
+        description="Topic to read: a spool folder, `spool:PATH` or `kafka://HOST:PORT/TOPIC` (several brokers: "
+        "`HOST:PORT,HOST:PORT`). Without one: the spool under the data folder.",
     )
-    partitions: int = Field(2, ge=1, le=1024, description="Partitions of a spool when a feed creates it.")
+    partitions: int = Field(2, ge=1, le=1024, description="Partitions of a topic when a feed creates it.")
     lateness_seconds: float = Field(
         20.0,
         ge=0,
@@ -218,6 +220,7 @@ class Settings(Table):
     lake: LakeSettings = LakeSettings()
     store: StoreSettings = StoreSettings()
     spool: SpoolSettings = SpoolSettings()
+    kafka: KafkaSettings = KafkaSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
 
@@ -250,6 +253,11 @@ class Settings(Table):
     def store_url(self) -> str:
         """What `store.open_store` opens."""
         return self.store.url or str(self.data / "store.sqlite")
+
+    @property
+    def kafka_group(self) -> str:
+        """The consumer group that shows how far the engine has read."""
+        return self.kafka.group or f"hackwatch-{self.pipeline}"
 
     @property
     def lock_file(self) -> Path:
