@@ -15,7 +15,7 @@ from hackwatch.pipeline.core import Counts, Snapshot, serialise
 from hackwatch.store.base import WINDOWS_SCHEMA, EngineStore, EpochCommit
 from hackwatch.topics.base import TopicReader
 
-__all__ = ["Epoch", "EpochObserver", "EpochWriter", "LakeWriter"]
+__all__ = ["Epoch", "EpochObserver", "EpochSink", "EpochWriter", "LakeWriter"]
 
 
 class EpochObserver(Protocol):
@@ -36,6 +36,27 @@ class LakeWriter(Protocol):
         ...
 
 
+class EpochSink(Protocol):
+    """A further place that the scored records of every epoch go to, before the epoch counts: at least once.
+
+    After a crash the same records of the same epoch come again, in the same order with the same values.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the engine says it waits for, when it does."""
+        ...
+
+    def write(self, stream: str, frame: pl.DataFrame, epoch: int) -> None:
+        """Hand over the rows of a stream's lake table; they are safe there when it returns.
+
+        Raises EnvironmentError_; the same call is then tried again until it succeeds.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Epoch:
     """What one epoch leaves behind. `rows`: per lake table. The snapshot is still frames: bytes are made later."""
@@ -52,10 +73,11 @@ class Epoch:
 
 
 class EpochWriter:
-    """Writes one epoch at a time: (i) the lake tables, (ii) one store transaction, (iii) topic retention.
+    """Writes one epoch at a time: (i) the lake tables and sinks, (ii) one store transaction, (iii) topic retention.
 
-    Both repeat safely: the lake refuses an epoch that a table already has, and the store commit is what makes the
-    epoch count. `patience` runs an action until it succeeds, whatever the disk says in between.
+    All repeat safely: the lake refuses an epoch that a table already has, a sink is at least once, and the store
+    commit is what makes the epoch count. `patience` runs an action until it succeeds, whatever the disk says in
+    between.
     """
 
     def __init__(
@@ -69,6 +91,7 @@ class EpochWriter:
         patience: Patience,
         clock: Clock,
         observer: EpochObserver,
+        sinks: Sequence[EpochSink] = (),
     ) -> None:
         self._pipeline, self._site = pipeline, site
         # A new store counts epochs from 1 again: the lake must not take them for those of the old one.
@@ -76,6 +99,7 @@ class EpochWriter:
         self._store, self._lake, self._readers = store, lake, readers
         self._executor, self._patience = executor, patience
         self._clock, self._observer = clock, observer
+        self._sinks = sinks
         self._running: Future[None] | None = None
 
     @property
@@ -106,6 +130,8 @@ class EpochWriter:
             append = partial(self._lake.append, table, frame, epoch.number, self._application)
             self._patience(f"lake table {table}", append)
             self._observer.wrote(table, self._clock.monotonic() - started)
+            for sink in self._sinks if table in self._readers else ():
+                self._patience(sink.name, partial(sink.write, table, frame, epoch.number))
         commit = self._commit(epoch)
         self._patience("store", partial(self._store.commit_epoch, self._pipeline, commit))
         self._observer.committed(epoch.number, self._clock.monotonic() - began)

@@ -16,7 +16,7 @@ import polars as pl
 from hackwatch.clock import Clock
 from hackwatch.detect.base import Detector
 from hackwatch.engine.batching import Former, Taken
-from hackwatch.engine.epoch import Epoch, EpochObserver, EpochWriter, LakeWriter
+from hackwatch.engine.epoch import Epoch, EpochObserver, EpochSink, EpochWriter, LakeWriter
 from hackwatch.engine.models import Models
 from hackwatch.engine.patience import Patience, Stopped
 from hackwatch.errors import DataError, EnvironmentError_
@@ -72,7 +72,7 @@ class Observer(EpochObserver, Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """What an engine is made of: every file, clock and thread comes in here."""
+    """What an engine is made of: every file, clock and thread comes in here. `sinks`: see EpochSink."""
 
     sources: Mapping[str, Source]
     pipeline: Pipeline
@@ -84,6 +84,7 @@ class Parts:
     scorers: Executor
     epochs: Executor
     observer: Observer
+    sinks: Sequence[EpochSink] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -138,6 +139,7 @@ class Engine:
             self._patience,
             self._clock,
             parts.observer,
+            parts.sinks,
         )
         self._readers = readers
         self._former = Former(readers, {}, options.batch_bytes)
