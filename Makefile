@@ -18,7 +18,8 @@ demo: ## Simulated machines under attack, watched live (Ctrl-C ends it)
 test: lint ## Lint, the servers that tests need, and all tests
 	@tools/servers/all
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n 2 --dist loadgroup -m "slow and not alone"
+	$(BIN)/pytest -m alone
 
 test-fast: ## The fast tests alone
 	@tools/environment dev

@@ -15,10 +15,21 @@ ROOT = Path(__file__).parent.parent
 STRICT = os.environ.get("HACKWATCH_TEST_STRICT") == "1"
 MAY_SKIP = ("platform", "shared_data")
 
-pytest_plugins = ["tests.servers.kafka", "tests.servers.spark"]
+pytest_plugins = ["tests.servers.kafka", "tests.servers.spark", "tests.servers.postgres", "tests.servers.s3"]
 
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=STRICT, print_blob=True)
 hypothesis.settings.load_profile("steady")
+
+
+#: Tests that share a server run in one process, so that it is started once; the first that a test asks for decides.
+SERVERS = ("spark", "kafka", "postgres", "s3")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        wanted = [name for name in SERVERS if name in getattr(item, "fixturenames", ())]
+        if wanted:
+            item.add_marker(pytest.mark.xdist_group(wanted[0]))
 
 
 @pytest.fixture(autouse=True)

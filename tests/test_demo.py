@@ -81,6 +81,7 @@ def test_no_setting_of_the_user_plays_a_part(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_detectors_are_trained_once(tmp_path: Path) -> None:
     def trainer(name: str, seed: int = 3) -> tuple[Trainer, Registry]:
         models = Registry(tmp_path / name)
@@ -176,6 +177,7 @@ def processes_of(session: int) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.platform
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for left processes in /proc")
 def test_the_demo_finds_an_attack_within_20_seconds_and_leaves_nothing_running() -> None:
@@ -200,6 +202,7 @@ def test_the_demo_finds_an_attack_within_20_seconds_and_leaves_nothing_running()
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("after", ["watched by rules", "found: "], ids=["while it trains", "at work"])
 def test_a_signal_ends_it_within_3_seconds(number: signal.Signals, after: str) -> None:

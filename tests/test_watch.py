@@ -203,6 +203,7 @@ def busy(folder: Path, name: str) -> Iterator[float]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.platform
 @linux
 def test_a_miner_and_a_burst_are_found_within_15_seconds_and_explained(tmp_path: Path) -> None:
@@ -230,6 +231,7 @@ def test_a_miner_and_a_burst_are_found_within_15_seconds_and_explained(tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.platform
 @linux
 def test_the_machine_at_rest_raises_nothing_after_learning(tmp_path: Path) -> None:

@@ -257,6 +257,7 @@ def test_so_many_samples_and_no_more() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_350_processes_cost_half_a_per_cent_of_a_core_at_most() -> None:
     present = sum(name.isdigit() for name in os.listdir("/proc"))
     fillers = [subprocess.Popen(["sleep", "60"]) for _ in range(max(0, 350 - present))]
