@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from hackwatch import streams
 from hackwatch.detect.rules import Rule, RuleSet, load_rules
 from hackwatch.detect.rules.condition import compile_condition
+from hackwatch.detect.rules.matching import SMALL_ROWS
 
 STREAMS = {name: streams.get(name) for name in ("process", "memory")}
 PROCESS = STREAMS["process"].schema
@@ -25,6 +27,11 @@ CONDITIONS = {
     "not-bash": "CMD <> 'bash'",
     "nice": "NICE IS NULL",
     "same": "CMD = State",
+    "idle": "CPU < 0.5 AND CMD = 'nc'",
+    "low": "CPU <= 0.0",
+    "always": "CMD = 'nc' AND 1 = 1",
+    "keen": "NICE >= 0 AND CPU >= 0.9",
+    "keen-or-not": "NICE >= 0 OR CPU >= 0.9",
 }
 
 
@@ -39,7 +46,7 @@ rows = st.lists(
         {
             "CMD": st.sampled_from(["nc", "socat", "bash", "D", "", None]),
             "State": st.sampled_from(["S", "D", None]),
-            "CPU": st.sampled_from([0.0, 0.5, 0.9, None]),
+            "CPU": st.sampled_from([0.0, 0.5, 0.9, math.nan, None]),
             "NICE": st.sampled_from([0, -20, None]),
             "finished": st.booleans(),
         }
@@ -65,6 +72,8 @@ def test_a_batch_matches_as_its_rows_do_however_it_is_cut(values: list[Mapping[s
     assert whole.dtype == pl.List(pl.String())
     parts = [RULES.match("process", part) for part in (records[:cut], records[cut:])]
     assert pl.concat(parts).to_list() == expected
+    times = 1 + SMALL_ROWS // max(1, len(records))
+    assert RULES.match("process", pl.concat([records] * times)).to_list() == expected * times
 
 
 @pytest.mark.parametrize("count", [1, 70])
@@ -85,8 +94,11 @@ def test_ever_new_names_do_not_fill_the_memory() -> None:
     for batch in range(3):
         names = [f"{batch}-{number}" for number in range(40_000)]
         assert rules.match("process", pl.DataFrame({"CMD": [*names, "nc"]})).list.len().sum() == 1
-    remembered = rules._parts["process"]._verdicts
-    assert len(remembered) <= 90_000
+    small = pl.DataFrame({"CMD": [f"small-{number}" for number in range(400)]})
+    assert rules.match("process", small).list.len().sum() == 0
+    parts = rules._parts["process"]
+    assert 40_000 <= len(parts._large.known) <= 90_000
+    assert len(parts._small.known) == 400
 
 
 def test_the_columns_that_no_rule_looks_at_are_not_needed() -> None:

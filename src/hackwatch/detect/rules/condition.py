@@ -94,10 +94,10 @@ class Condition:
     columns: frozenset[str]
     parts: tuple[tuple[frozenset[str], str], ...]
 
-    def split(self, column: str | None) -> tuple[pl.Expr | None, pl.Expr | None]:
-        """The parts that look at `column` alone, and the others: both hold where the condition holds."""
-        alone = [sql for used, sql in self.parts if used == {column}]
-        others = [sql for used, sql in self.parts if used != {column}]
+    def split(self, columns: frozenset[str]) -> tuple[pl.Expr | None, pl.Expr | None]:
+        """The parts that look at `columns` alone, and the others: both hold where the condition holds."""
+        alone = [sql for used, sql in self.parts if columns and used <= columns]
+        others = [sql for used, sql in self.parts if not (columns and used <= columns)]
         return _joined(alone), _joined(others)
 
 
