@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from pydantic import SecretStr
 
 from hackwatch.config import Settings, load_settings
 from hackwatch.config.lines import dotted
@@ -14,7 +16,7 @@ from hackwatch.config.routes import ROUTE_TYPES
 from hackwatch.config.shape import tables
 
 SOURCE = Path(__file__).parent.parent / "src" / "hackwatch"
-ENVIRONMENT = {"KAFKA_PASSWORD": "k", "SOC_URL": "https://example.org", "SOC_SECRET": "s"}
+ENVIRONMENT = {"KAFKA_PASSWORD": "k", "SOC_URL": "https://example.org", "SOC_SECRET": "s", "STORE_PASSWORD": "p"}
 
 
 def test_the_template_as_it_is_changes_nothing(tmp_path: Path) -> None:
@@ -34,7 +36,9 @@ def test_every_line_of_the_template_can_be_uncommented(tmp_path: Path) -> None:
         given: Any = values
         for part in place.path:
             given = given[part]
-        assert place.fields.keys() <= given.keys(), place.path
+        secrets = {name for name, info in place.fields.items() if SecretStr in get_args(info.annotation)}
+        hidden = secrets | {f"{name}_file" for name in secrets}  # only the variant by environment is shown
+        assert place.fields.keys() - hidden <= given.keys(), place.path
 
 
 def test_every_setting_has_a_described_row() -> None:
@@ -53,7 +57,13 @@ def test_every_setting_is_used() -> None:
     sources = [path for path in SOURCE.rglob("*.py") if path.parent.name != "config"]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     given = {"streams": {"NAME": {}}, "routes": [{"type": kind} for kind in ROUTE_TYPES]}
-    derived = {"lake.path", "store.url", "streams.NAME.topic"}  # by lake_folder, store_url and spool_url
+    derived = {
+        "lake.path",
+        "detection.models",
+        "store.url",
+        "store.password",
+        "streams.NAME.topic",
+    }  # by lake_location and the like
     derived |= {"kafka.properties", "kafka.secrets"}  # by KafkaSettings.client
     unused = {
         re.sub(r"\[\d+\]", "", dotted((*place.path, name)))

@@ -21,7 +21,7 @@ from hackwatch.engine.lock import EngineLock
 from hackwatch.engine.service import run_service
 from hackwatch.errors import DataError, HackwatchError
 from hackwatch.feeds.collect import CollectFeed, blind_spots
-from hackwatch.lake import Lake
+from hackwatch.lake import open_lake
 from hackwatch.store import open_store
 from hackwatch.top import Reader, Story, bar, present
 
@@ -164,9 +164,9 @@ class Learner:
 
     def _records(self, stream: str) -> pl.DataFrame:
         """What this machine showed since learning began, but for what a rule found suspect."""
-        lake = Lake(self._settings.lake_folder)
+        lake = open_lake(self._settings)
         if stream not in lake.tables():
-            raise DataError(f"no records of {stream} yet", where=str(lake.path), next_step="wait")
+            raise DataError(f"no records of {stream} yet", where=lake.location, next_step="wait")
         since = round(self._so_far().since * 1e6)
         return (
             lake.scan(stream)

@@ -91,7 +91,7 @@ def test_what_another_rewrote_is_not_added_twice(lake: Lake, monkeypatch: pytest
     expected = fill(lake, 4)
     real = maintenance._rewrite
 
-    def slow(sources: Any, target: Path, log: TableLog) -> tuple[int, str]:
+    def slow(sources: Any, target: str, log: TableLog) -> tuple[int, int, str]:
         DeltaTable(lake.path / "t").optimize.compact()
         return real(sources, target, log)
 
@@ -104,7 +104,7 @@ def test_an_append_during_compaction_stays(lake: Lake, monkeypatch: pytest.Monke
     fill(lake, 4)
     real = maintenance._rewrite
 
-    def slow(sources: Any, target: Path, log: TableLog) -> tuple[int, str]:
+    def slow(sources: Any, target: str, log: TableLog) -> tuple[int, int, str]:
         assert lake.append("t", records(10, first=40), 5, "main")
         return real(sources, target, log)
 
@@ -115,7 +115,7 @@ def test_an_append_during_compaction_stays(lake: Lake, monkeypatch: pytest.Monke
 
 def test_one_process_at_a_time_compacts(lake: Lake) -> None:
     fill(lake, 4)
-    with maintenance._alone(lake.path / "t") as alone:
+    with lake.home("t").alone() as alone:
         assert alone
         assert lake.compact("t") == Compaction()
     assert lake.compact("t").removed == 4
@@ -142,7 +142,7 @@ def test_vacuum_deletes_only_what_nobody_has_used_for_long(lake: Lake) -> None:
     (place / "part-0000000010-writing.parquet").write_bytes(b"being written")
     lake.compact("t")
     # The compacted files are old, but were in use a moment ago: a reader may still be at work on them.
-    assert [path.name for path in lake.vacuum("t", dry_run=True)] == ["part-0000000009-crashed.parquet"]
+    assert [Path(path).name for path in lake.vacuum("t", dry_run=True)] == ["part-0000000009-crashed.parquet"]
     assert len(data_files(lake.path)) == 4 + 1 + 2
     assert len(lake.vacuum("t")) == 1
     lake.retention_hours = 0

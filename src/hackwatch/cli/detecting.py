@@ -85,13 +85,13 @@ def read_records(
 def from_lake(context: CliContext, stream: Stream, most: int) -> pl.DataFrame:
     """The last `most` records of a stream's table, by event time."""
     from hackwatch.errors import DataError
-    from hackwatch.lake import Lake
+    from hackwatch.lake import open_lake
 
-    lake = Lake(context.settings().lake_folder)
+    lake = open_lake(context.settings())
     if stream.name not in lake.tables():
         raise DataError(
             f"the lake has no records of {stream.name} yet",
-            where=str(lake.path),
+            where=lake.location,
             next_step="run the engine for a while (hackwatch watch, or feed and run)",
         )
     scan = lake.scan(stream.name)

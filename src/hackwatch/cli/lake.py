@@ -90,7 +90,7 @@ def vacuum(context: CliContext, tables: tuple[str, ...], dry_run: bool, as_json:
     lake = _lake(context)
     with _progress("cleaning", _chosen(lake, tables)) as names:
         for name in names:
-            files = [str(file) for file in lake.vacuum(name, dry_run=dry_run)]
+            files = lake.vacuum(name, dry_run=dry_run)
             if as_json:
                 click.echo(orjson.dumps({"table": name, "dry_run": dry_run, "files": files}))
                 continue
@@ -100,14 +100,9 @@ def vacuum(context: CliContext, tables: tuple[str, ...], dry_run: bool, as_json:
 
 
 def _lake(context: CliContext) -> Lake:
-    from hackwatch.lake import Lake
+    from hackwatch.lake import open_lake
 
-    settings = context.settings()
-    return Lake(
-        settings.lake_folder,
-        target_file_mib=settings.lake.target_file_mib,
-        retention_hours=settings.lake.retention_hours,
-    )
+    return open_lake(context.settings())
 
 
 def _chosen(lake: Lake, tables: Sequence[str]) -> list[str]:
@@ -118,7 +113,7 @@ def _chosen(lake: Lake, tables: Sequence[str]) -> list[str]:
     if unknown:
         raise ConfigurationError(
             f"no such table: {', '.join(unknown)}",
-            where=str(lake.path),
+            where=lake.location,
             next_step=f"the tables are: {', '.join(known)}" if known else "the engine makes them: hackwatch run",
         )
     return [table for table in known if table in tables or not tables]

@@ -190,7 +190,7 @@ class _explained:
 
 def _open(context: CliContext) -> Tables:
     from hackwatch.errors import EnvironmentError_
-    from hackwatch.lake import Lake
+    from hackwatch.lake import open_lake
     from hackwatch.store import open_store
 
     settings = context.settings()
@@ -201,7 +201,7 @@ def _open(context: CliContext) -> Tables:
         if Path(str(settings.store_url).removeprefix("sqlite:")).exists():
             raise
         store = None
-    return Tables(Lake(settings.lake_folder), store)
+    return Tables(open_lake(settings), store)
 
 
 def _form_of(output: Path | None) -> str:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from hackwatch.config.folders import prepare_data_folder
 from hackwatch.config.kafka import KafkaSettings
+from hackwatch.config.lake import LakeSettings, StorageSettings
 from hackwatch.config.loading import find_file, load_settings
 from hackwatch.config.models import (
     AlertSettings,
     CorrelationSettings,
     DetectionSettings,
     EngineSettings,
-    LakeSettings,
     LogSettings,
     MetricsSettings,
     Settings,
@@ -47,6 +47,7 @@ __all__ = [
     "Settings",
     "SpoolSettings",
     "StdoutRoute",
+    "StorageSettings",
     "StoreSettings",
     "StreamSettings",
     "SyslogRoute",

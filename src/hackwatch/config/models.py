@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hackwatch.config.kafka import KafkaSettings
+from hackwatch.config.lake import LakeSettings, folder_or_bucket
 from hackwatch.config.routes import Route
 from hackwatch.config.table import Location, Name, Table
 
@@ -99,8 +100,14 @@ class CorrelationSettings(Table):
 
 
 class DetectionSettings(Table):
-    """Rules beside the trained models, and the watch over drift."""
+    """Trained models, rules beside them, and the watch over drift."""
 
+    models: Location | None = Field(
+        None,
+        examples=["/var/lib/hackwatch/models"],
+        description="Registry of trained models: a folder, or `s3://BUCKET/PREFIX`; several engines may share one. "
+        "Without one: `models` under the data folder.",
+    )
     rules: tuple[Path, ...] = Field((), description="Rule files (TOML), beside the shipped rules.")
     shipped_rules: bool = Field(True, description="Whether the rules that come with hackwatch are used.")
     drift_records: int = Field(
@@ -112,6 +119,11 @@ class DetectionSettings(Table):
         0.25, gt=0, description="Population stability index of a column above which drift is reported."
     )
     drift_alerts: bool = Field(True, description="Whether drift raises a system alert.")
+
+    @field_validator("models")
+    @classmethod
+    def _known_place(cls, value: str | None) -> str | None:
+        return folder_or_bucket(value)
 
 
 class AlertSettings(Table):
@@ -129,21 +141,6 @@ class AlertSettings(Table):
     window_minimum: int = Field(5, ge=1, description="A window with fewer distinct suspects never raises an alert.")
     window_deviations: float = Field(
         6.0, gt=0, description="Robust standard deviations above the entity's usual count that make a window anomalous."
-    )
-
-
-class LakeSettings(Table):
-    """The Delta Lake tables."""
-
-    path: Path | None = Field(
-        None,
-        examples=["/var/lib/hackwatch/lake"],
-        description="Folder of the tables. Without one: `lake` under the data folder.",
-    )
-    target_file_mib: int = Field(128, ge=1, description="Size of the files that compaction makes, MiB.")
-    compact_minutes: float = Field(10.0, ge=0, description="Time between two compactions, minutes; 0 turns it off.")
-    retention_hours: float = Field(
-        168.0, ge=0, description="Vacuum deletes files that the tables no longer use after this time, hours."
     )
 
 
@@ -240,14 +237,27 @@ class Settings(Table):
         return self
 
     @property
+    def models_location(self) -> str:
+        """The registry of trained bundles: a folder or `s3://...`. `detect.registry.open_registry` opens it."""
+        return self.detection.models or str(self.data / "models")
+
+    @property
     def models_folder(self) -> Path:
-        """The registry of trained bundles."""
         return self.data / "models"
 
     @property
     def lake_folder(self) -> Path:
-        """The Delta tables, one folder each."""
-        return self.lake.path or self.data / "lake"
+        return Path(self.lake_location)
+
+    @property
+    def models_cache(self) -> Path:
+        """Copies of bundles from a registry that is in a bucket."""
+        return self.data / "models-cache"
+
+    @property
+    def lake_location(self) -> str:
+        """The Delta tables, one folder each: a folder or `s3://...`. `lake.open_lake` opens it."""
+        return self.lake.path or str(self.data / "lake")
 
     @property
     def store_url(self) -> str:

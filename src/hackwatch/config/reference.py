@@ -29,14 +29,11 @@ _HEAD = """\
 def template() -> str:
     """A hackwatch.toml with every setting, described and commented out."""
     lines = [_HEAD, *_template_fields(_plain_fields(Settings))]
-    for name, info in Settings.model_fields.items():
-        model = nested_model(info)
-        if model is None:
-            continue
+    for name, model in _tables(Settings):
         for header in [f"streams.{stream}" for stream in _STREAMS] if name == "streams" else [name]:
             lines += [f"\n# {_purpose(model)}", f"[{header}]"]
             again = header == f"streams.{_STREAMS[1]}"
-            written = _template_fields(_plain_fields(model), described=not again)
+            written = _template_fields(_without_secrets(_plain_fields(model)), described=not again)
             lines += [line.replace(*_STREAMS) if again else line for line in written]
     for kind, route in ROUTE_TYPES.items():
         lines += [f"\n# {_purpose(route)}", "# [[routes]]", f'# type = "{kind}"']
@@ -48,10 +45,9 @@ def template() -> str:
 def markdown() -> str:
     """docs/configuration.md."""
     parts = [_PAGE, "## Top level\n", _rows(_plain_fields(Settings), "")]
-    for name, info in Settings.model_fields.items():
-        if (model := nested_model(info)) is not None:
-            header = "streams.NAME" if name == "streams" else name
-            parts += [f"## `[{header}]`\n", _purpose(model) + "\n", _rows(_plain_fields(model), f"{header}.")]
+    for name, model in _tables(Settings):
+        header = "streams.NAME" if name == "streams" else name
+        parts += [f"## `[{header}]`\n", _purpose(model) + "\n", _rows(_plain_fields(model), f"{header}.")]
     parts += ["## `[[routes]]`\n", "One table a route. What every route has:\n"]
     parts.append(_rows({"type": _TYPE, **_plain_fields(RouteSettings)}, "routes."))
     for kind, route in ROUTE_TYPES.items():
@@ -74,13 +70,21 @@ its line and key.
   `HACKWATCH_ENGINE__EPOCH_SECONDS=2`, `HACKWATCH_STREAMS__PROCESS__LATENESS_SECONDS=5`. Lists and tables are written as
   in TOML: `HACKWATCH_DETECTION__RULES='["my-rules.toml"]'`. Relative paths start at the current folder.
 - **Flags** win over both.
-- **Secrets** (`url`, `secret`, `headers` of routes) are never printed. Give them as `NAME_file` (a file that holds the
-  value) or `NAME_env` (an environment variable) rather than in the settings file.
+- **Secrets** (`url`, `secret`, `headers` of routes, the keys of `[lake.storage]`) are never printed. Give them as
+  `NAME_file` (a file that holds the value) or `NAME_env` (an environment variable) rather than in the settings file.
 - The **data folder** is made for its owner alone (mode 0700). One that other users may enter is refused, with the
   command that mends it.
 
 This page is made from the models in `src/hackwatch/config` (`make docs`); a test holds both together.
 """
+
+
+def _tables(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """The tables of a table and theirs, by dotted name."""
+    for name, info in model.model_fields.items():
+        if (nested := nested_model(info)) is not None:
+            yield before + name, nested
+            yield from _tables(nested, f"{before}{name}.")
 
 
 def _plain_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -92,13 +96,16 @@ def _plain_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
     }
 
 
-def _route_fields(route: type[RouteSettings], *, everything: bool) -> dict[str, FieldInfo]:
-    """What the template shows of a route: of each secret only the variant by environment."""
-    fields = _plain_fields(route)
+def _without_secrets(fields: dict[str, FieldInfo]) -> dict[str, FieldInfo]:
+    """What the template shows: of each secret only the variant by environment."""
     secrets = {name for name, info in fields.items() if SecretStr in get_args(info.annotation)}
     hidden = secrets | {f"{name}_file" for name in secrets}
+    return {key: info for key, info in fields.items() if key not in hidden}
+
+
+def _route_fields(route: type[RouteSettings], *, everything: bool) -> dict[str, FieldInfo]:
     common: set[str] = set() if everything else set(RouteSettings.model_fields)
-    return {key: info for key, info in fields.items() if key not in hidden | common | {"name"}}
+    return {key: info for key, info in _without_secrets(_plain_fields(route)).items() if key not in common | {"name"}}
 
 
 def _template_fields(fields: dict[str, FieldInfo], *, described: bool = True) -> Iterator[str]:
@@ -117,7 +124,7 @@ def _shown(info: FieldInfo) -> Any:
 
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
-        return "{}" if not value else json.dumps(value)
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(one)}" for key, one in value.items()) + "}"
     if isinstance(value, Path):
         value = str(value)
     return json.dumps(list(value) if isinstance(value, tuple) else value)
@@ -148,7 +155,7 @@ def _kind(info: FieldInfo) -> str:
     if get_origin(kind) is tuple:
         return "list of paths"
     if get_origin(kind) is dict:
-        return "table of secret texts"
+        return "table of secret texts" if SecretStr in parts else "table of values"
     first: Any = parts[0] if parts else kind
     first = get_args(first)[0] if hasattr(first, "__metadata__") else first
     limits = _limits(info)

@@ -22,7 +22,7 @@ from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
 from hackwatch.engine.models import Models
 from hackwatch.engine.status import StatusBoard
 from hackwatch.errors import HackwatchError
-from hackwatch.lake import Lake
+from hackwatch.lake import open_lake
 from hackwatch.lake.background import Maintenance
 from hackwatch.pipeline.alert import Alert
 from hackwatch.pipeline.core import Output, Pipeline
@@ -108,11 +108,7 @@ class _Service:
         self.settings, self.clock, self.stop = settings, clock, stop
         self.store = stack.enter_context(open_store(settings.store_url, site=settings.site))
         self.store.set_routes([route.name for route in settings.routes if route.enabled])
-        self.lake = Lake(
-            settings.lake_folder,
-            target_file_mib=settings.lake.target_file_mib,
-            retention_hours=settings.lake.retention_hours,
-        )
+        self.lake = open_lake(settings)
         self.drift = DriftWatch(
             settings.detection.drift_records,
             settings.detection.drift_psi,
@@ -120,7 +116,7 @@ class _Service:
         )
         self.dispatcher = self._dispatcher(stack)
         self.engine = self._engine(stack)
-        self.maintenance = Maintenance(self.lake, settings.lake)
+        self.maintenance = Maintenance(self.lake, settings.lake, settings.site)
         stack.callback(self.maintenance.close)
         if settings.metrics.port is not None:
             stack.enter_context(metrics.serve(settings.metrics.port, settings.metrics.host))

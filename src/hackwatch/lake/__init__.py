@@ -2,37 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from hackwatch.lake.files import explained
+from hackwatch.config import Settings
+from hackwatch.lake.home import BucketHome, FolderHome, Home
 from hackwatch.lake.log import Action, TableLog
 from hackwatch.lake.schema import conform, merge
-from hackwatch.lake.writer import discard, write_rows
+from hackwatch.lake.writer import write_rows
+from hackwatch.objects import Bucket, is_remote, storage_options
 
 if TYPE_CHECKING:
     import pyarrow.dataset  # type: ignore[import-untyped]  # it ships no types
 
     from hackwatch.lake.maintenance import Compaction, TableStatistics
 
-__all__ = ["Lake"]
+__all__ = ["Lake", "open_lake"]
+
+
+def open_lake(settings: Settings) -> Lake:
+    """The lake that the settings name; nothing is asked of its disk or server yet."""
+    return Lake(
+        settings.lake_location,
+        options=storage_options(settings.lake.storage) if is_remote(settings.lake_location) else None,
+        target_file_mib=settings.lake.target_file_mib,
+        retention_hours=settings.lake.retention_hours,
+    )
 
 
 class Lake:
-    """A folder of Delta tables, made when first appended to. Appends come from one thread.
+    """A place of Delta tables, made when first appended to: a folder, or `s3://BUCKET/PREFIX`.
 
-    Raises EnvironmentError_ (disk full, permission: nothing is half committed, try again later) and DataError
-    (columns of another type than the table's, an unreadable log).
+    Appends come from one thread; several processes and machines may append to one table.
+    `options`: those of the S3 server, by object_store's names (`objects.storage_options`).
+
+    Raises EnvironmentError_ (disk full, permission, server away: nothing is half committed, try again later) and
+    DataError (columns of another type than the table's, an unreadable log).
     """
 
     # Maintenance and datasets need pyarrow, which takes a second and 50 MB to load: the engine does without.
 
-    def __init__(self, path: Path, *, target_file_mib: int = 128, retention_hours: float = 168) -> None:
-        self.path, self.retention_hours = path, retention_hours
+    def __init__(
+        self,
+        location: Path | str,
+        *,
+        options: Mapping[str, str] | None = None,
+        target_file_mib: int = 128,
+        retention_hours: float = 168,
+    ) -> None:
+        self.location, self.options = str(location).rstrip("/"), dict(options or {})
+        self.remote, self.retention_hours = is_remote(self.location), retention_hours
         self.target_bytes = target_file_mib << 20
         self._logs: dict[str, TableLog] = {}
+
+    @property
+    def path(self) -> Path:
+        """The folder, of a lake that is in one."""
+        return Path(self.location)
+
+    def home(self, table: str) -> Home:
+        """Where a table is or will be."""
+        if self.remote:
+            return BucketHome(f"{self.location}/{table}", self.options)
+        return FolderHome(self.path / table)
 
     def append(self, table: str, frame: pl.DataFrame, epoch: int, pipeline: str) -> bool:
         """Append rows once; False if this pipeline has already committed this epoch to the table.
@@ -42,85 +77,86 @@ class Lake:
         """
         if frame.is_empty():
             return True
-        folder = self.path / table
         log = self._log(table)
-        with explained(folder):
-            log.refresh()
+        fitting: list[pl.DataFrame] = []
+        written: list[Action] = []
+
+        def actions(_: list[Action]) -> list[Action] | None:
+            # Asked again when another writer was faster: one under the same name may have committed this epoch.
             if _done(log, pipeline, epoch):
-                return False
-            frame = conform(frame, log.schema)
-            written: list[Action] = []
+                return None
+            if not fitting:
+                fitting.append(conform(frame, log.schema))
+            prelude = _prelude(log, fitting[0])
+            if not written:
+                written.extend(write_rows(log.home, fitting[0], epoch, log.bounded(fitting[0].schema)))
+            return [*prelude, {"txn": {"appId": pipeline, "version": epoch}}, *written]
 
-            def actions(_: list[Action]) -> list[Action] | None:
-                # Another engine under the same pipeline name may have committed this epoch in between.
-                if _done(log, pipeline, epoch):
-                    return None
-                prelude = _prelude(log, frame)
-                if not written:
-                    written.extend(write_rows(folder, frame, epoch, log.bounded(frame.schema)))
-                return [*prelude, {"txn": {"appId": pipeline, "version": epoch}}, *written]
-
-            committed = False
+        committed = refused = False
+        with log.home.explained():
             try:
                 committed = log.commit("WRITE", actions)
+                refused = not committed
             finally:
                 if not committed:
-                    self._forget(table, written)
-            return committed
+                    del self._logs[table]
+                    log.abandon(written, refused=refused)
+        return committed
 
     def last_epoch(self, table: str, pipeline: str) -> int | None:
         """The last epoch that this pipeline has committed to the table; None if there is none."""
         log = self._log(table)
-        with explained(self.path / table):
+        with log.home.explained():
             log.refresh()
         return log.last_epoch(pipeline)
 
     def tables(self) -> list[str]:
         """The names of the tables that exist."""
-        # The folder is there a moment before the first commit.
-        logs = self.path.glob("*/_delta_log")
-        return sorted(log.parent.name for log in logs if next(log.glob("*.json"), None) is not None)
+        if self.remote:
+            names = Bucket(self.location, self.options).folders()
+            return [name for name in names if self.home(name).has_log()]
+        return sorted(folder.name for folder in self.path.glob("*") if self.home(folder.name).has_log())
 
     def scan(self, table: str) -> pl.LazyFrame:
         """The table as a lazy frame. DataError if there is none."""
-        TableLog(self.path / table).table()
-        return pl.scan_delta(str(self.path / table))
+        return pl.scan_delta(self.home(table).table())
 
     def dataset(self, table: str) -> pyarrow.dataset.Dataset:
         """The table as an Arrow dataset. DataError if there is none."""
         from hackwatch.lake.reading import arrow_dataset
 
-        folder = self.path / table
-        return arrow_dataset(folder, TableLog(folder).table())
+        return arrow_dataset(self.home(table))
 
-    def compact(self, table: str) -> Compaction:
-        """Join small files; safe while others append."""
+    def compact(self, table: str, *, site: str | None = None) -> Compaction:
+        """Join small files (of one site, if it is given); safe while others append."""
         from hackwatch.lake.maintenance import compact_table
 
-        with explained(self.path / table):
-            return compact_table(self.path / table, self.target_bytes)
+        home = self.home(table)
+        with home.explained():
+            return compact_table(home, self.target_bytes, site)
 
-    def vacuum(self, table: str, *, dry_run: bool = False) -> list[Path]:
+    def vacuum(self, table: str, *, dry_run: bool = False) -> list[str]:
         """Delete files that the table has not used for the retention time; those that it deleted (or would)."""
         from hackwatch.lake.maintenance import vacuum_table
 
-        with explained(self.path / table):
-            return vacuum_table(self.path / table, self.retention_hours, dry_run=dry_run)
+        home = self.home(table)
+        with home.explained():
+            return vacuum_table(home, self.retention_hours, dry_run=dry_run)
 
     def statistics(self, table: str) -> TableStatistics:
         """Rows, files, bytes and time span of a table, from its log alone."""
         from hackwatch.lake.maintenance import table_statistics
 
-        return table_statistics(self.path / table)
+        return table_statistics(self.home(table))
+
+    def versions(self) -> dict[str, int]:
+        """The last versions that this process has seen of the tables it appends to; nothing is asked of the lake."""
+        return {table: log.version for table, log in self._logs.copy().items()}
 
     def _log(self, table: str) -> TableLog:
-        return self._logs.setdefault(table, TableLog(self.path / table, self.retention_hours))
-
-    def _forget(self, table: str, written: list[Action]) -> None:
-        """Remove the files of a commit that failed, unless it did happen after all (a fsync that failed late)."""
-        log = self._logs.pop(table)
-        if not log.entry_exists(log.version + 1):
-            discard(self.path / table, written)
+        if table not in self._logs:
+            self._logs[table] = TableLog(self.home(table), self.retention_hours)
+        return self._logs[table]
 
 
 def _done(log: TableLog, pipeline: str, epoch: int) -> bool:
@@ -132,5 +168,5 @@ def _prelude(log: TableLog, frame: pl.DataFrame) -> list[Action]:
     """What must come before the rows: the table itself, or its new columns."""
     if log.schema is None:
         return log.creation(frame.schema)
-    wider = merge(log.schema, frame.schema, str(log.folder))
+    wider = merge(log.schema, frame.schema, log.home.where)
     return [] if wider is None else log.evolution(wider)

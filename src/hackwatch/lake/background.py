@@ -12,8 +12,10 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
-from typing import Protocol
+from contextlib import suppress
+from typing import IO, Protocol
+
+import orjson
 
 from hackwatch.errors import HackwatchError
 from hackwatch.lake import Lake
@@ -41,12 +43,14 @@ class Maintenance:
     Times are seconds of any clock that does not go back.
     """
 
-    def __init__(self, lake: Lake, settings: MaintenanceSettings) -> None:
+    def __init__(self, lake: Lake, settings: MaintenanceSettings, site: str | None = None) -> None:
         self._lake, self._seconds = lake, settings.compact_minutes * 60
+        # A folder has a lock. In a bucket each site joins its own files, so that none does the other's work again.
+        self._site = site if lake.remote else None
         self._process: subprocess.Popen[bytes] | None = None
         self._started: float | None = None
         self._vacuumed: float | None = None
-        self._counts: Counter[Path] = Counter()
+        self._counts: Counter[object] = Counter()
 
     @property
     def running(self) -> bool:
@@ -69,19 +73,13 @@ class Maintenance:
             return False
         self._vacuumed = now if vacuum else self._vacuumed
         self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "hackwatch.lake.background", str(self._lake.path)),
-                *(
-                    str(self._lake.target_bytes >> 20),
-                    str(self._lake.retention_hours),
-                    "vacuum" if vacuum else "compact",
-                ),
-            ],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "hackwatch.lake.background"],
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             # An interrupt from the terminal is the engine's to handle: it closes this.
             start_new_session=True,
         )
+        self._tell(self._process.stdin, vacuum)
         return True
 
     def close(self) -> None:
@@ -96,21 +94,39 @@ class Maintenance:
             self._process.wait()
         self._process = None
 
+    def _tell(self, channel: IO[bytes] | None, vacuum: bool) -> None:
+        """What to do, and the keys of the lake's server: everybody can read the arguments of a process."""
+        work = {
+            "location": self._lake.location,
+            "options": self._lake.options,
+            "target_file_mib": self._lake.target_bytes >> 20,
+            "retention_hours": self._lake.retention_hours,
+            "site": self._site,
+            "vacuum": vacuum,
+        }
+        assert channel is not None
+        with suppress(BrokenPipeError), channel:
+            channel.write(orjson.dumps(work))
+
     def _worthwhile(self) -> bool:
-        """Whether some partition has many files that were not there before; looks at folders only."""
-        counts = Counter(file.parent for file in self._lake.path.glob("*/date=*/site=*/*.parquet"))
-        if any(number - self._counts[folder] >= _WORTHWHILE for folder, number in counts.items()):
+        """Whether some partition (in a bucket: some table) has much that was not there before."""
+        counts: Counter[object] = Counter()
+        if self._lake.remote:
+            counts.update(self._lake.versions())  # of the log: as good as a count of files, and asks the server nothing
+        else:
+            counts.update(file.parent for file in self._lake.path.glob("*/date=*/site=*/*.parquet"))
+        if any(number - self._counts[place] >= _WORTHWHILE for place, number in counts.items()):
             self._counts = counts
             return True
         return False
 
 
-def maintain(lake: Lake, *, vacuum: bool) -> int:
+def maintain(lake: Lake, *, vacuum: bool, site: str | None = None) -> int:
     """Compact, and vacuum, every table; the number of tables that could not be maintained."""
     failed = 0
     for table in lake.tables():
         try:
-            lake.compact(table)
+            lake.compact(table, site=site)
             if vacuum:
                 lake.vacuum(table)
         except HackwatchError as error:
@@ -119,13 +135,22 @@ def maintain(lake: Lake, *, vacuum: bool) -> int:
     return failed
 
 
-def main(arguments: list[str]) -> int:
-    """Arguments: folder of the lake, size of files in MiB, retention in hours, `compact` or `vacuum`."""
-    path, target, retention, what = arguments
+def main() -> int:
+    """What to do comes as JSON on standard input."""
+    work = orjson.loads(sys.stdin.buffer.read())
     os.nice(19)
-    lake = Lake(Path(path), target_file_mib=int(target), retention_hours=float(retention))
-    return 1 if maintain(lake, vacuum=what == "vacuum") else 0
+    lake = Lake(
+        work["location"],
+        options=work["options"],
+        target_file_mib=work["target_file_mib"],
+        retention_hours=work["retention_hours"],
+    )
+    try:
+        return 1 if maintain(lake, vacuum=work["vacuum"], site=work["site"]) else 0
+    except HackwatchError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

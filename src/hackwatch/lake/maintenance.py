@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
-import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import unquote
 
 import orjson
@@ -18,11 +14,11 @@ import pyarrow  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
 from deltalake import DeltaTable
 
-from hackwatch.lake.files import sync_folder
+from hackwatch.lake.home import Home
 from hackwatch.lake.log import Action, TableLog
 from hackwatch.lake.schema import PARTITIONS, polars_schema
 from hackwatch.lake.statistics import combine, summarise, to_json
-from hackwatch.lake.writer import add_action, discard, new_file
+from hackwatch.lake.writer import add_action, new_file
 
 __all__ = ["Compaction", "TableStatistics", "compact_table", "table_statistics", "vacuum_table"]
 
@@ -83,13 +79,13 @@ class _File:
     site: str | None
 
 
-def table_statistics(folder: Path, target_bytes: int = 128 << 20) -> TableStatistics:
+def table_statistics(home: Home, target_bytes: int = 128 << 20) -> TableStatistics:
     """Statistics of a table without reading its data."""
-    table = TableLog(folder).table()
+    table = home.table()
     files = _files(table)
     dates: list[datetime.date] = files["partition.date"].drop_nulls().to_list()
     return TableStatistics(
-        table=folder.name,
+        table=home.name,
         version=table.version(),
         rows=int(files["num_records"].sum()),
         files=files.height,
@@ -107,50 +103,37 @@ def _files(table: DeltaTable) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(pyarrow.table(table.get_add_actions(flatten=True))))
 
 
-def vacuum_table(folder: Path, retention_hours: float, *, dry_run: bool = False) -> list[Path]:
+def vacuum_table(home: Home, retention_hours: float, *, dry_run: bool = False) -> list[str]:
     """Delete files that no version of the retention time uses: compacted ones, and those of crashed writers.
 
     delta-rs says which; deleting them here needs no entry in the log, so no writer is disturbed. File names are
     never used twice, so a file found unused stays unused.
     """
-    table = TableLog(folder).table()
     hours = max(0, round(retention_hours))
-    unused = table.vacuum(hours, dry_run=True, full=True, enforce_retention_duration=False)
-    paths = sorted(folder / unquote(path) for path in unused)
-    for path in () if dry_run else paths:
-        with suppress(FileNotFoundError):
-            path.unlink()
-    return paths
+    unused = home.table().vacuum(hours, dry_run=True, full=True, enforce_retention_duration=False)
+    keys = sorted(unquote(path) for path in unused)
+    if not dry_run:
+        home.delete(keys)
+    return [f"{home.where}/{key}" for key in keys]
 
 
-def compact_table(folder: Path, target_bytes: int) -> Compaction:
+def compact_table(home: Home, target_bytes: int, site: str | None = None) -> Compaction:
     """Join the small files of each partition into files of about `target_bytes`; nothing if another process does.
 
-    Single-threaded and in row groups, so that it takes little from an engine beside it. Rows keep the order of
-    their epochs.
+    `site`: only its partitions. Single-threaded and in row groups, so that it takes little from an engine beside it.
+    Rows keep the order of their epochs.
     """
     done = Compaction()
-    with _alone(folder) as alone:
+    with home.alone() as alone:
         if not alone:
             return done
-        log = TableLog(folder)
+        log = TableLog(home)
         log.refresh()
-        for group in _groups(_small_files(log, target_bytes), target_bytes):
+        partitions = _small_files(log, target_bytes)
+        chosen = {values: files for values, files in partitions.items() if site is None or values[1] == site}
+        for group in _groups(chosen, target_bytes):
             done += _join(log, group)
     return done
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    """Whether no other process maintains this table; held while the block runs."""
-    descriptor = os.open(folder / "_maintenance.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
-        yield False
-    finally:
-        os.close(descriptor)
 
 
 def _small_files(log: TableLog, target_bytes: int) -> dict[tuple[str | None, str | None], list[_File]]:
@@ -187,28 +170,27 @@ def _groups(partitions: dict[tuple[str | None, str | None], list[_File]], target
 def _join(log: TableLog, group: Sequence[_File]) -> Compaction:
     """Write the rows of some files of one partition into one, and swap them in the log."""
     values = dict(zip(PARTITIONS, (group[0].date, group[0].site), strict=True))
-    target = new_file(log.folder, values, max(_epoch(file) for file in group))
+    key = new_file(values, max(_epoch(file) for file in group))
     ordered = sorted(group, key=lambda file: file.path)
-    rows, statistics = _rewrite([log.folder / unquote(file.path) for file in ordered], target, log)
-    addition = add_action(log.folder, target, values, statistics, data_change=False)
+    loads = log.loads
+    rows, size, statistics = _rewrite([unquote(file.path) for file in ordered], key, log)
+    addition = add_action(key, size, values, statistics, data_change=False)
     gone = {file.path for file in group}
 
     def actions(seen: list[Action]) -> list[Action] | None:
-        # Somebody has rewritten or deleted one of the files meanwhile: leave it at that.
-        if any(action["remove"]["path"] in gone for action in seen if "remove" in action):
+        # Somebody has rewritten or deleted one of the files meanwhile, or may have: leave it at that.
+        if log.loads != loads or any(action["remove"]["path"] in gone for action in seen if "remove" in action):
             return None
         return [*(_remove_action(file, values) for file in ordered), addition]
 
-    committed = False
+    committed = refused = False
     try:
         committed = log.commit("OPTIMIZE", actions, mode="Compact")
+        refused = not committed
     finally:
-        if not committed and not log.entry_exists(log.version + 1):
-            discard(log.folder, [addition])
-    if not committed:
-        return Compaction()
-    size = int(addition["add"]["size"])
-    return Compaction(len(group), 1, rows, sum(file.size for file in group), size)
+        if not committed:
+            log.abandon([addition], refused=refused)
+    return Compaction(len(group), 1, rows, sum(file.size for file in group), size) if committed else Compaction()
 
 
 def _epoch(file: _File) -> int:
@@ -230,35 +212,28 @@ def _remove_action(file: _File, values: dict[str, str | None]) -> Action:
     }
 
 
-def _rewrite(sources: Sequence[Path], target: Path, log: TableLog) -> tuple[int, str]:
-    """Copy the rows of some files into a new, durable one; number of rows and statistics."""
+def _rewrite(sources: Sequence[str], target: str, log: TableLog) -> tuple[int, int, str]:
+    """Copy the rows of some files into a new, durable one; number of rows, of bytes, and statistics."""
     assert log.schema is not None
     types = {name: kind for name, kind in polars_schema(log.schema).items() if name not in PARTITIONS}
     bounded = log.bounded(types)
     summaries: list[pl.DataFrame] = []
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "wb", buffering=0) as file:
-            schema = pl.DataFrame(schema=types).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
-            with pq.ParquetWriter(file, schema, compression="zstd", compression_level=3) as writer:
-                for rows in _row_groups(sources, types):
-                    writer.write_table(rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
-                    summaries.append(summarise(rows, bounded))
-            os.fsync(descriptor)
-        sync_folder(target.parent)
-    except BaseException:
-        with suppress(OSError):
-            target.unlink()
-        raise
+    with log.home.writing(target) as file:
+        schema = pl.DataFrame(schema=types).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+        with pq.ParquetWriter(file, schema, compression="zstd", compression_level=3) as writer:
+            for rows in _row_groups(log.home, sources, types):
+                writer.write_table(rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
+                summaries.append(summarise(rows, bounded))
+        size = file.tell()
     summary = combine(summaries)
-    return int(summary["rows"][0]), to_json(summary)
+    return int(summary["rows"][0]), size, to_json(summary)
 
 
-def _row_groups(sources: Sequence[Path], types: dict[str, pl.DataType]) -> Iterator[pl.DataFrame]:
+def _row_groups(home: Home, sources: Sequence[str], types: dict[str, pl.DataType]) -> Iterator[pl.DataFrame]:
     """The rows of some files in the columns of `types` (null where a file lacks one), a row group at a time."""
     held: list[pl.DataFrame] = []
     for source in sources:
-        with pq.ParquetFile(source, memory_map=False) as file:
+        with pq.ParquetFile(home.reading(source), memory_map=False) as file:
             for batch in file.iter_batches(_ROW_READ, use_threads=False):
                 rows = pl.DataFrame(pl.from_arrow(batch))
                 columns = [

@@ -8,28 +8,27 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import and_
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.dataset as ds  # type: ignore[import-untyped]  # it ships no types
-import pyarrow.fs  # type: ignore[import-untyped]  # it ships no types
-from deltalake import DeltaTable
 
+from hackwatch.lake.home import Home
 from hackwatch.lake.schema import PARTITIONS
 
 __all__ = ["arrow_dataset"]
 
 
-def arrow_dataset(folder: Path, table: DeltaTable) -> ds.Dataset:
+def arrow_dataset(home: Home) -> ds.Dataset:
     """The rows of a table as they are now; files are opened when scanned, and skipped by partition and bounds."""
+    table = home.table()
     schema = pyarrow.schema(table.schema().to_arrow())
-    form, disk = ds.ParquetFileFormat(), pyarrow.fs.LocalFileSystem()
+    form, disk = ds.ParquetFileFormat(), home.filesystem()
     actions = pyarrow.table(table.get_add_actions(flatten=True))
     fragments = [
         form.make_fragment(
-            str(folder / unquote(file["path"])), filesystem=disk, partition_expression=_guarantee(file, schema)
+            home.path(unquote(file["path"])), filesystem=disk, partition_expression=_guarantee(file, schema)
         )
         for file in actions.to_pylist()
     ]

@@ -14,50 +14,43 @@ from urllib.parse import quote, unquote
 import polars as pl
 
 from hackwatch.errors import InternalError
-from hackwatch.lake.files import make_folder, sync_folder, write_file
+from hackwatch.lake.home import Home, home_at
 from hackwatch.lake.log import Action
 from hackwatch.lake.schema import PARTITIONS
 from hackwatch.lake.statistics import summarise, to_json
 
-__all__ = ["add_action", "discard", "new_file", "partition_folder", "write_rows"]
+__all__ = ["add_action", "new_file", "partition_folder", "write_rows"]
 
 PartitionValues = Mapping[str, str | None]
 
 
-def write_rows(folder: Path, frame: pl.DataFrame, epoch: int, bounded: Sequence[str]) -> list[Action]:
+def write_rows(home: Home | Path, frame: pl.DataFrame, epoch: int, bounded: Sequence[str]) -> list[Action]:
     """Write rows (with the columns `date` and `site`) into files, one a partition; the actions that add them.
 
     `bounded`: the columns that have statistics.
-    Files are durable when it returns; when it raises, none is left.
+    Files are durable when it returns; when it raises, none is left (in a bucket: vacuum gets them).
     """
+    home = home_at(home)
     actions: list[Action] = []
     try:
         for values, rows in _partitions(frame):
-            target = new_file(folder, values, epoch)
+            key = new_file(values, epoch)
             buffer = io.BytesIO()
             rows.write_parquet(buffer, compression="zstd", compression_level=1, statistics=True)
-            write_file(target, buffer.getbuffer())
-            actions.append(add_action(folder, target, values, to_json(summarise(rows, bounded))))
-            sync_folder(target.parent)
+            data = buffer.getbuffer()
+            actions.append(add_action(key, len(data), values, to_json(summarise(rows, bounded))))
+            home.write(key, data)
     except BaseException:
-        discard(folder, actions)
+        if home.settled:
+            with suppress(OSError):
+                home.delete(unquote(action["add"]["path"]) for action in actions)
         raise
     return actions
 
 
-def discard(folder: Path, actions: list[Action]) -> None:
-    """Delete the files of a commit that did not happen; vacuum gets those that cannot be deleted now."""
-    for action in actions:
-        if "add" in action:
-            with suppress(OSError):
-                (folder / unquote(action["add"]["path"])).unlink()
-
-
-def new_file(folder: Path, values: PartitionValues, epoch: int) -> Path:
-    """A new file name in the folder of its partition; names sort by epoch."""
-    target = folder / partition_folder(values)
-    make_folder(target)
-    return target / f"part-{epoch:010d}-{uuid.uuid4()}.parquet"
+def new_file(values: PartitionValues, epoch: int) -> str:
+    """The key of a new file in the folder of its partition; names sort by epoch."""
+    return f"{partition_folder(values)}/part-{epoch:010d}-{uuid.uuid4()}.parquet"
 
 
 def partition_folder(values: PartitionValues) -> str:
@@ -69,15 +62,13 @@ def partition_folder(values: PartitionValues) -> str:
     return "/".join(names)
 
 
-def add_action(
-    folder: Path, file: Path, values: PartitionValues, statistics: str, *, data_change: bool = True
-) -> Action:
-    """The action that adds a file to its table."""
+def add_action(key: str, size: int, values: PartitionValues, statistics: str, *, data_change: bool = True) -> Action:
+    """The action that adds a file of so many bytes to its table."""
     return {
         "add": {
-            "path": quote(file.relative_to(folder).as_posix(), safe="/="),
+            "path": quote(key, safe="/="),
             "partitionValues": dict(values),
-            "size": file.stat().st_size,
+            "size": size,
             "modificationTime": time.time_ns() // 1_000_000,
             "dataChange": data_change,
             "stats": statistics,
