@@ -1,0 +1,53 @@
+"""Helm and compose as programs: they start nothing, they only say whether a file is sound and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+__all__ = ["compose_model", "helm", "missing", "needs_tools"]
+
+
+def parts() -> Path:
+    """Where tools/servers/deploy puts the programs."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("HACKWATCH_TEST_PARTS") or cache / "hackwatch-test-parts") / "deploy"
+
+
+def missing() -> str | None:
+    """Why the programs cannot run here; None if they can."""
+    there = all((parts() / name).is_file() for name in ("helm", "compose", "made-from"))
+    return None if there else "no helm and compose for tests: run tools/servers/deploy"
+
+
+needs_tools = pytest.mark.skipif(missing() is not None, reason=missing() or "")
+
+
+def compose_model(file: Path, folder: Path) -> dict[str, Any]:
+    """A compose file as `docker compose` understands it; AssertionError with its complaint if it does not."""
+    done = _run([parts() / "compose", "-format", "json", file], folder)
+    assert done.returncode == 0, done.stderr
+    model: dict[str, Any] = json.loads(done.stdout)
+    return model
+
+
+def helm(command: str, chart: Path, folder: Path, *options: str) -> list[dict[str, Any]]:
+    """What `helm lint` or `helm template` prints, as objects; AssertionError with its complaint if it fails.
+
+    `folder`: for helm's own files.
+    """
+    release = ["hackwatch"] if command == "template" else []
+    done = _run([parts() / "helm", command, *release, chart, *options], folder)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return [item for item in yaml.safe_load_all(done.stdout) if item] if command == "template" else []
+
+
+def _run(command: list[Path | str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "HOME": str(folder), "HELM_CACHE_HOME": str(folder), "HELM_CONFIG_HOME": str(folder)}
+    return subprocess.run(command, capture_output=True, text=True, env=environ, cwd=folder, timeout=120, check=False)
