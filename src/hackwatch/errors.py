@@ -60,6 +60,8 @@ class EnvironmentError_(HackwatchError):
     """The machine cannot do what was asked: disk, permission, port, missing extra, data folder in use."""
 
     exit_code = 4
+    #: Whether it may pass: a running engine then waits and tries again instead of ending.
+    passing = True
 
 
 class InternalError(HackwatchError):

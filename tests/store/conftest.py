@@ -9,14 +9,24 @@ import pytest
 
 from hackwatch.store import Store, open_store
 
+KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
 
-@pytest.fixture(params=["sqlite"])
-def reopen(tmp_path: Path) -> Iterator[Callable[[], Store]]:
+
+@pytest.fixture(params=KINDS)
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where the test's store is, or will be."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres_url"))
+    return str(tmp_path / "data" / "store.sqlite")
+
+
+@pytest.fixture
+def reopen(address: str) -> Iterator[Callable[[], Store]]:
     """Opens the test's store once more, as another process would."""
     opened: list[Store] = []
 
     def another() -> Store:
-        opened.append(open_store(tmp_path / "data" / "store.sqlite", site="here"))
+        opened.append(open_store(address, site="here"))
         return opened[-1]
 
     yield another

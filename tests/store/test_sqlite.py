@@ -43,8 +43,8 @@ def test_addresses(path: Path, address: str) -> None:
 
 
 def test_other_kinds_of_store_are_refused_by_name() -> None:
-    with pytest.raises(ConfigurationError, match="'postgresql' is not supported"):
-        open_store("postgresql://user@host/db")
+    with pytest.raises(ConfigurationError, match="'mysql' is not supported"):
+        open_store("mysql://user@host/db")
 
 
 def test_a_path_with_odd_characters(tmp_path: Path) -> None:

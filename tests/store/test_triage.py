@@ -148,7 +148,8 @@ def test_the_outbox_is_worked_off_and_retried(store: Store) -> None:
 
 def test_pruning_keeps_what_is_open(store: Store) -> None:
     store.set_routes(["file"])
-    raised(store, alert(1), alert(2), alert(3, created=9000.0, last_seen=9000.0))
+    raised(store, *(alert(number, site="here") for number in (1, 2)), alert(4, site="elsewhere"))
+    raised(store, alert(3, site="here", created=9000.0, last_seen=9000.0))
     store.outbox_done(store.outbox_due(1e12)[0].id, now=2000.0)
     rows = [("process", str(number), 0, 120, 1, 0, 0, True) for number in range(2_500)]
     rows += [("process", "open", 0, 120, 1, 0, 0, False), ("process", "young", 5000, 5120, 1, 0, 0, True)]
@@ -157,7 +158,7 @@ def test_pruning_keeps_what_is_open(store: Store) -> None:
     pruned = store.prune(windows_before=5000.0, alerts_before=5000.0, outbox_before=5000.0)
     assert pruned == {"windows": 2_500, "outbox": 1, "alerts": 1}
     assert store.windows()["entity"].to_list() == ["open", "young"]
-    assert [found.sequence for found in store.alerts()] == [3, 2]
+    assert [found.id for found in store.alerts()] == [alert(number).id for number in (3, 4, 2)]
 
 
 @pytest.mark.parametrize(

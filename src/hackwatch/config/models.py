@@ -9,9 +9,12 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from hackwatch.config.address import is_server, with_password
 from hackwatch.config.kafka import KafkaSettings
 from hackwatch.config.lake import LakeSettings, folder_or_bucket
 from hackwatch.config.routes import Route
+from hackwatch.config.spark import SparkSettings
+from hackwatch.config.store import StoreSettings
 from hackwatch.config.table import Location, Name, Table
 
 __all__ = [
@@ -144,19 +147,6 @@ class AlertSettings(Table):
     )
 
 
-class StoreSettings(Table):
-    """The database of windows, alerts and checkpoints."""
-
-    url: Location | None = Field(
-        None,
-        examples=["sqlite:/var/lib/hackwatch/store.sqlite"],
-        description="SQLite file, or `sqlite:PATH`. Without one: `store.sqlite` under the data folder.",
-    )
-    retention_days: float = Field(
-        90.0, gt=0, description="Final windows, alerts and sent messages older than this are deleted, days."
-    )
-
-
 class SpoolSettings(Table):
     """The embedded topics: folders of newline-delimited segments."""
 
@@ -206,6 +196,7 @@ class Settings(Table):
     )
     pipeline: Name = Field("main", description="Name of the pipeline: identifies its checkpoints in store and lake.")
     engine: EngineSettings = EngineSettings()
+    spark: SparkSettings = SparkSettings()
     streams: dict[Name, StreamSettings] = Field(
         default_factory=lambda: {name: StreamSettings() for name in _STREAMS},
         description="One table a stream: `[streams.process]`, `[streams.memory]`.",
@@ -261,8 +252,15 @@ class Settings(Table):
 
     @property
     def store_url(self) -> str:
-        """What `store.open_store` opens."""
-        return self.store.url or str(self.data / "store.sqlite")
+        """What `store.open_store` opens; it may hold a password: not to be shown."""
+        secret = self.store.password.get_secret_value() if self.store.password else None
+        url = self.store.url or str(self.data / "store.sqlite")
+        return with_password(url, secret) if is_server(url) else url
+
+    @property
+    def spark_checkpoint(self) -> str:
+        """The folder of Spark's checkpoints."""
+        return self.spark.checkpoint or str(self.data / "spark")
 
     @property
     def kafka_group(self) -> str:

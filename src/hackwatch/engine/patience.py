@@ -31,6 +31,8 @@ class Patience:
             try:
                 action()
             except EnvironmentError_ as error:
+                if not error.passing:
+                    raise
                 self._say(f"{what}: {error.what}")
                 if self._stop.is_set():
                     raise Stopped(str(error)) from error

@@ -3,30 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hackwatch.errors import ConfigurationError
+from hackwatch.config.address import is_server, parted
+from hackwatch.errors import ConfigurationError, EnvironmentError_
 from hackwatch.store.rows import STATUSES, AlertStatus, Mute, OutboxMessage, StoredAlert
-from hackwatch.store.schema import migrate
+from hackwatch.store.schema import Database, NoStore, migrate
 from hackwatch.store.sqlite import SqliteDatabase
 from hackwatch.store.triage import Store
 
-__all__ = ["STATUSES", "AlertStatus", "Mute", "OutboxMessage", "Store", "StoredAlert", "open_store"]
+if TYPE_CHECKING:
+    from hackwatch.store.postgresql import PostgresqlDatabase
+
+__all__ = ["STATUSES", "AlertStatus", "Mute", "NoStore", "OutboxMessage", "Store", "StoredAlert", "open_store"]
 
 
 def open_store(address: str | Path, *, site: str = "local", read_only: bool = False) -> Store:
-    """Open the store at a path or `sqlite:PATH`, made and brought to this version if needed.
+    """Open the store at a path, `sqlite:PATH` or `postgresql://...`, made and brought to this version if needed.
 
     `site` names where the windows written through it were counted. With `read_only` nothing is changed.
-    Raises ConfigurationError for other kinds of address, EnvironmentError_ (permission, disk, newer version,
-    no store to read), DataError (damaged).
+    Raises ConfigurationError for other kinds of address, EnvironmentError_ (permission, disk, no server, password,
+    newer version), NoStore (none to read), DataError (damaged).
     """
-    database = SqliteDatabase(_path(address), read_only=read_only)
+    database: Database
+    if isinstance(address, str) and is_server(address):
+        database = _postgresql(address, read_only=read_only)
+    else:
+        database = SqliteDatabase(_path(address), read_only=read_only)
     try:
         migrate(database, read_only=read_only)
     except BaseException:
         database.close()
         raise
     return Store(database, site)
+
+
+def _postgresql(address: str, *, read_only: bool) -> PostgresqlDatabase:
+    try:
+        from hackwatch.store.postgresql import PostgresqlDatabase
+    except ImportError as error:
+        raise EnvironmentError_(
+            "a store on PostgreSQL needs the extra `postgres`",
+            where=parted(address)[0],
+            next_step="pip install 'hackwatch[postgres]'",
+        ) from error
+    return PostgresqlDatabase(address, read_only=read_only)
 
 
 def _path(address: str | Path) -> Path:
@@ -39,6 +60,6 @@ def _path(address: str | Path) -> Path:
         raise ConfigurationError(
             f"a store of the kind {scheme!r} is not supported",
             where="store.url",
-            next_step="give a path or sqlite:PATH",
+            next_step="give a path, sqlite:PATH or postgresql://USER@HOST/DATABASE",
         )
     return Path(address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import orjson
@@ -12,14 +13,17 @@ import polars as pl
 from hackwatch.errors import InternalError
 from hackwatch.pipeline.alert import Alert, AlertUpdate
 from hackwatch.store.base import WINDOWS_SCHEMA, BatchEntry, Checkpoint, EpochCommit, OffsetRange
-from hackwatch.store.rows import INSERT_ALERT, Mute, to_json, to_row
-from hackwatch.store.schema import COUNTERS, Database, Transaction
+from hackwatch.store.holding import Holds
+from hackwatch.store.rows import Mute, insert_alerts, to_json, to_row
+from hackwatch.store.schema import COUNTERS, Database, Lock, Transaction
 
 __all__ = ["Progress"]
 
 # Snapshots up to this size are written within the epoch's transaction, larger ones ahead of it in parts of
 # this size: a writer of alerts never waits longer than one part takes.
 _PART_BYTES = 1 << 20
+# Alerts stored with one statement; more take several.
+_ALERTS_AT_ONCE = 50
 
 _INSERT_BATCH = (
     "INSERT INTO batch (pipeline, number, epoch, wall, elapsed, ranges, models) VALUES (?, ?, ?, ?, ?, ?, ?) "
@@ -29,7 +33,7 @@ _UPDATE_ALERT = (
     "UPDATE alerts SET count = ?, last_seen = ?, subjects = ? WHERE id = ? AND count <= ? AND last_seen <= ?"
 )
 _INSERT_OUTBOX = (
-    "INSERT INTO outbox (alert_id, route, created, attempts, due) VALUES (?, ?, ?, 0, ?) "
+    "INSERT INTO outbox (alert_id, route, created, attempts, due, pipeline) VALUES (?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (alert_id, route) DO NOTHING"
 )
 _UPSERT_WINDOW = (
@@ -67,7 +71,30 @@ class Progress:
     def __init__(self, database: Database, site: str) -> None:
         self.database, self.site = database, site
         self._routes: tuple[str, ...] = ()
+        self._holds = Holds(database)
         self._epoch_lock = threading.Lock()
+
+    @property
+    def identity(self) -> str:
+        """A name that no other store has: epochs that a new store counts from 1 are not those of the one before."""
+        with self.database.read() as transaction:
+            rows = transaction.fetch("SELECT identity FROM store")
+        return str(rows[0][0])
+
+    def hold(self, pipeline: str) -> AbstractContextManager[Lock]:
+        """Be the one engine of a pipeline, and of its parts `PIPELINE/...`; renew the lock every few seconds.
+
+        Raises EnvironmentError_ if another engine works on it. From here on whatever is written for the pipeline
+        raises TakenOver once another engine has begun, which it can only after this one's connection was lost.
+        """
+        return self._holds.hold(pipeline, self.identity)
+
+    @contextmanager
+    def _writing(self, pipeline: str) -> Iterator[Transaction]:
+        """A transaction in which only the engine that holds the pipeline may write."""
+        with self.database.write() as transaction:
+            self._holds.check(transaction, pipeline)
+            yield transaction
 
     def set_routes(self, names: Sequence[str]) -> None:
         """Every new alert from now on gets an outbox message for each of these routes."""
@@ -102,22 +129,33 @@ class Progress:
         """Log micro-batches and write their alerts, updates and outbox; known ids stay as they are."""
         logged = [_batch_row(pipeline, batch) for batch in batches]
         changed = [_update_row(update) for update in updates]
-        with self.database.write() as transaction:
-            for row in logged:
-                transaction.execute(_INSERT_BATCH, row)
+        with self._writing(pipeline) as transaction:
+            transaction.execute_many(_INSERT_BATCH, logged)
             if alerts:
-                self._insert_alerts(transaction, alerts)
-            for row in changed:
-                transaction.execute(_UPDATE_ALERT, row)
+                self._insert_alerts(transaction, pipeline, alerts)
+            transaction.execute_many(_UPDATE_ALERT, changed)
 
-    def _insert_alerts(self, transaction: Transaction, alerts: Sequence[Alert]) -> None:
+    def _insert_alerts(self, transaction: Transaction, pipeline: str, alerts: Sequence[Alert]) -> None:
+        if turn := self.database.dialect.turn:
+            # Numbered and committed one after the other, or a follower by number would miss the slower one.
+            transaction.fetch(turn, ("alerts",))
         rows = transaction.fetch("SELECT id, rule, entity, until_time, created FROM mutes")
         mutes = [Mute(*row) for row in rows]
-        for alert in alerts:
-            muted = any(mute.covers(alert) for mute in mutes)
-            new = transaction.execute(INSERT_ALERT, to_row(alert, "muted" if muted else "new")) > 0
-            for route in self._routes if new and not muted else ():
-                transaction.execute(_INSERT_OUTBOX, (alert.id, route, alert.created, alert.created))
+        muted = {alert.id for alert in alerts if any(mute.covers(alert) for mute in mutes)}
+        new: set[str] = set()
+        for start in range(0, len(alerts), _ALERTS_AT_ONCE):
+            some = alerts[start : start + _ALERTS_AT_ONCE]
+            values = [value for alert in some for value in to_row(alert, "muted" if alert.id in muted else "new")]
+            new.update(row[0] for row in transaction.fetch(insert_alerts(len(some)), values))
+        # A part of a pipeline sends nothing by itself.
+        sender = pipeline.partition("/")[0]
+        messages = [
+            (alert.id, route, alert.created, 0, alert.created, sender)
+            for alert in alerts
+            if alert.id in new - muted
+            for route in self._routes
+        ]
+        transaction.execute_many(_INSERT_OUTBOX, messages)
 
     def commit_epoch(self, pipeline: str, commit: EpochCommit) -> None:
         """Commit an epoch in one transaction and drop the batch log up to its last batch.
@@ -133,7 +171,9 @@ class Progress:
             if ahead:
                 self._stage(pipeline, commit.epoch, parts)
             rows = _window_rows(self.site, commit.windows)
-            with self.database.write() as transaction:
+            with self._writing(pipeline) as transaction:
+                if turn := self.database.dialect.turn:
+                    transaction.fetch(turn, (f"epoch of {pipeline}",))
                 if not _is_next(transaction, pipeline, commit.epoch):
                     return
                 if not ahead:
@@ -145,10 +185,10 @@ class Progress:
 
     def _stage(self, pipeline: str, epoch: int, parts: Sequence[tuple[Any, ...]]) -> None:
         """Write the states of an epoch before it is committed: nobody reads them until then."""
-        with self.database.write() as transaction:
+        with self._writing(pipeline) as transaction:
             _delete_states(transaction, pipeline, epoch)
         for part in parts:
-            with self.database.write() as transaction:
+            with self._writing(pipeline) as transaction:
                 transaction.execute(_INSERT_STATE, part)
             self.database.tidy()
 
@@ -157,7 +197,7 @@ class Progress:
         with self.database.read() as transaction:
             old = transaction.fetch(f"SELECT epoch, name, part FROM state WHERE {where}", (pipeline, epoch))
         for start in range(0, len(old), 4):
-            with self.database.write() as transaction:
+            with self._writing(pipeline) as transaction:
                 transaction.execute_many(
                     "DELETE FROM state WHERE pipeline = ? AND epoch = ? AND name = ? AND part = ?",
                     [(pipeline, *key) for key in old[start : start + 4]],
@@ -166,7 +206,7 @@ class Progress:
     def write_status(self, pipeline: str, status: Mapping[str, Any]) -> None:
         """Replace the pipeline's live status."""
         text = to_json(status)
-        with self.database.write() as transaction:
+        with self._writing(pipeline) as transaction:
             transaction.execute(_UPSERT_STATUS, (pipeline, text))
 
 

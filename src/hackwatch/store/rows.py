@@ -130,9 +130,12 @@ def from_row(row: Sequence[Any]) -> StoredAlert:
     return StoredAlert(**values)
 
 
-INSERT_ALERT = (
-    f"INSERT INTO alerts ({', '.join(ALERT_COLUMNS[:_BORN])}) VALUES ({', '.join('?' * _BORN)}) "
-    "ON CONFLICT (id) DO NOTHING"
-)
+def insert_alerts(number: int) -> str:
+    """A statement that stores so many rows of `to_row` and gives the ids of those that were not there."""
+    rows = ", ".join([f"({', '.join('?' * _BORN)})"] * number)
+    columns = ", ".join(ALERT_COLUMNS[:_BORN])
+    return f"INSERT INTO alerts ({columns}) VALUES {rows} ON CONFLICT (id) DO NOTHING RETURNING id"
+
+
 SELECT_ALERT = "SELECT " + ", ".join(f"alerts.{column}" for column in ALERT_COLUMNS) + " FROM alerts"
 ALERT_ID = re.compile(r"[0-9a-f]{4,32}")

@@ -1,20 +1,30 @@
 """The tables of the store, as numbered migrations in SQL that SQLite and PostgreSQL both read.
 
-What differs between databases is named in braces and filled in by the `Dialect`. A released migration never
-changes: a new one is added behind it. Times are Unix seconds UTC, JSON is text.
+What differs between databases is named in braces and filled in by the `Dialect`, the type of texts as `{text}`. A
+released migration never changes: a new one is added behind it. Times are Unix seconds UTC, JSON is text.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hackwatch.errors import EnvironmentError_
 
-__all__ = ["COUNTERS", "MIGRATIONS", "VERSION", "Database", "Dialect", "Transaction", "migrate"]
+__all__ = [
+    "COUNTERS",
+    "MIGRATIONS",
+    "VERSION",
+    "Database",
+    "Dialect",
+    "Lock",
+    "NoStore",
+    "Transaction",
+    "migrate",
+]
 
 #: The totals kept for every stream and partition, in the order of the columns of `accounting`.
 COUNTERS = ("messages", "records", "on_time", "late", "duplicate", "rejected", "unknown_fields", "suspects")
@@ -22,11 +32,31 @@ COUNTERS = ("messages", "records", "on_time", "late", "duplicate", "rejected", "
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What a database calls its own: a growing key, a type for bytes, and how to ask whether a table exists."""
+    """What a database calls its own.
+
+    Words of the migrations: `identity` (a growing key), `binary`, `text` (compared byte by byte). `table_exists` asks
+    for a table by name. Where several write at once, and not where there is one writer at a time anyway:
+    `turn` waits until no other transaction holds the turn of that name (its parameter), and keeps it to the end;
+    `shared` at the end of a SELECT keeps its rows from being changed until then; `unclaimed` leaves out the rows that
+    another transaction is changing and keeps the others. `tuning`: after migration n, statements that change nothing
+    but the speed.
+    """
 
     identity: str
     binary: str
+    text: str
     table_exists: str
+    turn: str = ""
+    shared: str = ""
+    unclaimed: str = ""
+    tuning: Mapping[int, Sequence[str]] = field(default_factory=dict)
+
+
+class NoStore(EnvironmentError_):
+    """Nobody has made a store there yet."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__("there is no store yet", where=where, next_step="start the engine once: hackwatch run")
 
 
 class Transaction(Protocol):
@@ -45,6 +75,16 @@ class Transaction(Protocol):
         ...
 
 
+class Lock(Protocol):
+    """A lock that other processes see, until it is closed or its process or connection dies."""
+
+    def renew(self) -> None:
+        """Take it again if the database has lost it in between (a restart) and nobody else has it."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Database(Protocol):
     """A relational database, safe to use from several threads. Errors come as those of `hackwatch.errors`."""
 
@@ -57,11 +97,18 @@ class Database(Protocol):
     def dialect(self) -> Dialect: ...
 
     def write(self) -> AbstractContextManager[Transaction]:
-        """A transaction that may write, one at a time; durable when the block ends, undone when it raises."""
+        """A transaction that may write; durable when the block ends, undone when it raises.
+
+        A statement sees what was committed before it began. Others may write other rows meanwhile.
+        """
         ...
 
     def read(self) -> AbstractContextManager[Transaction]:
         """A transaction that sees one consistent state and waits for no writer."""
+        ...
+
+    def lock(self, name: str) -> Lock | None:
+        """Take the lock of a name for as long as this process wants; None if another one has it."""
         ...
 
     def tidy(self) -> None:
@@ -72,70 +119,78 @@ class Database(Protocol):
 
 
 _FIRST = (
-    "CREATE TABLE store (one BIGINT PRIMARY KEY, identity TEXT NOT NULL)",
+    "CREATE TABLE store (one BIGINT PRIMARY KEY, identity {text} NOT NULL)",
     """CREATE TABLE pipeline (
-        pipeline TEXT PRIMARY KEY, epoch BIGINT NOT NULL, last_batch BIGINT NOT NULL,
+        pipeline {text} PRIMARY KEY, epoch BIGINT NOT NULL, last_batch BIGINT NOT NULL,
         elapsed DOUBLE PRECISION NOT NULL, committed_at DOUBLE PRECISION NOT NULL)""",
-    "CREATE TABLE status (pipeline TEXT PRIMARY KEY, status TEXT NOT NULL)",
+    "CREATE TABLE status (pipeline {text} PRIMARY KEY, status {text} NOT NULL)",
     """CREATE TABLE batch (
-        pipeline TEXT NOT NULL, number BIGINT NOT NULL, epoch BIGINT NOT NULL, wall DOUBLE PRECISION NOT NULL,
-        elapsed DOUBLE PRECISION NOT NULL, ranges TEXT NOT NULL, models TEXT NOT NULL,
+        pipeline {text} NOT NULL, number BIGINT NOT NULL, epoch BIGINT NOT NULL, wall DOUBLE PRECISION NOT NULL,
+        elapsed DOUBLE PRECISION NOT NULL, ranges {text} NOT NULL, models {text} NOT NULL,
         PRIMARY KEY (pipeline, number))""",
     """CREATE TABLE position (
-        pipeline TEXT NOT NULL, stream TEXT NOT NULL, topic TEXT NOT NULL, partition_number BIGINT NOT NULL,
+        pipeline {text} NOT NULL, stream {text} NOT NULL, topic {text} NOT NULL, partition_number BIGINT NOT NULL,
         next_offset BIGINT NOT NULL, PRIMARY KEY (pipeline, stream, topic, partition_number))""",
     # A state is kept in parts, so that a large one can be written ahead of its epoch in many short transactions.
     """CREATE TABLE state (
-        pipeline TEXT NOT NULL, epoch BIGINT NOT NULL, name TEXT NOT NULL, part BIGINT NOT NULL,
+        pipeline {text} NOT NULL, epoch BIGINT NOT NULL, name {text} NOT NULL, part BIGINT NOT NULL,
         snapshot {binary} NOT NULL, PRIMARY KEY (pipeline, epoch, name, part))""",
     f"""CREATE TABLE accounting (
-        pipeline TEXT NOT NULL, stream TEXT NOT NULL, topic TEXT NOT NULL, partition_number BIGINT NOT NULL,
+        pipeline {{text}} NOT NULL, stream {{text}} NOT NULL, topic {{text}} NOT NULL, partition_number BIGINT NOT NULL,
         {", ".join(f"{counter} BIGINT NOT NULL" for counter in COUNTERS)},
         PRIMARY KEY (pipeline, stream, topic, partition_number))""",
     """CREATE TABLE windows (
-        site TEXT NOT NULL, stream TEXT NOT NULL, entity TEXT NOT NULL, window_start BIGINT NOT NULL,
+        site {text} NOT NULL, stream {text} NOT NULL, entity {text} NOT NULL, window_start BIGINT NOT NULL,
         window_end BIGINT NOT NULL, records BIGINT NOT NULL, suspects BIGINT NOT NULL, count BIGINT NOT NULL,
         final BIGINT NOT NULL, PRIMARY KEY (site, stream, entity, window_start))""",
     "CREATE INDEX windows_by_time ON windows (window_start)",
     """CREATE TABLE alerts (
-        sequence {identity}, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, stream TEXT NOT NULL,
-        entity TEXT NOT NULL, rule TEXT NOT NULL, title TEXT NOT NULL, severity TEXT NOT NULL,
-        risk BIGINT NOT NULL, subject TEXT NOT NULL, first_seen DOUBLE PRECISION NOT NULL,
-        last_seen DOUBLE PRECISION NOT NULL, created DOUBLE PRECISION NOT NULL, site TEXT NOT NULL,
-        technique TEXT, tactic TEXT, count BIGINT NOT NULL, drivers TEXT NOT NULL, evidence TEXT NOT NULL,
-        causes TEXT NOT NULL, models TEXT NOT NULL, subjects TEXT NOT NULL, status TEXT NOT NULL,
-        handled_by TEXT, handled_at DOUBLE PRECISION, note TEXT)""",
+        sequence {identity}, id {text} NOT NULL UNIQUE, kind {text} NOT NULL, stream {text} NOT NULL,
+        entity {text} NOT NULL, rule {text} NOT NULL, title {text} NOT NULL, severity {text} NOT NULL,
+        risk BIGINT NOT NULL, subject {text} NOT NULL, first_seen DOUBLE PRECISION NOT NULL,
+        last_seen DOUBLE PRECISION NOT NULL, created DOUBLE PRECISION NOT NULL, site {text} NOT NULL,
+        technique {text}, tactic {text}, count BIGINT NOT NULL, drivers {text} NOT NULL, evidence {text} NOT NULL,
+        causes {text} NOT NULL, models {text} NOT NULL, subjects {text} NOT NULL, status {text} NOT NULL,
+        handled_by {text}, handled_at DOUBLE PRECISION, note {text})""",
     "CREATE INDEX alerts_by_key ON alerts (entity, rule)",
     "CREATE INDEX alerts_by_time ON alerts (created)",
     """CREATE TABLE mutes (
-        id {identity}, rule TEXT, entity TEXT, until_time DOUBLE PRECISION NOT NULL,
-        created DOUBLE PRECISION NOT NULL, created_by TEXT, reason TEXT)""",
+        id {identity}, rule {text}, entity {text}, until_time DOUBLE PRECISION NOT NULL,
+        created DOUBLE PRECISION NOT NULL, created_by {text}, reason {text})""",
     """CREATE TABLE outbox (
-        id {identity}, alert_id TEXT NOT NULL, route TEXT NOT NULL, created DOUBLE PRECISION NOT NULL,
-        attempts BIGINT NOT NULL, due DOUBLE PRECISION, done DOUBLE PRECISION, error TEXT,
+        id {identity}, alert_id {text} NOT NULL, route {text} NOT NULL, created DOUBLE PRECISION NOT NULL,
+        attempts BIGINT NOT NULL, due DOUBLE PRECISION, done DOUBLE PRECISION, error {text},
         UNIQUE (alert_id, route))""",
     "CREATE INDEX outbox_by_due ON outbox (due)",
 )
 
+_SECOND = (
+    # Who works on a pipeline: what another engine writes under its name is refused.
+    """CREATE TABLE holder (
+        pipeline {text} PRIMARY KEY, token {text} NOT NULL, host {text} NOT NULL, process BIGINT NOT NULL)""",
+    # Whose engine sends a message; null: of a time when one store had one engine.
+    "ALTER TABLE outbox ADD COLUMN pipeline {text}",
+)
+
 #: Migration n (counting from 1) brings the tables from version n - 1 to version n.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
 VERSION = len(MIGRATIONS)
 
 
 def migrate(database: Database, *, read_only: bool = False, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
     """Bring the tables to the version of this code, each version in a transaction of its own.
 
-    Raises EnvironmentError_ when a newer hackwatch has written them, or an older one and `read_only`.
+    Raises NoStore when there is none and `read_only`, EnvironmentError_ when a newer hackwatch has written it, or an
+    older one and `read_only`.
     """
-    if not read_only:
-        with database.write() as transaction:
-            transaction.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KEY)")
     # An engine that starts for the first time makes the file a moment before its tables.
-    found = 0 if read_only and not _begun(database) else _version(database, len(migrations))
+    begun = _begun(database)
+    if not (begun or read_only):
+        with _turn(database) as transaction:
+            transaction.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KEY)")
+    found = _version(database, len(migrations)) if begun or not read_only else 0
     if read_only and not found:
-        raise EnvironmentError_(
-            "there is no store yet", where=database.name, next_step="start the engine once: hackwatch run"
-        )
+        raise NoStore(database.name)
     if read_only and found < len(migrations):
         raise EnvironmentError_(
             f"the store has the older version {found}, this hackwatch reads version {len(migrations)}",
@@ -143,16 +198,28 @@ def migrate(database: Database, *, read_only: bool = False, migrations: Sequence
             next_step="start the engine once, it brings the store up to date: hackwatch run",
         )
     for version in range(found + 1, len(migrations) + 1):
-        with database.write() as transaction:
+        with _turn(database) as transaction:
             # Another process may have been faster: the version is read again under the lock.
-            if transaction.fetch("SELECT 1 FROM schema_version WHERE version = ?", (version,)):
-                continue
-            for statement in migrations[version - 1]:
-                words = {"identity": database.dialect.identity, "binary": database.dialect.binary}
-                transaction.execute(statement.format(**words))
-            transaction.execute("INSERT INTO schema_version (version) VALUES (?)", (version,))
-            named = "INSERT INTO store (one, identity) VALUES (1, ?) ON CONFLICT (one) DO NOTHING"
-            transaction.execute(named, (uuid.uuid4().hex[:12],))
+            if not transaction.fetch("SELECT 1 FROM schema_version WHERE version = ?", (version,)):
+                _apply(transaction, database.dialect, version, migrations[version - 1])
+
+
+@contextmanager
+def _turn(database: Database) -> Iterator[Transaction]:
+    """A transaction that changes tables, one after the other."""
+    with database.write() as transaction:
+        if database.dialect.turn:
+            transaction.fetch(database.dialect.turn, ("schema",))
+        yield transaction
+
+
+def _apply(transaction: Transaction, dialect: Dialect, version: int, statements: Sequence[str]) -> None:
+    words = {"identity": dialect.identity, "binary": dialect.binary, "text": dialect.text}
+    for statement in (*statements, *dialect.tuning.get(version, ())):
+        transaction.execute(statement.format(**words))
+    transaction.execute("INSERT INTO schema_version (version) VALUES (?)", (version,))
+    named = "INSERT INTO store (one, identity) VALUES (1, ?) ON CONFLICT (one) DO NOTHING"
+    transaction.execute(named, (uuid.uuid4().hex[:12],))
 
 
 def _begun(database: Database) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hackwatch.errors import DataError, EnvironmentError_, HackwatchError, InternalError
-from hackwatch.store.schema import Dialect
+from hackwatch.store.schema import Dialect, NoStore
 
 __all__ = ["SqliteDatabase"]
 
@@ -37,6 +37,7 @@ class SqliteDatabase:
     dialect = Dialect(
         identity="INTEGER PRIMARY KEY AUTOINCREMENT",
         binary="BLOB",
+        text="TEXT",
         table_exists="SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?",
     )
 
@@ -63,6 +64,10 @@ class SqliteDatabase:
     def read(self) -> Iterator[_SqliteTransaction]:
         with self._transaction("BEGIN") as transaction:
             yield transaction
+
+    def lock(self, name: str) -> _Unlocked:
+        """Always: the engine holds the lock of its data folder, and one store elsewhere is no place to share."""
+        return _Unlocked()
 
     def tidy(self) -> None:
         """Copy the write-ahead log into the file: here and nowhere else, so that an alert never does it.
@@ -135,9 +140,7 @@ class SqliteDatabase:
     def _create_file(self) -> None:
         if self.read_only:
             if not self.path.is_file():
-                raise EnvironmentError_(
-                    "there is no store yet", where=self.name, next_step="start the engine once: hackwatch run"
-                )
+                raise NoStore(self.name)
             return
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Created before SQLite opens it: SQLite gives its log files the same mode.
@@ -155,6 +158,11 @@ class SqliteDatabase:
                 where=self.name,
                 next_step="check that the folder is yours, writable and not full",
             ) from error
+
+
+class _Unlocked:
+    def renew(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class _SqliteTransaction:

@@ -1,4 +1,4 @@
-"""The people's side of the store: alerts, mutes, the outbox, windows and totals."""
+"""The people's side of the store: alerts, mutes, windows and totals."""
 
 from __future__ import annotations
 
@@ -11,17 +11,10 @@ import polars as pl
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.pipeline.alert import SEVERITIES, Kind, Severity
 from hackwatch.store.base import WINDOWS_SCHEMA
+from hackwatch.store.conditions import Conditions
 from hackwatch.store.frames import frame
-from hackwatch.store.progress import Progress
-from hackwatch.store.rows import (
-    ALERT_ID,
-    SELECT_ALERT,
-    AlertStatus,
-    Mute,
-    OutboxMessage,
-    StoredAlert,
-    from_row,
-)
+from hackwatch.store.outbox import SENT_BY, Outgoing
+from hackwatch.store.rows import ALERT_ID, SELECT_ALERT, AlertStatus, Mute, StoredAlert, from_row
 from hackwatch.store.schema import COUNTERS
 
 __all__ = ["Store"]
@@ -29,18 +22,11 @@ __all__ = ["Store"]
 _PRUNED_AT_ONCE = 2_000
 
 
-class Store(Progress):
-    """The whole store: what the engine writes (`Progress`), what people and programs read and decide.
+class Store(Outgoing):
+    """The whole store: what the engine writes (`Progress`), what routes send (`Outgoing`), what people decide.
 
     Times are Unix seconds UTC and come from the caller: the store has no clock. Safe for several threads.
     """
-
-    @property
-    def identity(self) -> str:
-        """A name that no other store has: epochs that a new store counts from 1 are not those of the one before."""
-        with self.database.read() as transaction:
-            rows = transaction.fetch("SELECT identity FROM store")
-        return str(rows[0][0])
 
     def close(self) -> None:
         self.database.close()
@@ -71,7 +57,7 @@ class Store(Progress):
 
         `severity` is the least one, `since <= created < until`.
         """
-        conditions = _Conditions()
+        conditions = Conditions()
         conditions.among("status", statuses)
         conditions.among("severity", SEVERITIES[SEVERITIES.index(severity) :] if severity else None)
         for column, value in (("kind", kind), ("stream", stream), ("entity", entity), ("rule", rule)):
@@ -158,47 +144,11 @@ class Store(Progress):
 
     def mutes(self, *, now: float | None = None) -> list[Mute]:
         """All mutes, or those in force at `now`, the newest first."""
-        conditions = _Conditions()
+        conditions = Conditions()
         conditions.add("until_time > ?", now)
         sql = f"SELECT id, rule, entity, until_time, created, created_by, reason FROM mutes{conditions.where}"
         with self.database.read() as transaction:
             return [Mute(*row) for row in transaction.fetch(f"{sql} ORDER BY id DESC", conditions.values)]
-
-    # ------------------------------------------------------------------ outbox
-
-    def outbox_due(self, now: float, limit: int = 100, *, route: str | None = None) -> list[OutboxMessage]:
-        """Messages, of one route or of all, whose time has come, the longest due first."""
-        conditions = _Conditions()
-        conditions.add("due <= ?", now)
-        conditions.add("route = ?", route)
-        sql = SELECT_ALERT.replace("SELECT ", "SELECT outbox.id, route, attempts, error, ", 1)
-        sql += f" JOIN outbox ON outbox.alert_id = alerts.id{conditions.where} ORDER BY due, outbox.id LIMIT ?"
-        with self.database.read() as transaction:
-            rows = transaction.fetch(sql, (*conditions.values, limit))
-        return [OutboxMessage(row[0], row[1], row[2], row[3], from_row(row[4:])) for row in rows]
-
-    def outbox_done(self, message_id: int, *, now: float) -> None:
-        """The route has taken the message."""
-        with self.database.write() as transaction:
-            transaction.execute("UPDATE outbox SET due = NULL, done = ?, error = NULL WHERE id = ?", (now, message_id))
-
-    def outbox_failed(self, message_id: int, error: str, retry_at: float | None) -> None:
-        """The route has refused the message: try again at `retry_at`, or never (None)."""
-        with self.database.write() as transaction:
-            transaction.execute(
-                "UPDATE outbox SET due = ?, error = ?, attempts = attempts + 1 WHERE id = ?",
-                (retry_at, error, message_id),
-            )
-
-    def outbox_counts(self) -> dict[str, dict[str, int]]:
-        """Messages of each route: `waiting`, `done`, `failed` (given up)."""
-        state = "CASE WHEN due IS NOT NULL THEN 'waiting' WHEN done IS NOT NULL THEN 'done' ELSE 'failed' END"
-        with self.database.read() as transaction:
-            rows = transaction.fetch(f"SELECT route, {state} AS state, count(*) FROM outbox GROUP BY route, state")
-        counts: dict[str, dict[str, int]] = {}
-        for route, state_name, number in rows:
-            counts.setdefault(route, {"waiting": 0, "done": 0, "failed": 0})[state_name] = number
-        return counts
 
     # ------------------------------------------------------------------ windows, totals, status
 
@@ -217,7 +167,7 @@ class Store(Progress):
 
         With `limit`, the latest ones.
         """
-        conditions = _Conditions()
+        conditions = Conditions()
         for column, value in (("site", site), ("stream", stream), ("entity", entity)):
             conditions.add(f"{column} = ?", value)
         conditions.add("window_start >= ?", since)
@@ -237,7 +187,7 @@ class Store(Progress):
 
     def accounting(self, pipeline: str | None = None) -> pl.DataFrame:
         """Absolute totals: pipeline, stream, topic, partition, next_offset (null: nothing read), COUNTERS."""
-        conditions = _Conditions()
+        conditions = Conditions()
         conditions.add("a.pipeline = ?", pipeline)
         key = ("pipeline", "stream", "topic", "partition_number")
         join = " AND ".join(f"p.{column} = a.{column}" for column in key)
@@ -269,58 +219,42 @@ class Store(Progress):
         windows_before: float | None = None,
         alerts_before: float | None = None,
         outbox_before: float | None = None,
+        pipeline: str | None = None,
     ) -> dict[str, int]:
-        """Delete final windows, alerts and finished outbox messages that ended before; how many of each.
+        """Delete this site's final windows and alerts, and finished outbox messages, that ended before; how many.
 
-        An alert that still waits in the outbox stays. None keeps everything. A few thousand rows at a time, so
-        that no writer waits long.
+        An alert that still waits in the outbox stays. None keeps everything. Messages are those of `pipeline`, if
+        given. A few thousand rows at a time, so that no writer waits long; rows that another one deletes are left
+        to it.
         """
         jobs = (
-            ("windows", "site, stream, entity, window_start", "final = 1 AND window_end < ?", windows_before),
-            ("outbox", "id", "due IS NULL AND created < ?", outbox_before),
+            ("windows", "site, stream, entity, window_start", "site = ? AND final = 1 AND window_end < ?",
+             windows_before, (self.site, windows_before)),
+            ("outbox", "id", f"due IS NULL AND created < ?{'' if pipeline is None else f' AND {SENT_BY}'}",
+             outbox_before, (outbox_before, *([] if pipeline is None else [pipeline, pipeline]))),
             (
                 "alerts",
                 "id",
-                "last_seen < ? AND created < ? AND NOT EXISTS "
+                "site = ? AND last_seen < ? AND created < ? AND NOT EXISTS "
                 "(SELECT 1 FROM outbox WHERE outbox.alert_id = alerts.id AND due IS NOT NULL)",
                 alerts_before,
+                (self.site, alerts_before, alerts_before),
             ),
-        )
+        )  # fmt: skip
         return {
-            table: self._delete(table, key, condition, before)
-            for table, key, condition, before in jobs
+            table: self._delete(table, key, condition, parameters)
+            for table, key, condition, before, parameters in jobs
             if before is not None
         }
 
-    def _delete(self, table: str, key: str, condition: str, before: float) -> int:
-        sql = f"DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE {condition} LIMIT ?)"
-        parameters = [before] * (condition.count("?")) + [_PRUNED_AT_ONCE]
+    def _delete(self, table: str, key: str, condition: str, parameters: Sequence[Any]) -> int:
+        chosen = f"SELECT {key} FROM {table} WHERE {condition} LIMIT ?{self.database.dialect.unclaimed}"
         total = 0
         while True:
             with self.database.write() as transaction:
-                deleted = transaction.execute(sql, parameters)
+                deleted = transaction.execute(
+                    f"DELETE FROM {table} WHERE ({key}) IN ({chosen})", (*parameters, _PRUNED_AT_ONCE)
+                )
             total += deleted
             if deleted < _PRUNED_AT_ONCE:
                 return total
-
-
-class _Conditions:
-    """The WHERE part of a query, from the filters that were given."""
-
-    def __init__(self) -> None:
-        self.clauses: list[str] = []
-        self.values: list[Any] = []
-
-    def add(self, clause: str, value: Any) -> None:
-        if value is not None:
-            self.clauses.append(clause)
-            self.values.append(value)
-
-    def among(self, column: str, values: Sequence[str] | None) -> None:
-        if values is not None:
-            self.clauses.append(f"{column} IN ({', '.join('?' * len(values))})" if values else "1 = 0")
-            self.values.extend(values)
-
-    @property
-    def where(self) -> str:
-        return f" WHERE {' AND '.join(self.clauses)}" if self.clauses else ""
