@@ -26,12 +26,13 @@ class Cause:
     index: int = 0
 
 
-def alert_id(stream: str, entity: str, rule: str, interval: int | str) -> str:
+def alert_id(stream: str, entity: str, rule: str, interval: int | str, site: str = "local") -> str:
     """The deterministic id of an alert (32 hex digits): the same occurrences give the same id after any crash.
 
-    `interval`: number of the suppression interval of event time, or what else names the occurrence.
+    `interval`: number of the suppression interval of event time, or what else names the occurrence. `site`: entities
+    of two sites that share a store may have the same name.
     """
-    text = "\x1f".join((stream, entity, rule, str(interval)))
+    text = "\x1f".join((stream, entity, rule, str(interval), site))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

@@ -64,7 +64,7 @@ class AlertPolicy:
 
     def __init__(self, options: AlertOptions, rules: RuleBook | None) -> None:
         self.options, self.rules = options, rules
-        self.suppressor = Suppressor(options.suppress_seconds)
+        self.suppressor = Suppressor(options.suppress_seconds, options.site)
         self._history: dict[tuple[str, str], deque[int]] = {}
         self._reach = KEEP
 

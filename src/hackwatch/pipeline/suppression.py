@@ -51,8 +51,8 @@ class Suppressor:
     counts and last times then do not depend on the order in which partitions were read.
     """
 
-    def __init__(self, suppress_seconds: int) -> None:
-        self.length = suppress_seconds * 1_000_000
+    def __init__(self, suppress_seconds: int, site: str = "local") -> None:
+        self.length, self.site = suppress_seconds * 1_000_000, site
         self._tallies: dict[_Key, _Tally] = {}
         self._recent: dict[tuple[str, str, str], list[int]] = {}
         self._changed: set[_Key] = set()
@@ -105,9 +105,8 @@ class Suppressor:
         self._changed = set()
         return updates
 
-    @staticmethod
-    def id(stream: str, entity: str, rule: str, interval: int) -> str:
-        return alert_id(stream, entity, rule, interval)
+    def id(self, stream: str, entity: str, rule: str, interval: int) -> str:
+        return alert_id(stream, entity, rule, interval, self.site)
 
     def evict(self, watermark: int, reach: int) -> None:
         """Forget intervals that ended `reach` before the watermark (microseconds), and occurrences that old."""
