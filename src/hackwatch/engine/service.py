@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from hackwatch import metrics, streams, topics
 from hackwatch.clock import Clock, SystemClock
@@ -24,7 +25,7 @@ from hackwatch.engine.status import StatusBoard
 from hackwatch.errors import HackwatchError
 from hackwatch.lake import open_lake
 from hackwatch.lake.background import Maintenance
-from hackwatch.pipeline.alert import Alert
+from hackwatch.pipeline.alert import Alert, alert_id
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
 from hackwatch.pipeline.options import AlertOptions, CorrelationOptions, StreamOptions
@@ -107,6 +108,7 @@ class _Service:
     def __init__(self, settings: Settings, clock: Clock, stop: threading.Event, stack: ExitStack) -> None:
         self.settings, self.clock, self.stop = settings, clock, stop
         self.store = stack.enter_context(open_store(settings.store_url, site=settings.site))
+        self.hold = stack.enter_context(self.store.hold(settings.pipeline))
         self.store.set_routes([route.name for route in settings.routes if route.enabled])
         self.lake = open_lake(settings)
         self.drift = DriftWatch(
@@ -130,6 +132,8 @@ class _Service:
 
     def system_alert(self, alert: Alert) -> None:
         """Write an alert of hackwatch about itself."""
+        site = self.settings.site
+        alert = replace(alert, site=site, id=alert_id(alert.stream, alert.entity, alert.rule, alert.subject, site))
         _LOG.warning(alert.title, extra={"detail": alert.evidence.get("detail")})
         try:
             self.store.log_batches(self.settings.pipeline, (), [alert], ())
@@ -140,9 +144,8 @@ class _Service:
         def report(route: str, sent: int, failed: int, dead: int) -> None:
             metrics.add_route(route, sent=sent, failed=failed, dead=dead)
 
-        dispatcher = Dispatcher(
-            self.store, [open_delivery(route) for route in self.settings.routes if route.enabled], report=report
-        )
+        deliveries = [open_delivery(route) for route in self.settings.routes if route.enabled]
+        dispatcher = Dispatcher(self.store.outbox(self.settings.pipeline), deliveries, report=report)
         dispatcher.start()
         stack.callback(dispatcher.stop)
         return dispatcher
@@ -193,10 +196,15 @@ class _Service:
         wall = self.clock.wall()
         self.maintenance.run_due(self.clock.monotonic())
         self.drift.report(wall)
-        for route, counts in self.store.outbox_counts().items():
-            metrics.set_route_pending(route, counts.get("pending", 0))
+        self.hold.renew()
+        pipeline = self.settings.pipeline
+        for route, counts in self.store.outbox_counts(pipeline).items():
+            metrics.set_route_pending(route, counts["waiting"])
         before = wall - self.settings.store.retention_days * DAY
-        self.store.prune(windows_before=min(before, self._windows_from()), alerts_before=before, outbox_before=before)
+        windows_before = min(before, self._windows_from())
+        self.store.prune(
+            windows_before=windows_before, alerts_before=before, outbox_before=before, pipeline=pipeline
+        )
 
     def _windows_from(self) -> float:
         """Windows are as old as their events: in a replay of old data they age with the replay, not with the clock."""
