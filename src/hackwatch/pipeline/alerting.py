@@ -8,14 +8,16 @@ from datetime import datetime
 from statistics import median
 from typing import Any, Protocol
 
+import numpy as np
 import polars as pl
 
 from hackwatch.detect.base import Detector, Driver
 from hackwatch.pipeline.alert import SEVERITIES, Alert, AlertUpdate, Cause, Kind, Severity
+from hackwatch.pipeline.detection import with_rules
 from hackwatch.pipeline.options import AlertOptions
-from hackwatch.pipeline.suppression import Occurrences, Suppressor
+from hackwatch.pipeline.suppression import SUBJECTS_KEPT, Occurrences, Suppressor
 from hackwatch.pipeline.windows import FinalWindow
-from hackwatch.streams.base import Stream
+from hackwatch.streams.base import Stream, microseconds
 
 __all__ = ["ATTACK", "SUSPECT", "WINDOW", "AlertPolicy", "Rule", "RuleBook"]
 
@@ -80,16 +82,13 @@ class AlertPolicy:
     ) -> list[Alert]:
         """Alerts of rules and, if asked for, of single suspects. `records`: scored, with `late`."""
         raised: list[tuple[Occurrences, int, Row]] = []
-        matched = records["rules"].list.len() > 0
-        if self.rules is not None and matched.any():
-            hits = records.filter(matched)
-            for seen, row in self._grouped(stream, hits.explode("rules"), pl.col("rules")):
-                if seen.rule in self.rules:
-                    raised += [(seen, interval, row) for interval in self.suppressor.add(seen)]
+        matched = with_rules(records["rules"])
+        if self.rules is not None and len(matched):
+            raised += self._raised(stream, records[matched], records["rules"][matched].to_list())
         if on_suspect:
-            suspects = records.filter((pl.col("prediction") == 1) & (pl.col("rules").list.len() == 0))
-            for seen, row in self._grouped(stream, suspects, pl.lit(SUSPECT)):
-                raised += [(seen, interval, row) for interval in self.suppressor.add(seen)]
+            suspect = records["prediction"].to_numpy() == 1
+            suspect[matched] = False
+            raised += self._raised(stream, records[np.flatnonzero(suspect)], [[SUSPECT]] * np.count_nonzero(suspect))
         if not raised:
             return []
         drivers = _drivers(stream, [row for _, _, row in raised], detectors)
@@ -99,15 +98,26 @@ class AlertPolicy:
             for (seen, interval, row), why in zip(raised, drivers, strict=True)
         ]
 
+    def _raised(
+        self, stream: Stream, hits: pl.DataFrame, rules: Sequence[Sequence[str]]
+    ) -> Iterator[tuple[Occurrences, int, Row]]:
+        """What is to be raised now, per interval, with the first record that showed it."""
+        times = microseconds(hits["event_time"]).tolist()
+        for seen, row in self._groups(stream.name, hits, stream.entity, rules, times, stream.subject):
+            if seen.rule == SUSPECT or (self.rules is not None and seen.rule in self.rules):
+                for interval in self.suppressor.add(seen):
+                    record = hits.row(row, named=True)
+                    yield seen, interval, record if seen.rule == SUSPECT else record | {"rules": seen.rule}
+
     def attacks(
         self, left: Stream, right: Stream, topics: Mapping[str, str], pairs: pl.DataFrame,
         detectors: Detectors, wall: float,
     ) -> list[Alert]:  # fmt: skip
         """Alerts of correlated pairs (columns of the correlator's schema)."""
         name = f"{left.name}+{right.name}"
-        times = pl.max_horizontal(f"{left.name}_event_time", f"{right.name}_event_time")
-        groups = self._groups(name, pairs, left.entity, pl.lit(ATTACK), times, left.subject)
-        raised = [(seen, row) for seen, row in groups if self.suppressor.add(seen)]
+        times = np.maximum(*(microseconds(pairs[f"{stream.name}_event_time"]) for stream in (left, right))).tolist()
+        groups = self._groups(name, pairs, left.entity, [[ATTACK]] * len(pairs), times, left.subject)
+        raised = [(seen, pairs.row(row, named=True)) for seen, row in groups if self.suppressor.add(seen)]
         sides = [{stream.name: _side(stream, row) for stream in (left, right)} for _, row in raised]
         why = [_drivers(stream, [side[stream.name] for side in sides], detectors) for stream in (left, right)]
         return [
@@ -150,31 +160,22 @@ class AlertPolicy:
 
     # -- occurrences ---------------------------------------------------------------------------------------------
 
-    def _grouped(self, stream: Stream, hits: pl.DataFrame, rule: pl.Expr) -> Iterator[tuple[Occurrences, Row]]:
-        yield from self._groups(stream.name, hits, stream.entity, rule, pl.col("event_time"), stream.subject)
-
     def _groups(
-        self, name: str, hits: pl.DataFrame, entity: str, rule: pl.Expr, times: pl.Expr, subject: str
-    ) -> Iterator[tuple[Occurrences, Row]]:
-        """Occurrences per entity, rule and interval, each with its first row."""
-        if hits.is_empty():
-            return
-        time = times.to_physical().alias("_time")
-        grouped = (
-            hits.lazy()
-            .with_columns(time, rule.alias("_rule"))
-            .with_row_index("_row")
-            .group_by(entity, "_rule", pl.col("_time") // self.suppressor.length, maintain_order=True)
-            .agg(pl.col("_time").alias("_times"), pl.col(subject).unique().sort().head(10).alias("_subjects"),
-                 pl.col("_row").first())
-            .collect(engine="in-memory")
-        )  # fmt: skip
-        for who, rule_id, interval, when, subjects, row in grouped.iter_rows():
-            at_least, within = self._storm(rule_id)
-            yield (
-                Occurrences(name, who, rule_id, interval, when, subjects, at_least, within),
-                hits.row(row, named=True),
-            )
+        self, name: str, hits: pl.DataFrame, entity: str, rules: Sequence[Sequence[str]], times: Sequence[int],
+        subject: str,
+    ) -> Iterator[tuple[Occurrences, int]]:  # fmt: skip
+        """Occurrences per entity, rule and interval, each with its first row. `rules`: those that each row shows."""
+        groups: dict[tuple[str, str, int], tuple[int, list[int], set[str]]] = {}
+        rows = zip(hits[entity].to_list(), rules, times, hits[subject].to_list(), strict=True)
+        for row, (who, shown, time, what) in enumerate(rows):
+            for rule in shown:
+                key = (who, rule, time // self.suppressor.length)
+                _, when, subjects = groups.setdefault(key, (row, [], set()))
+                when.append(time)
+                subjects.add(what)
+        for (who, rule, interval), (row, when, subjects) in groups.items():
+            few = sorted(subjects)[:SUBJECTS_KEPT]
+            yield Occurrences(name, who, rule, interval, when, few, *self._storm(rule)), row
 
     def _storm(self, rule_id: str) -> tuple[int, int]:
         if self.rules is None or rule_id not in self.rules:

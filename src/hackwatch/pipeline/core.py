@@ -20,7 +20,7 @@ from hackwatch.pipeline.duplicates import Duplicates
 from hackwatch.pipeline.options import AlertOptions, CorrelationOptions, StreamOptions
 from hackwatch.pipeline.watermark import NEVER, Watermarks
 from hackwatch.pipeline.windows import Windows
-from hackwatch.streams.base import POSITION, Stream
+from hackwatch.streams.base import POSITION, Stream, microseconds
 
 __all__ = ["STAMP", "Batch", "Counts", "Now", "Output", "Pipeline", "Snapshot", "serialise"]
 
@@ -138,7 +138,7 @@ class Pipeline:
         """Judge, count and window the records of one stream; returns its on-time suspects."""
         state = self._streams[scored.stream]
         state.topic = scored.topic
-        event_time = scored.records["event_time"].to_physical().to_numpy()
+        event_time = microseconds(scored.records["event_time"])
         partition = scored.records["partition"].to_numpy()
         late = np.zeros(len(event_time), dtype=np.bool_)
         for number in scored.messages:
@@ -156,8 +156,7 @@ class Pipeline:
         output.add(scored.stream, kept)
         if len(scored.rejected):
             output.add("rejected", scored.rejected.with_columns(_time(now).alias("processing_time")))
-        suspect = on_time["prediction"].to_numpy() == 1
-        suspects = on_time.filter(pl.Series(suspect)) if suspect.any() else on_time.clear()
+        suspects = on_time[np.flatnonzero(on_time["prediction"].to_numpy())]
         self._count(scored, partition, late, duplicate, suspects["partition"].to_numpy(), output)
         return suspects
 
@@ -315,4 +314,5 @@ def _stamp(records: pl.DataFrame, late: Mask, now: Now) -> pl.DataFrame:
 def _joined(correlator: Correlator, stream: Stream, frames: list[pl.DataFrame]) -> pl.DataFrame:
     """The suspects of one side, with the columns that the correlator holds."""
     empty = correlator.empty(stream)
-    return pl.concat([empty, *(frame.select(empty.columns) for frame in frames if len(frame))])
+    same = [pl.DataFrame([frame.get_column(name) for name in empty.columns]) for frame in frames if len(frame)]
+    return pl.concat(same) if same else empty

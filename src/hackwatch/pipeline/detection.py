@@ -11,15 +11,17 @@ import numpy.typing as npt
 import polars as pl
 
 from hackwatch.detect.base import Detector
-from hackwatch.streams.base import REJECTED_SCHEMA, Decoded, DecodeOptions, Messages, Stream
+from hackwatch.streams.base import REJECTED_SCHEMA, Decoded, DecodeOptions, Messages, Stream, microseconds
 
-__all__ = ["SCORED", "RuleMatcher", "Scored", "detect_messages", "score_records"]
+__all__ = ["SCORED", "RuleMatcher", "Scored", "detect_messages", "score_records", "with_rules"]
 
 #: What detection adds to the normalised columns: the model's score (0..1, 0 without a model), whether the record
 #: is a suspect (score >= threshold, or a rule matched that needs no second record), and the ids of all rules matched.
 SCORED = pl.Schema({"score": pl.Float32(), "prediction": pl.Int8(), "rules": pl.List(pl.String())})
 
 RAW_LIMIT = 64 * 1024
+#: Up to so many rows a list is quicker looked through in Python than by a query.
+SMALL_ROWS = 512
 
 
 class RuleMatcher(Protocol):
@@ -129,14 +131,19 @@ def score_records(
 
 def _alone(matched: pl.Series, storms: frozenset[str]) -> npt.NDArray[np.bool_]:
     """Rows at which a rule matched that needs no other record."""
-    any_rule = (matched.list.len() > 0).to_numpy()
-    if not storms or not any_rule.any():
-        return any_rule
-    rows = np.flatnonzero(any_rule)
-    # Rows that match a rule are few, and a set is quicker than an expression over lists.
+    rows = with_rules(matched)
     alone = np.zeros(len(matched), dtype=np.bool_)
-    alone[rows] = [not storms.issuperset(rules) for rules in matched.gather(rows).to_list()]
+    if len(rows):
+        # Rows that match a rule are few, and a set is quicker than an expression over lists.
+        alone[rows] = [not storms.issuperset(rules) for rules in matched[rows].to_list()]
     return alone
+
+
+def with_rules(rules: pl.Series) -> npt.NDArray[np.intp]:
+    """The rows whose list of rules is not empty."""
+    if len(rules) <= SMALL_ROWS:
+        return np.array([row for row, matched in enumerate(rules.to_list()) if matched], np.intp)
+    return np.flatnonzero(rules.list.len().to_numpy())
 
 
 def _split_future(
@@ -144,11 +151,10 @@ def _split_future(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     records = decoded.records
     limit = round(latest * 1e6)
-    event_time = records["event_time"].to_physical()
-    newest = event_time.max()
-    if not isinstance(newest, int) or newest <= limit:
+    event_time = microseconds(records["event_time"])
+    if event_time.max(initial=limit) <= limit:
         return records, decoded.rejected
-    ahead = event_time > limit
+    ahead = pl.Series(event_time > limit)
     return records.filter(~ahead), pl.concat(
         [decoded.rejected, _future_rejected(stream, messages, records.filter(ahead), latest)]
     )

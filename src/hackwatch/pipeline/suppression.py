@@ -10,9 +10,11 @@ import numpy as np
 
 from hackwatch.pipeline.alert import AlertUpdate, alert_id
 
-__all__ = ["Occurrences", "Suppressor"]
+__all__ = ["SUBJECTS_KEPT", "Occurrences", "Suppressor"]
 
 SUBJECTS_KEPT = 10
+#: Later than any interval.
+_NONE = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Suppressor:
         self._tallies: dict[_Key, _Tally] = {}
         self._recent: dict[tuple[str, str, str], list[int]] = {}
         self._changed: set[_Key] = set()
+        self._oldest = _NONE
 
     def __len__(self) -> int:
         return len(self._tallies) + sum(map(len, self._recent.values()))
@@ -64,6 +67,7 @@ class Suppressor:
         """Count; the intervals for which an alert is to be raised now."""
         key = (seen.stream, seen.entity, seen.rule, seen.interval)
         tally = self._tallies.setdefault(key, _Tally())
+        self._oldest = min(self._oldest, seen.interval)
         tally.count += len(seen.times)
         tally.last = max(tally.last, *seen.times)
         tally.subjects = sorted({*tally.subjects, *seen.subjects})[:SUBJECTS_KEPT]
@@ -110,10 +114,14 @@ class Suppressor:
 
     def evict(self, watermark: int, reach: int) -> None:
         """Forget intervals that ended `reach` before the watermark (microseconds), and occurrences that old."""
-        for key in [k for k in self._tallies if (k[3] + 1) * self.length + reach <= watermark]:
-            if key not in self._changed:
+        first = (watermark - reach) // self.length
+        if self._oldest < first:
+            for key in [k for k in self._tallies if k[3] < first and k not in self._changed]:
                 del self._tallies[key]
+            self._oldest = min((key[3] for key in self._tallies), default=_NONE)
         for storm, times in list(self._recent.items()):
+            if times[0] + reach > watermark:  # they are in order
+                continue
             kept = [time for time in times if time + reach > watermark]
             if kept:
                 self._recent[storm] = kept
@@ -132,4 +140,5 @@ class Suppressor:
             (stream, entity, rule, interval): _Tally(count, last, subjects, raised)
             for stream, entity, rule, interval, count, last, subjects, raised in snapshot["tallies"]
         }
+        self._oldest = min((key[3] for key in self._tallies), default=_NONE)
         self._recent = {(stream, entity, rule): times for stream, entity, rule, times in snapshot["recent"]}

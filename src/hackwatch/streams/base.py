@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["POSITION", "REJECTED_SCHEMA", "DecodeOptions", "Decoded", "Features", "Messages", "Stream"]
+__all__ = ["POSITION", "REJECTED_SCHEMA", "DecodeOptions", "Decoded", "Features", "Messages", "Stream", "microseconds"]
 
 #: Where a record came from, appended to every decoded frame: topic partition, offset of its message there,
 #: and its index within the message (0 unless the message is an array of objects).
@@ -118,3 +118,8 @@ class Stream:
     units: Mapping[str, str]
     decode: Callable[[Messages, DecodeOptions], Decoded]
     subject: str = "CMD"
+
+
+def microseconds(times: pl.Series) -> npt.NDArray[np.int64]:
+    """Times (Datetime us, no nulls) as integers, without a query: `to_physical` is one."""
+    return times.to_numpy().view(np.int64)
