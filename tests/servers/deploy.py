@@ -1,4 +1,4 @@
-"""Helm and compose as programs: they start nothing, they only say whether a file is sound and what becomes of it."""
+"""What tests of deploy/ share: helm and compose, which only say what they make of a file, and the command line."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
-__all__ = ["compose_model", "helm", "missing", "needs_tools"]
+from hackwatch.cli import main
+
+__all__ = ["compose_model", "helm", "missing", "needs_tools", "understood"]
 
 
 def parts() -> Path:
@@ -46,6 +49,19 @@ def helm(command: str, chart: Path, folder: Path, *options: str) -> list[dict[st
     done = _run([parts() / "helm", command, *release, chart, *options], folder)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return [item for item in yaml.safe_load_all(done.stdout) if item] if command == "template" else []
+
+
+def understood(words: list[str]) -> None:
+    """Raise what hackwatch itself would say of these arguments, without doing what they ask."""
+    group: click.Group = main
+    context, rest = click.Context(main, info_name="hackwatch"), list(words)
+    while True:
+        found, command, rest = group.resolve_command(context, rest)
+        assert command is not None
+        if not isinstance(command, click.Group):
+            command.make_context(str(found), rest, parent=context)
+            return
+        group, context = command, click.Context(command, info_name=found, parent=context)
 
 
 def _run(command: list[Path | str], folder: Path) -> subprocess.CompletedProcess[str]:
