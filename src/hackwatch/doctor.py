@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from hackwatch.config import Settings
+from hackwatch.errors import HackwatchError
 
 __all__ = ["EXTRAS", "Finding", "examine"]
 
@@ -49,7 +50,7 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Look at everything; a check that itself fails is a fault that says so."""
     checks: list[Callable[[Settings], Iterator[Finding]]] = [
-        _python, _cores, _memory, _libraries, _data_folder, _disk, _files, _engine, _collect, _clock, _extras
+        _python, _cores, _memory, _libraries, _data_folder, _disk, _files, _store, _engine, _collect, _clock, _extras
     ]  # fmt: skip
     findings: list[Finding] = []
     for check in checks:
@@ -137,6 +138,22 @@ def _files(_: Settings) -> Iterator[Finding]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     level: Level = "ok" if soft >= 256 else "hint"
     yield Finding("open files", level, f"at most {soft} (up to {hard})", "" if level == "ok" else "ulimit -n 1024")
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    """Whether a store that is elsewhere can be reached; the one in the data folder is made when it is needed."""
+    if settings.store.url is None:
+        return
+    from hackwatch.store import NoStore, open_store
+
+    try:
+        open_store(settings.store_url, read_only=True).close()
+    except NoStore:
+        yield Finding("store", "ok", f"{settings.store.url} can be reached; the engine will make the tables")
+    except HackwatchError as error:
+        yield Finding("store", "fault", f"{error.where}: {error.what}", error.next_step or "")
+    else:
+        yield Finding("store", "ok", settings.store.url)
 
 
 def _engine(settings: Settings) -> Iterator[Finding]:

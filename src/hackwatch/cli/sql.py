@@ -189,18 +189,14 @@ class _explained:
 
 
 def _open(context: CliContext) -> Tables:
-    from hackwatch.errors import EnvironmentError_
     from hackwatch.lake import open_lake
-    from hackwatch.store import open_store
+    from hackwatch.store import NoStore, open_store
 
     settings = context.settings()
     try:
         store: Store | None = open_store(settings.store_url, read_only=True)
-    except EnvironmentError_:
-        # Before the first run there is no store; the lake may be a copy from elsewhere.
-        if Path(str(settings.store_url).removeprefix("sqlite:")).exists():
-            raise
-        store = None
+    except NoStore:
+        store = None  # before the first run; the lake may be a copy from elsewhere
     return Tables(open_lake(settings), store)
 
 

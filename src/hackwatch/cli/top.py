@@ -158,13 +158,14 @@ def _store(settings: Settings) -> Store:
     from hackwatch.errors import EnvironmentError_
     from hackwatch.store import open_store
 
-    if settings.lock_file.exists():
+    # A store with an address of its own may be filled by engines elsewhere.
+    if settings.store.url or settings.lock_file.exists():
         store = open_store(settings.store_url, read_only=True)
         if settings.pipeline in store.status():
             return store
         store.close()
     raise EnvironmentError_(
-        "no engine has run in this data folder",
-        where=str(settings.data),
+        "no engine has run in this data folder" if settings.store.url is None else "no engine has run this pipeline",
+        where=settings.store.url or str(settings.data),
         next_step="start one with: hackwatch run, hackwatch watch or hackwatch demo",
     )

@@ -202,9 +202,7 @@ class _Service:
             metrics.set_route_pending(route, counts["waiting"])
         before = wall - self.settings.store.retention_days * DAY
         windows_before = min(before, self._windows_from())
-        self.store.prune(
-            windows_before=windows_before, alerts_before=before, outbox_before=before, pipeline=pipeline
-        )
+        self.store.prune(windows_before=windows_before, alerts_before=before, outbox_before=before, pipeline=pipeline)
 
     def _windows_from(self) -> float:
         """Windows are as old as their events: in a replay of old data they age with the replay, not with the clock."""

@@ -20,6 +20,7 @@ from hackwatch.store.schema import COUNTERS
 __all__ = ["Store"]
 
 _PRUNED_AT_ONCE = 2_000
+_EQUAL = ("kind", "stream", "entity", "rule", "site")
 
 
 class Store(Outgoing):
@@ -48,6 +49,7 @@ class Store(Outgoing):
         stream: str | None = None,
         entity: str | None = None,
         rule: str | None = None,
+        site: str | None = None,
         since: float | None = None,
         until: float | None = None,
         after: int | None = None,
@@ -60,7 +62,7 @@ class Store(Outgoing):
         conditions = Conditions()
         conditions.among("status", statuses)
         conditions.among("severity", SEVERITIES[SEVERITIES.index(severity) :] if severity else None)
-        for column, value in (("kind", kind), ("stream", stream), ("entity", entity), ("rule", rule)):
+        for column, value in zip(_EQUAL, (kind, stream, entity, rule, site), strict=True):
             conditions.add(f"{column} = ?", value)
         conditions.add("created >= ?", since)
         conditions.add("created < ?", until)

@@ -139,10 +139,11 @@ class Reader:
         """The view of this moment."""
         now = self.clock()
         status = self.store.status().get(self.pipeline)
+        site = status["site"] if status else None
         own: dict[str, Any] = {
             "now": now,
             "pipeline": self.pipeline,
-            "alerts": tuple(self.store.alerts(limit=ALERTS)),
+            "alerts": tuple(self.store.alerts(site=site, limit=ALERTS)),
             "notes": tuple(self.notes()),
             "notes_title": self.notes_title,
             "progress": self.progress(),
@@ -157,15 +158,16 @@ class Reader:
             latency_p50=status["latency_ms"]["p50"],
             latency_p99=status["latency_ms"]["p99"],
             streams=tuple(_stream(name, told, now) for name, told in streams.items()),
-            entities=_entities(streams, _counts(self._windows(streams))),
+            entities=_entities(streams, _counts(self._windows(streams, site))),
         )
 
-    def _windows(self, streams: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def _windows(self, streams: Mapping[str, Mapping[str, Any]], site: str | None) -> list[dict[str, Any]]:
         """Windows about the streams' own present, which for old data is long ago."""
         watermarks = [told["watermark"] for told in streams.values() if told["watermark"] is not None]
         if not watermarks:
             return []
-        return list(self.store.windows(since=min(watermarks) - _WINDOWS_BACK, limit=_WINDOWS).iter_rows(named=True))
+        since = min(watermarks) - _WINDOWS_BACK
+        return list(self.store.windows(since=since, site=site, limit=_WINDOWS).iter_rows(named=True))
 
 
 def _stream(name: str, told: Mapping[str, Any], now: float) -> StreamView:
