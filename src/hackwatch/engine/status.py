@@ -55,7 +55,16 @@ class Arrivals:
         if not self._waiting:
             return
         waiting, self._waiting = pl.concat(self._waiting), []
-        for entity, (records, suspects) in _per_entity(waiting).items():
+        self._put(_per_entity(waiting))
+
+    def add_counts(self, counts: Mapping[str, tuple[int, int]], wall: float) -> None:
+        """The same for what is counted already: entity -> records, suspects."""
+        self._count()
+        self._roll(wall)
+        self._put(counts)
+
+    def _put(self, counts: Mapping[str, tuple[int, int]]) -> None:
+        for entity, (records, suspects) in counts.items():
             ring = self._rings.get(entity)
             if ring is None:
                 if len(self._rings) >= ENTITIES_KEPT:

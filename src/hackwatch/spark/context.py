@@ -1,0 +1,159 @@
+"""What all queries of a run share, and what each of them is made of."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+
+from hackwatch.clock import Clock
+from hackwatch.config import Settings
+from hackwatch.detect.base import Detector
+from hackwatch.detect.rules import RuleSet
+from hackwatch.engine.models import Models
+from hackwatch.engine.patience import Patience
+from hackwatch.errors import EnvironmentError_, HackwatchError
+from hackwatch.lake import Lake
+from hackwatch.pipeline.alerting import AlertPolicy
+from hackwatch.spark.ledger import Ledger
+from hackwatch.spark.progress import Board
+from hackwatch.store.base import BatchEntry, EngineStore
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+__all__ = ["Context", "Query", "collected"]
+
+Detectors = Mapping[str, Detector | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """The parts of a run. `lake`, `models`: make one for a query, since none is shared between threads."""
+
+    settings: Settings
+    spark: SparkSession
+    store: EngineStore
+    rules: RuleSet
+    clock: Clock
+    board: Board
+    patience: Patience
+    lake: Callable[[], Lake]
+    models: Callable[[tuple[str, ...]], Models]
+    policy: Callable[[], AlertPolicy]
+
+
+class Query(ABC):
+    """One streaming query: Spark hands it batches, and each one counts once.
+
+    The first error is kept in `error`: what Spark makes of it is hard to read.
+    """
+
+    def __init__(self, context: Context, name: str, streams: tuple[str, ...]) -> None:
+        self.context, self.name = context, name
+        self.ledger = Ledger(context.store, context.settings.pipeline, name)
+        self.lake, self.models, self.policy = context.lake(), context.models(streams), context.policy()
+        if "policy" in self.ledger.state:
+            self.policy.restore(self.ledger.state["policy"])
+        self.error: HackwatchError | None = None
+        self.running: StreamingQuery | None = None
+        self._gate = threading.Lock()
+        self._closed = False
+
+    @abstractmethod
+    def frame(self) -> DataFrame:
+        """What Spark computes, batch for batch."""
+
+    @abstractmethod
+    def take(self, frame: DataFrame, entry: BatchEntry, detectors: Detectors, spark_query: str) -> None:
+        """Write what a batch gives, and commit it to the ledger."""
+
+    def start(self, *, available_now: bool) -> None:
+        """Start with Spark; with `available_now` it ends once all is read that is there."""
+        settings = self.context.settings
+        writer = (
+            self.frame()
+            .writeStream.queryName(f"{settings.pipeline}-{self.name}")
+            .outputMode(self.mode)
+            .option("checkpointLocation", f"{settings.spark_checkpoint}/{settings.pipeline}/{self.name}")
+            .foreachBatch(self._batch)
+        )
+        if available_now:
+            writer = writer.trigger(availableNow=True)
+        else:
+            writer = writer.trigger(processingTime=f"{round(settings.spark.trigger_seconds * 1000)} milliseconds")
+        self.running = writer.start()
+
+    @property
+    def mode(self) -> str:
+        return "append"
+
+    def stop(self, timeout: float) -> None:
+        """Let the batch at work finish, and stop."""
+        if self.running is None:
+            return
+        finished = self._gate.acquire(timeout=timeout)
+        self._closed = True
+        if finished:
+            self._gate.release()
+        self.running.stop()
+
+    def _batch(self, frame: DataFrame, number: int) -> None:
+        with self._gate:
+            if self._closed:
+                return self._wait_for_the_end()
+            try:
+                self._counted(frame, number)
+            except HackwatchError as error:
+                self.error = self.error or error
+                raise
+        return None
+
+    def _wait_for_the_end(self) -> None:
+        """A batch that comes after the stop must not count as done: Spark interrupts it in a moment."""
+        raise EnvironmentError_("the engine is being stopped", where=f"query {self.name}")
+
+    def _counted(self, frame: DataFrame, number: int) -> None:
+        context = self.context
+        wall = context.clock.wall()
+        spark_query = str(frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId"))
+        self.models.refresh(wall)
+        entry = self.ledger.begin(number, spark_query, wall, self.models.versions())
+        if entry is not None:
+            self.take(frame, entry, self.models.exactly(entry.models), spark_query)
+
+    def patiently(self, what: str, action: Callable[[], object]) -> None:
+        """Run an action until the disk lets it succeed."""
+        self.context.patience(what, action)
+
+
+def collected(frame: DataFrame) -> pa.Table:
+    """The rows of a batch, here. EnvironmentError_ if a task could not write."""
+    from pyspark.errors import PySparkException
+
+    try:
+        return frame.toArrow()
+    except PySparkException as error:
+        if "EnvironmentError_" in str(error):
+            raise EnvironmentError_(
+                _last_line(str(error)), where="a task of Spark", next_step="free space, or check the folders"
+            ) from error
+        raise
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if "EnvironmentError_" in line]
+    return lines[-1] if lines else "a task failed"
+
+
+def as_frame(table: pa.Table) -> pl.DataFrame:
+    """Arrow rows of Spark as a Polars frame."""
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame

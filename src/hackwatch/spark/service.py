@@ -1,0 +1,277 @@
+"""The engine on Spark with everything around it: session, queries, store, lake, models, routes, metrics."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from hackwatch import metrics, streams
+from hackwatch.clock import Clock, SystemClock
+from hackwatch.config import Settings, prepare_data_folder
+from hackwatch.detect.registry import Registry
+from hackwatch.engine.lock import EngineLock
+from hackwatch.engine.models import Models
+from hackwatch.engine.patience import Patience
+from hackwatch.engine.service import rules_of
+from hackwatch.errors import ConfigurationError, EnvironmentError_, HackwatchError
+from hackwatch.lake import open_lake
+from hackwatch.lake.background import Maintenance
+from hackwatch.lake.distributed import ensure_table, start_reading
+from hackwatch.pipeline.alert import Alert
+from hackwatch.pipeline.alerting import AlertPolicy
+from hackwatch.pipeline.options import AlertOptions, CorrelationOptions
+from hackwatch.routes import Dispatcher, open_delivery
+from hackwatch.spark.attacks import Attacks
+from hackwatch.spark.context import Context, Query
+from hackwatch.spark.ingest import Ingest
+from hackwatch.spark.ledger import Ledger
+from hackwatch.spark.progress import Board
+from hackwatch.spark.session import open_session
+from hackwatch.spark.windows import Windows
+from hackwatch.spark.work import records_schema
+from hackwatch.store import Store, open_store
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+__all__ = ["run_spark"]
+
+_LOG = logging.getLogger(__name__)
+CHORES_SECONDS, TURN_SECONDS = 5.0, 0.2
+#: How long a batch at work may take to finish when the engine is stopped; it is repeated at the next start if not.
+FINISH_SECONDS = 60.0
+DAY = 86_400.0
+
+
+def run_spark(
+    settings: Settings, stop: threading.Event, *, available_now: bool = False, session: SparkSession | None = None,
+    clock: Clock | None = None,
+) -> None:  # fmt: skip
+    """Run the pipeline on Spark until `stop` is set, or with `available_now` until all is read that is there.
+
+    A `session` that is given is used and left running. Raises ConfigurationError (rules, routes, a pipeline that the
+    embedded engine runs), EnvironmentError_ (Spark, Java, jars, disk), DataError (a checkpoint of another store).
+    """
+    clock = clock or SystemClock()
+    prepare_data_folder(settings.data)
+    with ExitStack() as stack:
+        stack.enter_context(EngineLock(settings.lock_file))
+        if session is None:
+            session = open_session(settings, kafka=_reads_kafka(settings))
+            stack.callback(session.stop)
+        service = _Service(settings, session, clock, stop, stack)
+        _LOG.info("engine started on Spark", extra={"master": settings.spark.master, "pipeline": settings.pipeline})
+        service.run(available_now=available_now)
+        _LOG.info("engine stopped")
+
+
+def _reads_kafka(settings: Settings) -> bool:
+    return any(settings.spool_url(name).startswith("kafka://") for name in _enabled(settings))
+
+
+def _enabled(settings: Settings) -> list[str]:
+    return [name for name, stream in settings.streams.items() if stream.enabled]
+
+
+class _Service:
+    """Opens the parts, and closes them in the opposite order through `stack`."""
+
+    def __init__(
+        self, settings: Settings, session: SparkSession, clock: Clock, stop: threading.Event, stack: ExitStack
+    ) -> None:
+        self.settings, self.spark, self.clock, self.stop = settings, session, clock, stop
+        self.store = stack.enter_context(open_store(settings.store_url, site=settings.site))
+        self.store.set_routes([route.name for route in settings.routes if route.enabled])
+        _check_not_embedded(self.store, settings.pipeline)
+        self.board = Board(
+            settings.pipeline,
+            settings.site,
+            clock,
+            lambda status: self.store.write_status(settings.pipeline, status),
+            _enabled(settings),
+        )
+        self.context = self._context()
+        self.dispatcher = self._dispatcher(stack)
+        self.board.wake = self.dispatcher.wake
+        self.ingest = [Ingest(self.context, name) for name in _enabled(settings)]
+        for query in self.ingest:
+            for counts in query.ledger.totals.values():
+                self.board.known(query.name, counts)
+        self.after = self._after()
+        self.maintenance = Maintenance(open_lake(settings), settings.lake, settings.site)
+        stack.callback(self.maintenance.close)
+        if settings.metrics.port is not None:
+            stack.enter_context(metrics.serve(settings.metrics.port, settings.metrics.host))
+
+    @property
+    def queries(self) -> list[Query]:
+        return [*self.ingest, *self.after]
+
+    def run(self, *, available_now: bool) -> None:
+        with self._chores():
+            try:
+                # What comes after ingest reads what ingest has written: it must be there, if it is to end.
+                for stage in (self.ingest, self.after) if available_now else (self.queries,):
+                    for query in stage:
+                        query.start(available_now=available_now)
+                    self.board.state("running")
+                    self._watch(stage)
+            finally:
+                self._end()
+
+    def _watch(self, queries: Sequence[Query]) -> None:
+        """Until asked to stop, all have ended by themselves, or one has failed."""
+        while not self.stop.wait(TURN_SECONDS):
+            for query in queries:
+                self._raise_failure(query)
+            self.board.publish(self._progress())
+            if all(query.running is not None and not query.running.isActive for query in queries):
+                for query in queries:
+                    self._raise_failure(query)
+                return
+
+    def _raise_failure(self, query: Query) -> None:
+        if query.error is not None:
+            raise query.error
+        failure = query.running.exception() if query.running is not None else None
+        if failure is not None and not self.stop.is_set():
+            raise EnvironmentError_(
+                f"Spark ended the query: {_first_lines(str(failure))}",
+                where=f"query {query.name}",
+                next_step="mend the cause and start again: every batch counts once, nothing is lost",
+            )
+
+    def _end(self) -> None:
+        self.stop.set()
+        for query in self.queries:
+            try:
+                query.stop(FINISH_SECONDS)
+            except Exception as error:
+                # The JVM may be gone already; what is not committed is repeated at the next start.
+                _LOG.warning("query %s did not stop well: %s", query.name, _first_lines(str(error)))
+        self.board.state("stopped")
+        self.board.publish({})
+
+    def _progress(self) -> dict[str, dict[str, Any]]:
+        told = {}
+        for query in self.queries:
+            last = query.running.lastProgress if query.running is not None else None
+            if last is not None:
+                told[query.name] = dict(last)
+        return told
+
+    # -- parts -----------------------------------------------------------------------------------------------------
+
+    def _context(self) -> Context:
+        settings, alerts = self.settings, self.settings.alerts
+        options = AlertOptions(
+            site=settings.site,
+            suppress_seconds=alerts.suppress_seconds,
+            window_history=alerts.window_history,
+            window_warmup=alerts.window_warmup,
+            window_minimum=alerts.window_minimum,
+            window_deviations=alerts.window_deviations,
+        )
+        rules = rules_of(settings)
+        return Context(
+            settings=settings,
+            spark=self.spark,
+            store=self.store,
+            rules=rules,
+            clock=self.clock,
+            board=self.board,
+            patience=Patience(self.clock, self.stop, self.board.paused),
+            lake=lambda: open_lake(settings),
+            models=lambda names: Models(Registry(settings.models_folder), names, self.system_alert),
+            policy=lambda: AlertPolicy(options, rules),
+        )
+
+    def _after(self) -> list[Query]:
+        """The queries that read what ingest writes, each from the version at which this pipeline began."""
+        starts = {name: self._start(name) for name in _enabled(self.settings)}
+        queries: list[Query] = [Windows(self.context, name, start) for name, start in starts.items()]
+        correlation = CorrelationOptions()
+        if self.settings.correlation.enabled and {correlation.left, correlation.right} <= set(starts):
+            queries.append(Attacks(self.context, starts))
+        return queries
+
+    def _start(self, stream: str) -> int:
+        """The version of a stream's table at which the pipeline began, kept in the store before anything is written.
+
+        Other pipelines and engines may have written to the table before, and may do so beside it.
+        """
+        ledger = Ledger(self.store, self.settings.pipeline, f"start-{stream}")
+        if "version" in ledger.state:
+            return int(ledger.state["version"])
+        lake = open_lake(self.settings)
+        ensure_table(lake, stream, records_schema(streams.get(stream)))
+        version = start_reading(lake, stream, ledger.application)
+        entry = ledger.begin(0, "", self.clock.wall(), {})
+        if entry is not None:
+            ledger.commit(entry, "", {"version": version}, self.clock.wall())
+        return version
+
+    def _dispatcher(self, stack: ExitStack) -> Dispatcher:
+        def report(route: str, sent: int, failed: int, dead: int) -> None:
+            metrics.add_route(route, sent=sent, failed=failed, dead=dead)
+
+        routes = [open_delivery(route) for route in self.settings.routes if route.enabled]
+        dispatcher = Dispatcher(self.store, routes, report=report)
+        dispatcher.start()
+        stack.callback(dispatcher.stop)
+        return dispatcher
+
+    def system_alert(self, alert: Alert) -> None:
+        """Write an alert of hackwatch about itself."""
+        _LOG.warning(alert.title, extra={"detail": alert.evidence.get("detail")})
+        try:
+            self.store.log_batches(self.settings.pipeline, (), [alert], ())
+        except HackwatchError as error:
+            _LOG.error("alert not stored", extra={"error": str(error)})
+
+    @contextmanager
+    def _chores(self) -> Iterator[None]:
+        done = threading.Event()
+
+        def work() -> None:
+            while not done.wait(CHORES_SECONDS):
+                try:
+                    self._chore()
+                except HackwatchError as error:
+                    _LOG.warning("housekeeping failed", extra={"error": str(error)})
+
+        thread = threading.Thread(target=work, name="chores", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _chore(self) -> None:
+        self.maintenance.run_due(self.clock.monotonic())
+        for route, counts in self.store.outbox_counts().items():
+            metrics.set_route_pending(route, counts.get("pending", 0))
+        before = self.clock.wall() - self.settings.store.retention_days * DAY
+        marks = [query.watermark / 1e6 for query in self.ingest]
+        oldest = min(marks, default=0.0) - self.settings.store.retention_days * DAY
+        self.store.prune(windows_before=min(before, oldest), alerts_before=before, outbox_before=before)
+
+
+def _check_not_embedded(store: Store, pipeline: str) -> None:
+    """The engines count positions each in its own way: one could not go on where the other one was."""
+    if store.checkpoint(pipeline) is not None:
+        raise ConfigurationError(
+            f"the pipeline {pipeline!r} of this store is run by the embedded engine",
+            where="pipeline",
+            next_step='give the run on Spark another name, such as pipeline = "spark": it reads the topics from their '
+            "start; or go on with --engine embedded",
+        )
+
+
+def _first_lines(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines[:3])[:600]

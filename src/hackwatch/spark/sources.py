@@ -1,0 +1,115 @@
+"""Where a stream's messages come from, as Spark reads it: a Kafka topic or a spool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from hackwatch import topics
+from hackwatch.config import Settings
+from hackwatch.spark.kafka import brokers_and_topic, java_options
+from hackwatch.spark.spool import Spool, SpoolSource
+from hackwatch.streams.base import DecodeOptions
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+__all__ = ["KafkaTopic", "Source", "SpoolTopic", "source_of"]
+
+
+class Source(Protocol):
+    """A stream's topic. `topic`: its name in the lake; `spool`: where tasks find the messages of ranges, if they do."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def decode(self) -> DecodeOptions: ...
+    @property
+    def spool(self) -> Spool | None: ...
+
+    def frame(self, spark: SparkSession) -> DataFrame:
+        """The streaming frame."""
+        ...
+
+    def prepared(self, batch: DataFrame) -> DataFrame:
+        """The rows of a batch as `work` takes them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaTopic:
+    """Spark's own Kafka source; positions are in its checkpoint, and data that Kafka has deleted is an error."""
+
+    brokers: str
+    topic: str
+    decode: DecodeOptions
+    options: dict[str, str]
+    spool: Spool | None = None
+
+    def frame(self, spark: SparkSession) -> DataFrame:
+        return (
+            spark.readStream.format("kafka")
+            .option("kafka.bootstrap.servers", self.brokers)
+            .option("subscribe", self.topic)
+            .option("startingOffsets", "earliest")
+            .option("failOnDataLoss", "true")
+            .options(**self.options)
+            .load()
+        )
+
+    def prepared(self, batch: DataFrame) -> DataFrame:
+        """Each value ended by a newline, so that a batch of Arrow values is a payload as it stands."""
+        from pyspark.sql import functions as F
+
+        newline, empty = F.lit(bytearray(b"\n")), F.lit(bytearray())
+        value = F.concat(F.coalesce(F.col("value"), empty), newline).alias("value")
+        tasks = max(1, batch.sparkSession.sparkContext.defaultParallelism)
+        return batch.select(value, "partition", "offset").coalesce(tasks)
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolTopic:
+    """A spool folder, which all executors must see."""
+
+    spool: Spool
+    decode: DecodeOptions
+    options: dict[str, str]
+
+    @property
+    def topic(self) -> str:
+        return self.spool.topic
+
+    def frame(self, spark: SparkSession) -> DataFrame:
+        spark.dataSource.register(SpoolSource)
+        return spark.readStream.format(SpoolSource.name()).options(**self.options).load()
+
+    def prepared(self, batch: DataFrame) -> DataFrame:
+        return batch
+
+
+def source_of(settings: Settings, stream: str) -> Source:
+    """The topic that the settings name for a stream. Raises ConfigurationError for an address of another kind."""
+    options = settings.streams[stream]
+    decode = DecodeOptions(
+        key=options.duplicates_key,
+        letterless_kib=options.letterless_kib,
+        max_message_bytes=options.max_message_bytes,
+    )
+    url = settings.spool_url(stream)
+    if url.startswith("kafka://"):
+        brokers, topic = brokers_and_topic(url)
+        limit = {"maxOffsetsPerTrigger": str(settings.spark.max_messages)}
+        return KafkaTopic(brokers, topic, decode, {**java_options(settings.kafka.client()), **limit})
+    folder = topics.spool_folder(url)
+    spool = Spool(str(folder), folder.name, settings.pipeline, max(16 << 20, options.max_message_bytes + 1))
+    keep = settings.spool
+    told = {
+        "folder": spool.folder,
+        "topic": spool.topic,
+        "pipeline": spool.pipeline,
+        "longest_message": str(spool.longest_message),
+        "max_bytes": str(settings.spark.max_mib << 20),
+        "keep_bytes": str(int(keep.retention_gib * (1 << 30))),
+        "keep_seconds": str(keep.retention_hours * 3600),
+    }
+    return SpoolTopic(spool, decode, told)
