@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hackwatch.detect.features import NEVER, Encoder, fit_encoder
+from hackwatch.detect.features import NEVER, SMALL_ROWS, Encoder, fit_encoder
 from hackwatch.errors import DataError
 from hackwatch.streams.base import Features
 
@@ -86,3 +86,17 @@ def test_vocabularies_come_from_training_alone() -> None:
     alone = encoder.encode(TRAINING.head(1))
     crowd = pl.concat([TRAINING.head(1), *[TRAINING.tail(2)] * 50])
     np.testing.assert_array_equal(encoder.encode(crowd)[:1], alone)
+
+
+@pytest.mark.parametrize("metric", [True, False])
+def test_small_frames_are_encoded_as_large_ones(metric: bool) -> None:
+    encoder = fit_encoder(TRAINING, FEATURES, metric=metric)
+    odd = [0.0, -0.0, 1.5, -3.0, 0.1, 1e300, -1e300, math.inf, -math.inf, math.nan, 5e-324, 16777217.0, None]
+    names = ["bash", "cron", "nc", "", None]
+    rows = [(cpu, grow, name) for cpu in odd for grow in odd for name in names]
+    frame = pl.DataFrame(rows, schema={"CPU": pl.Float64, "GROW": pl.Float64, "CMD": pl.String}, orient="row")
+    assert frame.height > SMALL_ROWS
+    whole = encoder.encode(frame)
+    for start in range(0, frame.height, SMALL_ROWS):
+        part = encoder.encode(frame[start : start + SMALL_ROWS])
+        np.testing.assert_array_equal(part, whole[start : start + SMALL_ROWS], strict=True)

@@ -30,6 +30,8 @@ NEVER = frozenset(
 VOCABULARY = 4096
 #: Greatest magnitude handed to a model: float32 without infinity.
 LARGEST = np.float32(3e38)
+#: Up to so many rows are encoded without a query.
+SMALL_ROWS = 512
 
 Kind = Literal["number", "log", "rank", "rarity"]
 
@@ -95,6 +97,9 @@ class Encoder:
         self.features = features
         self.columns = tuple(feature.column for feature in features)
         self._expressions = [feature.expression().alias(f"{place}") for place, feature in enumerate(features)]
+        self._codes: list[dict[str | None, float]] = [
+            {**dict(feature.values), None: feature.null} for feature in features
+        ]
 
     def __len__(self) -> int:
         return len(self.features)
@@ -110,8 +115,31 @@ class Encoder:
             )
         if records.height == 0:
             return np.empty((0, len(self.features)), np.float32)
-        matrix = records.select(self._expressions).to_numpy(order="c", writable=True)
+        if records.height <= SMALL_ROWS:
+            matrix = self._small(records)
+        else:
+            matrix = records.select(self._expressions).to_numpy(order="c", writable=True)
         return np.clip(matrix, -LARGEST, LARGEST, out=matrix)
+
+    def _small(self, records: pl.DataFrame) -> Matrix:
+        """The same without a query, where that is exact: a query costs more than a few hundred rows."""
+        matrix = np.empty((records.height, len(self.features)), np.float32)
+        left = []
+        for place, feature in enumerate(self.features):
+            column = records.get_column(feature.column)
+            if feature.kind == "number":
+                numbers = column.cast(pl.Float32).to_numpy()
+                matrix[:, place] = (
+                    numbers if math.isnan(feature.null) else np.where(np.isnan(numbers), feature.null, numbers)
+                )
+            elif feature.kind in ("rank", "rarity"):
+                codes = self._codes[place]
+                matrix[:, place] = [codes.get(name, feature.unseen) for name in column.cast(pl.String).to_list()]
+            else:
+                left.append(place)
+        if left:
+            matrix[:, left] = records.select([self._expressions[place] for place in left]).to_numpy()
+        return matrix
 
     def as_json(self) -> list[dict[str, Any]]:
         return [feature.as_json() for feature in self.features]
