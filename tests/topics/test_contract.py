@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ import pytest
 from hackwatch.errors import DataError
 from hackwatch.testing import MemoryTopic
 from hackwatch.topics import TopicReader, TopicWriter, open_reader, open_writer
-from tests.topics.support import everything, lines, positions
+from hackwatch.topics.kafka.reader import KafkaReader
+from tests.servers.kafka import Broker
+from tests.topics.support import Settled, everything, lines, positions
 
 
 @dataclass
@@ -35,6 +38,21 @@ def _memory(_folder: Path, partitions: int) -> Made:
     return Made(topic, topic, lambda: topic)
 
 
+def _kafka(broker: Broker, partitions: int) -> Made:
+    url = broker.url(f"contract-{next(_NUMBERS)}")
+    writer = open_writer(url, partitions, "always", topic="topic")
+
+    def read() -> TopicReader:
+        reader = open_reader(url, topic="topic")
+        assert isinstance(reader, KafkaReader)
+        _OPENED.append(reader)
+        return Settled(reader)
+
+    return Made(writer, read(), read)
+
+
+_NUMBERS = count()
+_OPENED: list[KafkaReader] = []
 KINDS: dict[str, Callable[[Path, int], Made]] = {
     "spool": _spool,
     "spool of tiny segments": lambda folder, partitions: _spool(folder, partitions, segment_bytes=40),
@@ -43,9 +61,14 @@ KINDS: dict[str, Callable[[Path, int], Made]] = {
 Maker = Callable[[int], Made]
 
 
-@pytest.fixture(params=list(KINDS))
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
-    return partial(KINDS[request.param], tmp_path)
+@pytest.fixture(params=[*KINDS, pytest.param("kafka", marks=pytest.mark.slow)])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
+    if request.param == "kafka":
+        yield partial(_kafka, request.getfixturevalue("kafka"))
+        while _OPENED:
+            _OPENED.pop().close()
+    else:
+        yield partial(KINDS[request.param], tmp_path)
 
 
 MESSAGES = [b'{"a":1}', b"", b"[]", "ünïcode \u2028".encode(), b"\xff\x00 not text", b"x" * 5000]

@@ -1,0 +1,1 @@
+"""Kafka topics (the extra `kafka`): kafka://HOST:PORT[,HOST:PORT]/TOPIC."""
