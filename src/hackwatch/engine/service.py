@@ -92,6 +92,7 @@ def sources_of(settings: Settings) -> dict[str, Source]:
                 name=settings.pipeline,
                 retention=retention,
                 longest_message=max(16 << 20, stream.max_message_bytes + 1),
+                kafka=settings.kafka,
             )
             decode = DecodeOptions(
                 key=stream.duplicates_key,
