@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.detecting import registry
+from hackwatch.cli.detecting import read_records, registry
 
 if TYPE_CHECKING:
+    from hackwatch.detect.bundle import Bundle
     from hackwatch.streams.base import Stream
 
 __all__ = ["command"]
@@ -99,17 +100,65 @@ def rollback(context: CliContext, stream_name: str) -> None:
 
 
 @command.command("import")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--spark-ml",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="A saved Spark ML PipelineModel with a tree classifier, instead of a bundle; needs --as.",
+)
+@click.option("--as", "stream_name", metavar="STREAM", help="What the pipeline scores: process, memory, ...")
+@click.option(
+    "--usual",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Records of a usual day, so that alerts can say what is usual and drift can be seen (with --spark-ml).",
+)
 @click.option("--promote/--no-promote", default=False, show_default=True, help="Let engines use it at once.")
 @pass_context_object
-def import_(context: CliContext, folder: Path, promote: bool) -> None:
-    """Take in the bundle in FOLDER, after its hashes, columns and scores were checked."""
+def import_(
+    context: CliContext,
+    folder: Path | None,
+    spark_ml: Path | None,
+    stream_name: str | None,
+    usual: Path | None,
+    promote: bool,
+) -> None:
+    """Take in the bundle in FOLDER, after its hashes, columns and scores were checked.
+
+    With --spark-ml DIR, make a bundle of a saved Spark ML pipeline (StringIndexer, OneHotEncoder, VectorAssembler and a
+    decision tree, random forest or gradient-boosted classifier over columns of the stream). It predicts as Spark does,
+    row by row, and needs neither Spark nor Java.
+
+    \b
+    Examples:
+      hackwatch models import /media/bundle --promote
+      hackwatch models import --spark-ml models/rf --as process --usual monday.csv
+    """
     from hackwatch import streams
     from hackwatch.detect.bundle import read_document
 
-    stream = streams.get(str(read_document(folder).get("stream")))
-    version = registry(context).import_(folder, stream, promote=promote)
+    if (folder is None) == (spark_ml is None):
+        raise click.UsageError("Give FOLDER, or --spark-ml DIR.")
+    if (spark_ml is None) != (stream_name is None) or (usual is not None and spark_ml is None):
+        raise click.UsageError("--spark-ml goes with --as STREAM; --usual only with it.")
+    if folder is not None:
+        stream = streams.get(str(read_document(folder).get("stream")))
+        version = registry(context).import_(folder, stream, promote=promote)
+    elif spark_ml is not None and stream_name is not None:
+        stream = streams.get(stream_name)
+        version = registry(context).add(_of_spark(spark_ml, stream, usual), stream, promote=promote)
     click.echo(f"imported as {version}" + (", engines use it now" if promote else ""))
+
+
+def _of_spark(folder: Path, stream: Stream, usual: Path | None) -> Bundle:
+    from hackwatch.spark.mlimport import import_pipeline
+
+    records = None if usual is None else read_records((usual,), stream, labels=False)[0]
+    bundle = import_pipeline(folder, stream, records)
+    for note in bundle.description.parameters["notes"]:
+        click.echo(f"note: {note}", err=True)
+    return bundle
 
 
 def _stream(version: str) -> Stream:

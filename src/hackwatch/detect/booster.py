@@ -56,10 +56,20 @@ class Trees:
     def contributions(self, matrix: Matrix) -> npt.NDArray[np.float32]:
         """TreeSHAP: (rows, features + 1) in margin units; the last column is the expected value."""
         with self._lock:
-            if self._explainer is None:
-                self._explainer = _load(self.raw, 1)
-            found: npt.NDArray[np.float32] = self._explainer.predict(xgb.DMatrix(matrix, nthread=1), pred_contribs=True)
+            data = xgb.DMatrix(matrix, nthread=1)
+            found: npt.NDArray[np.float32] = self._second().predict(data, pred_contribs=True)
         return found
+
+    def leaves(self, matrix: Matrix) -> npt.NDArray[np.int64]:
+        """The node at which each row ends in each tree, (rows, trees)."""
+        with self._lock:
+            found = self._second().predict(xgb.DMatrix(matrix, nthread=1), pred_leaf=True)
+        return np.asarray(found, np.int64).reshape(len(matrix), -1)
+
+    def _second(self) -> Any:
+        if self._explainer is None:
+            self._explainer = _load(self.raw, 1)
+        return self._explainer
 
     def importance(self, width: int) -> npt.NDArray[np.float64]:
         """Total gain per feature, normalised to sum 1."""

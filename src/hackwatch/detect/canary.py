@@ -42,12 +42,21 @@ def canary(bundle: Bundle, stream: Stream) -> None:
 def canary_batch(bundle: Bundle, stream: Stream) -> pl.DataFrame:
     """ROWS records that training could have seen: usual, least and greatest values, bin edges, categories, nulls."""
     columns = {}
-    for place, (name, statistics) in enumerate(bundle.statistics.items()):
-        values = _values(statistics)
+    for place, name in enumerate(bundle.description.columns):
+        known = bundle.statistics.get(name)
+        values = _values(known) if known else _told_apart(bundle, name)
         # A different stride per column mixes the values; the first row is the usual one throughout.
         chosen = [values[0 if row == 0 else (row * (2 * place + 1)) % len(values)] for row in range(ROWS)]
         columns[name] = pl.Series(name, chosen, strict=False).cast(stream.schema[name], strict=False)
     return pl.DataFrame(columns)
+
+
+def _told_apart(bundle: Bundle, column: str) -> list[float | str | None]:
+    """Values that the encoder tells apart, where nothing is known of the training data."""
+    feature = next(feature for feature in bundle.encoder.features if feature.column == column)
+    if feature.kind == "place":
+        return [0.0, *feature.edges[:ROWS], None]
+    return [*(name for name, _ in feature.values[:ROWS]), "never seen", None]
 
 
 def _values(statistics: Statistics) -> list[float | str | None]:

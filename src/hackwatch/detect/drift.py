@@ -45,7 +45,8 @@ class DriftReport:
     `rows` scored, `sampled` of them looked at, `columns`: PSI per column, greatest first. `score_psi`: of the score's
     distribution. `alarm_rate`: share of suspects by the model; `alert_budget`: the share it was trained for.
     `state`: collecting (fewer than 500 rows), steady, watch (PSI from 0.1) or drifted (from 0.25, or suspects more than
-    5 times the budget); `findings`: what to tell a person, worst first.
+    5 times the budget); a model without training statistics stays at collecting. `findings`: what to tell a person,
+    worst first.
     """
 
     version: str
@@ -84,6 +85,9 @@ class Drift:
         self.rows += records.height
         self.suspects += int(np.count_nonzero(scores >= np.float32(self._bundle.threshold)))
         bins = len(self._scores)
+        if not bins:
+            # An imported model that came without usual records: there is nothing to compare with.
+            return
         place = np.minimum((scores * np.float32(bins)).astype(np.int64), bins - 1)
         self._scores += np.bincount(place, minlength=bins)
         sample = records.select(list(self._counts)).gather_every(-(-records.height // SAMPLE))

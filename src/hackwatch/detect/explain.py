@@ -31,14 +31,18 @@ def drivers(
 ) -> list[list[Driver]]:
     """The `top` columns of each row with the greatest contribution towards attack, among those with an unusual value.
 
-    `contributions` is (rows, features), feature i made from columns[i]; features of one column are added up.
+    `contributions` is (rows, features), feature i made from columns[i]; features of one column are added up. A column
+    without statistics has the usual value `unknown`.
     """
     names = list(dict.fromkeys(columns))
     place = {name: number for number, name in enumerate(names)}
     totals = np.zeros((len(contributions), len(names)))
     for feature, column in enumerate(columns):
         totals[:, place[column]] += contributions[:, feature]
-    usual = {name: printed(statistics[name].usual, units.get(name, "")) for name in names}
+    usual = {
+        name: printed(statistics[name].usual, units.get(name, "")) if name in statistics else "unknown"
+        for name in names
+    }
     found = []
     for row, values in zip(totals, records.select(names).iter_rows(), strict=True):
         seen = [printed(value, units.get(name, "")) for name, value in zip(names, values, strict=True)]

@@ -33,7 +33,7 @@ LARGEST = np.float32(3e38)
 #: Up to so many rows are encoded without a query.
 SMALL_ROWS = 512
 
-Kind = Literal["number", "log", "rank", "rarity"]
+Kind = Literal["number", "log", "rank", "rarity", "place"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,9 @@ class Feature:
     """One column of the matrix.
 
     `kind`: number (as it is), log (log1p of the magnitude, sign kept), rank (place in the vocabulary by frequency in
-    training, most frequent 0), rarity (-log10 of the frequency in training). `null` is the value of a null or NaN
-    (NaN: left to the trees), `unseen` that of a category not in `values`.
+    training, most frequent 0), rarity (-log10 of the frequency in training), place (of a float64 number among
+    `edges`: how many are less than it, so that thresholds of trees made elsewhere stay exact). `null` is the value of
+    a null or NaN (NaN: left to the trees), `unseen` that of a category not in `values`, of NaN for a place.
     """
 
     column: str
@@ -50,6 +51,7 @@ class Feature:
     null: float
     unseen: float = 0.0
     values: tuple[tuple[str, float], ...] = ()
+    edges: tuple[float, ...] = ()
 
     def expression(self) -> pl.Expr:
         """The feature as a Float32 expression over normalised columns."""
@@ -61,10 +63,24 @@ class Feature:
                 pl.Series(names, dtype=pl.String), codes, default=self.unseen, return_dtype=pl.Float32
             )
             return pl.when(column.is_null()).then(pl.lit(self.null, pl.Float32)).otherwise(mapped)
+        if self.kind == "place":
+            return self._place(column.cast(pl.Float64))
         number = column.cast(pl.Float32)
         if self.kind == "log":
             number = number.sign() * number.abs().log1p()
         return number.fill_nan(None).fill_null(self.null) if not math.isnan(self.null) else number
+
+    def _place(self, number: pl.Expr) -> pl.Expr:
+        # Two infinities behind the last edge, which nothing exceeds: a literal of one value would count as a scalar.
+        edges = pl.lit(pl.Series([*self.edges, math.inf, math.inf], dtype=pl.Float64))
+        place = edges.search_sorted(number, side="left").cast(pl.Float32)
+        return (
+            pl.when(number.is_null())
+            .then(pl.lit(self.null, pl.Float32))
+            .when(number.is_nan())
+            .then(pl.lit(self.unseen, pl.Float32))
+            .otherwise(place)
+        )
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -73,6 +89,7 @@ class Feature:
             "null": None if math.isnan(self.null) else self.null,
             "unseen": self.unseen,
             "values": [[name, code] for name, code in self.values],
+            **({"edges": list(self.edges)} if self.kind == "place" else {}),
         }
 
     @classmethod
@@ -83,6 +100,7 @@ class Feature:
             null=math.nan if data["null"] is None else float(data["null"]),
             unseen=float(data["unseen"]),
             values=tuple((str(name), float(code)) for name, code in data["values"]),
+            edges=tuple(map(float, data.get("edges", ()))),
         )
 
 

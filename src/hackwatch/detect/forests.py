@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ class Tree:
     """A binary tree as arrays over its nodes, root first: left if x < condition.
 
     `left`/`right` are node numbers, -1 at leaves; `condition` a float32 split or, at a leaf, its value; `cover` the
-    training rows that passed the node (TreeSHAP weighs by it).
+    training rows that passed the node (TreeSHAP weighs by it). `sets`: of nodes that split by membership, the codes
+    (0, 1, ...) that go right, increasing. `gain`: what each split won in training, if known.
     """
 
     left: npt.NDArray[np.int32]
@@ -32,6 +33,8 @@ class Tree:
     feature: npt.NDArray[np.int32]
     condition: npt.NDArray[np.float32]
     cover: npt.NDArray[np.float32]
+    sets: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    gain: npt.NDArray[np.float32] | None = None
 
 
 def forest(trees: Sequence[Tree], width: int) -> bytes:
@@ -75,7 +78,9 @@ def _side_by_side(tree: Tree) -> Tree:
             left[new] = len(order)
             order += [int(tree.left[old]), int(tree.right[old])]
     right = np.where(left >= 0, left + 1, -1).astype(np.int32)
-    return Tree(left, right, tree.feature[order], tree.condition[order], tree.cover[order])
+    sets = {new: tree.sets[old] for new, old in enumerate(order) if old in tree.sets}
+    gain = None if tree.gain is None else tree.gain[order]
+    return Tree(left, right, tree.feature[order], tree.condition[order], tree.cover[order], sets, gain)
 
 
 def _as_json(tree: Tree, number: int, width: int) -> dict[str, Any]:
@@ -86,21 +91,22 @@ def _as_json(tree: Tree, number: int, width: int) -> dict[str, Any]:
     parents[tree.left[inner]] = inner
     parents[tree.right[inner]] = inner
     zeros = [0] * nodes
+    sizes = [len(codes) for codes in tree.sets.values()]
     return {
         "base_weights": np.where(tree.left < 0, tree.condition, 0).tolist(),
-        "categories": [],
-        "categories_nodes": [],
-        "categories_segments": [],
-        "categories_sizes": [],
+        "categories": [code for codes in tree.sets.values() for code in codes],
+        "categories_nodes": list(tree.sets),
+        "categories_segments": [sum(sizes[:place]) for place in range(len(sizes))],
+        "categories_sizes": sizes,
         "default_left": zeros,
         "id": number,
         "left_children": tree.left.tolist(),
         "right_children": tree.right.tolist(),
-        "loss_changes": [0.0] * nodes,
+        "loss_changes": [0.0] * nodes if tree.gain is None else tree.gain.tolist(),
         "parents": parents.tolist(),
         "split_conditions": tree.condition.tolist(),
         "split_indices": np.where(tree.left < 0, 0, tree.feature).tolist(),
-        "split_type": zeros,
+        "split_type": [int(node in tree.sets) for node in range(nodes)],
         "sum_hessian": tree.cover.tolist(),
         "tree_param": {
             "num_deleted": "0",

@@ -11,11 +11,15 @@ import numpy.typing as npt
 from hackwatch.detect.booster import Trees
 from hackwatch.detect.ensemble import Ensemble
 from hackwatch.detect.features import Matrix
+from hackwatch.detect.imported import Imported
 from hackwatch.errors import DataError
 
-__all__ = ["METHODS", "Classifier", "load_model"]
+__all__ = ["METHODS", "SPARK_ML", "Classifier", "load_model"]
 
+#: What `train` can do.
 METHODS: Final = ("supervised", "unsupervised", "permuted")
+#: A pipeline that Spark ML trained, imported.
+SPARK_ML: Final = "spark-ml"
 
 
 class Classifier:
@@ -41,12 +45,15 @@ class Classifier:
         return {"model.ubj": self._trees.raw}
 
 
-def load_model(method: str, files: Mapping[str, bytes], *, threads: int, width: int) -> Classifier | Ensemble:
+def load_model(
+    method: str, files: Mapping[str, bytes], *, threads: int, width: int
+) -> Classifier | Ensemble | Imported:
     """The model of a bundle from its verified files; `width` is the number of features."""
     if method == "unsupervised":
         return Ensemble.from_files(files, threads=threads, width=width)
+    if method == SPARK_ML:
+        return Imported.from_files(files, threads=threads)
     if method in METHODS:
         return Classifier(Trees(files["model.ubj"], threads=threads), width)
-    raise DataError(
-        f"unknown method {method!r}", where="bundle.json", next_step=f"this hackwatch knows {', '.join(METHODS)}"
-    )
+    known = ", ".join((*METHODS, SPARK_ML))
+    raise DataError(f"unknown method {method!r}", where="bundle.json", next_step=f"this hackwatch knows {known}")
