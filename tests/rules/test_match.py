@@ -97,8 +97,8 @@ def test_ever_new_names_do_not_fill_the_memory() -> None:
     small = pl.DataFrame({"CMD": [f"small-{number}" for number in range(400)]})
     assert rules.match("process", small).list.len().sum() == 0
     parts = rules._parts["process"]
-    assert 40_000 <= len(parts._large.known) <= 90_000
-    assert len(parts._small.known) == 400
+    assert 40_000 <= len(parts._large.memories[0].known) <= 90_000
+    assert len(parts._small.memories[0].known) == 400
 
 
 def test_the_columns_that_no_rule_looks_at_are_not_needed() -> None:

@@ -7,7 +7,7 @@ can fail. So a rule gives the same answer however the stream is cut into batches
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -87,18 +87,17 @@ class Condition:
     """A compiled condition.
 
     `expression`: Boolean per row, never null. `columns`: what it looks at. `parts`: what its outermost ANDs join,
-    each with the columns that it looks at.
+    each with the columns that it looks at (those of the whole condition for a constant).
     """
 
     expression: pl.Expr
     columns: frozenset[str]
     parts: tuple[tuple[frozenset[str], str], ...]
 
-    def split(self, columns: frozenset[str]) -> tuple[pl.Expr | None, pl.Expr | None]:
-        """The parts that look at `columns` alone, and the others: both hold where the condition holds."""
-        alone = [sql for used, sql in self.parts if columns and used <= columns]
-        others = [sql for used, sql in self.parts if not (columns and used <= columns)]
-        return _joined(alone), _joined(others)
+    def joined(self, chosen: Callable[[frozenset[str]], bool]) -> pl.Expr | None:
+        """The parts whose columns are `chosen`, as one expression; None if there are none."""
+        parts = [f"({sql})" for used, sql in self.parts if chosen(used)]
+        return _parse(" AND ".join(parts)) if parts else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +124,8 @@ def compile_condition(sql: str, schema: Mapping[str, pl.DataType | type[pl.DataT
         raise ValueError("the condition looks at no column")
     expression = _parse(sql)
     _probe(expression, schema)
-    parts = tuple((frozenset(_check(_tokens(part), schema)), part) for part in _conjuncts(sql, tokens))
+    parts = tuple((frozenset(_check(_tokens(part), schema) or columns), part) for part in _conjuncts(sql, tokens))
     return Condition(expression, frozenset(columns), parts)
-
-
-def _joined(parts: list[str]) -> pl.Expr | None:
-    return _parse(" AND ".join(f"({part})" for part in parts)) if parts else None
 
 
 def _parse(sql: str) -> pl.Expr:

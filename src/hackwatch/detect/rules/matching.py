@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -41,18 +41,17 @@ class StreamRules:
     Text comparisons are dear, but the same few names occur again and again. So the parts of the conditions that look
     at one text column alone (CMD, for host streams) are judged once per distinct value and the verdicts remembered;
     the rest of a condition is evaluated on rows, if any value of the batch allows its rule. In small frames it is the
-    query that is dear: there all columns of few values are looked at together, so that next to nothing is left.
+    query that is dear: there all parts that look at columns of few values are remembered, which leaves next to
+    nothing.
     """
 
     def __init__(self, rules: Mapping[str, str], schema: pl.Schema) -> None:
         conditions = [compile_condition(where, schema) for where in rules.values()]
-        alone = [next(iter(used)) for each in conditions for used, _ in each.parts if len(used) == 1]
-        texts = [column for column in alone if schema[column] == pl.String]
-        looked_at = frozenset[str]().union(*(condition.columns for condition in conditions))
-        few = [name for name, dtype in schema.items() if name in looked_at and _has_few_values(dtype)]
+        used = [columns for condition in conditions for columns, _ in condition.parts]
+        texts = [columns for columns in used if [schema[name] for name in columns] == [pl.String]]
+        few = {columns for columns in used if all(_has_few_values(schema[name]) for name in columns)}
         self._ids = list(rules)
-        self._text = max(texts, key=texts.count) if texts else None
-        self._large = _Verdicts(conditions, () if self._text is None else (self._text,), schema)
+        self._large = _Verdicts(conditions, {max(texts, key=texts.count)} if texts else set(), schema)
         self._small = _Verdicts(conditions, few, schema)
 
     def match(self, records: pl.DataFrame) -> pl.Series:
@@ -60,12 +59,13 @@ class StreamRules:
         return self._match_small(records) if len(records) <= SMALL_ROWS else self._match_large(records)
 
     def _match_small(self, records: pl.DataFrame) -> pl.Series:
-        columns = [records.get_column(name).to_list() for name in self._small.columns]
-        rows = list(zip(*columns, strict=True)) if columns else [()] * len(records)
-        verdicts = self._small.judge(set(rows))
-        found = [verdicts[row] for row in rows]
-        allowed = reduce(or_, verdicts.values())
-        some = {n: [row for row, bits in enumerate(found) if bits >> n & 1] for n in self._small.unsettled(allowed)}
+        found = [(1 << len(self._ids)) - 1] * len(records)
+        for memory in self._small.memories:
+            rows = list(zip(*(records.get_column(name).to_list() for name in memory.columns), strict=True))
+            verdicts = memory.judge(set(rows))
+            found = [bits & verdicts[row] for bits, row in zip(found, rows, strict=True)]
+        possible = reduce(or_, found)
+        some = {n: [row for row, bits in enumerate(found) if bits >> n & 1] for n in self._small.unsettled(possible)}
         for n, holds in self._small.holds(records, some).items():
             without = ~(1 << n)
             found = [bits if here else bits & without for bits, here in zip(found, holds.tolist(), strict=True)]
@@ -75,17 +75,18 @@ class StreamRules:
         return pl.Series("rules", [names[bits] for bits in found], dtype=LISTS)
 
     def _match_large(self, records: pl.DataFrame) -> pl.Series:
-        names = [] if self._text is None else records[self._text].unique().to_list()
-        values: list[tuple[str | None, ...]] = [()] if self._text is None else [(name,) for name in names]
-        verdicts = self._large.judge(values)
-        allowed = reduce(or_, verdicts.values())
+        verdicts, places = [(1 << len(self._ids)) - 1], np.zeros(len(records), dtype=np.uint32)
+        for memory in self._large.memories:  # one at the most
+            text = records.get_column(*memory.columns)
+            values = text.unique().to_list()
+            known = memory.judge({(value,) for value in values})
+            verdicts, places = [known[(value,)] for value in values], _places(text, values)
+        allowed = reduce(or_, verdicts)
         holds = self._large.holds(records, dict.fromkeys(self._large.unsettled(allowed), slice(None)))
-        places = self._places(records, names)
         combinations: list[list[str]] = [[]]
         which = np.zeros(len(records), dtype=np.uint32)
         for n in [n for n in range(len(self._ids)) if allowed >> n & 1]:
-            by_value = np.array([bool(verdicts[value] >> n & 1) for value in values])
-            matches = by_value[places]
+            matches = np.array([bool(verdict >> n & 1) for verdict in verdicts])[places]
             if n in holds:
                 matches &= holds[n]
             rows = np.flatnonzero(matches)
@@ -96,56 +97,22 @@ class StreamRules:
                 combinations += [[*combinations[number], self._ids[n]] for number in before]
         return pl.Series("rules", combinations, dtype=LISTS).gather(which)
 
-    def _places(self, records: pl.DataFrame, values: list[str | None]) -> npt.NDArray[np.uint32]:
-        """Which of the distinct values of the text column each row has."""
-        if self._text is None:
-            return np.zeros(len(records), dtype=np.uint32)
-        places = {value: place for place, value in enumerate(values) if value is not None}
-        null = values.index(None) if None in values else 0
-        numbered = records[self._text].replace_strict(
-            list(places), list(places.values()), default=null, return_dtype=pl.UInt32
-        )
-        return numbered.to_numpy()
-
 
 class _Verdicts:
-    """Conditions split in two: what looks at `columns` alone, judged by value and remembered, and what is left."""
+    """Conditions cut in two: what looks at `few` sets of columns alone, remembered by value, and what is left."""
 
-    def __init__(self, conditions: Sequence[Condition], columns: Sequence[str], schema: pl.Schema) -> None:
-        self.columns = {name: schema[name] for name in columns}
-        names = frozenset(columns)
-        split = [condition.split(names) for condition in conditions]
-        self._by_value = [by_value for by_value, _ in split]
-        self._by_row = {n: by_row.alias(f"{n}") for n, (_, by_row) in enumerate(split) if by_row is not None}
+    def __init__(self, conditions: Sequence[Condition], few: Set[frozenset[str]], schema: pl.Schema) -> None:
+        self.memories = [_Memory(conditions, columns, schema) for columns in sorted(few, key=sorted)]
+        left = {n: condition.joined(lambda used: used not in few) for n, condition in enumerate(conditions)}
+        self._left = {n: expression.alias(f"{n}") for n, expression in left.items() if expression is not None}
         self._bounds = {
-            n: [bound for used, sql in conditions[n].parts if not used <= names and (bound := _bound(sql, schema))]
-            for n in self._by_row
+            n: [bound for used, sql in conditions[n].parts if used not in few and (bound := _bound(sql, schema))]
+            for n in self._left
         }
-        self.known: dict[tuple[Any, ...], int] = {}
-
-    def judge(self, values: Collection[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
-        """Per distinct combination of values the rules that it allows: bit n for rule n."""
-        if not self.columns:
-            return {(): (1 << len(self._by_value)) - 1}
-        known = self.known
-        new = [value for value in values if value not in known]
-        if new:
-            if len(known) > _REMEMBERED:
-                # Begun anew rather than emptied: another thread may be looking into it.
-                known = self.known = {value: known[value] for value in values if value in known}
-            known.update(self._judge(new))
-        return {value: known[value] for value in values}
-
-    def _judge(self, new: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
-        frame = pl.DataFrame(new, schema=dict(self.columns), orient="row")
-        tests = [(pl.lit(True) if test is None else test).alias(f"{n}") for n, test in enumerate(self._by_value)]
-        verdicts = frame.with_columns(tests).drop(*self.columns).to_numpy()
-        bits = np.packbits(verdicts, axis=1, bitorder="little")
-        return {value: int.from_bytes(row.tobytes(), "little") for value, row in zip(new, bits, strict=True)}
 
     def unsettled(self, allowed: int) -> list[int]:
         """The allowed rules whose condition has more to it."""
-        return [n for n in self._by_row if allowed >> n & 1]
+        return [n for n in self._left if allowed >> n & 1]
 
     def holds(self, records: pl.DataFrame, some: Mapping[int, list[int] | slice]) -> dict[int, npt.NDArray[np.bool_]]:
         """On which rows the rest of a condition holds; of each rule only the rows that it names are asked for."""
@@ -153,9 +120,47 @@ class _Verdicts:
         possible = [n for n, rows in some.items() if all(_within(records, rows, *bound) for bound in self._bounds[n])]
         held = dict.fromkeys(some, np.zeros(len(records), dtype=np.bool_))
         if possible:
-            found = records.select(self._by_row[n] for n in possible).get_columns()
+            found = records.select(self._left[n] for n in possible).get_columns()
             held |= {n: column.to_numpy() for n, column in zip(possible, found, strict=True)}
         return held
+
+
+class _Memory:
+    """Which rules the values of some columns allow: bit n for rule n, as far as its parts on these columns go."""
+
+    def __init__(self, conditions: Sequence[Condition], columns: frozenset[str], schema: pl.Schema) -> None:
+        tests = {n: condition.joined(lambda used: used == columns) for n, condition in enumerate(conditions)}
+        self._tests = {n: test.alias(f"{n}") for n, test in tests.items() if test is not None}
+        self._others = (1 << len(conditions)) - 1 - sum(1 << n for n in self._tests)
+        self.columns = {name: schema[name] for name in sorted(columns)}
+        self.known: dict[tuple[Any, ...], int] = {}
+
+    def judge(self, values: Collection[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
+        """The verdicts of these values, among others."""
+        known = self.known
+        new = [value for value in values if value not in known]
+        if new:
+            if len(known) > _REMEMBERED:
+                # Begun anew rather than emptied: another thread may be looking into it.
+                known = self.known = {value: known[value] for value in values if value in known}
+            known.update(self._judge(new))
+        return known
+
+    def _judge(self, new: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
+        frame = pl.DataFrame(new, schema=self.columns, orient="row").with_columns(self._tests.values())
+        verdicts = dict.fromkeys(new, self._others)
+        for n in self._tests:
+            for value, holds in zip(new, frame.get_column(f"{n}").to_list(), strict=True):
+                verdicts[value] |= holds << n
+        return verdicts
+
+
+def _places(text: pl.Series, values: list[str | None]) -> npt.NDArray[np.uint32]:
+    """Which of the distinct values of a text column each row has."""
+    places = {value: place for place, value in enumerate(values) if value is not None}
+    null = values.index(None) if None in values else 0
+    numbered = text.replace_strict(list(places), list(places.values()), default=null, return_dtype=pl.UInt32)
+    return numbered.to_numpy()
 
 
 def _has_few_values(dtype: pl.DataType) -> bool:
