@@ -19,7 +19,8 @@ __all__ = ["command"]
 def command() -> None:
     """Show and test where alerts go.
 
-    Routes are configured as [[routes]] tables in hackwatch.toml: stdout, file, webhook, syslog, apprise.
+    Routes are configured as [[routes]] tables in hackwatch.toml: stdout, file, webhook, syslog,
+    kafka, apprise.
 
     \b
     Examples:
@@ -82,7 +83,7 @@ def test_route(context: CliContext, name: str) -> None:
     if not found:
         names = ", ".join(route.name for route in settings.routes) or "none"
         raise ConfigurationError(f"there is no route {name!r}", next_step=f"configured are: {names}")
-    route = open_route(found[0])
+    route = open_route(found[0], settings.kafka)
     try:
         route.send([_alert(settings.site)])
     finally:

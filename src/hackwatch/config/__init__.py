@@ -24,12 +24,14 @@ from hackwatch.config.models import (
 from hackwatch.config.routes import (
     AppriseRoute,
     FileRoute,
+    KafkaRoute,
     Route,
     RouteSettings,
     StdoutRoute,
     SyslogRoute,
     WebhookRoute,
 )
+from hackwatch.config.spark import SparkSettings
 
 __all__ = [
     "AlertSettings",
@@ -38,6 +40,7 @@ __all__ = [
     "DetectionSettings",
     "EngineSettings",
     "FileRoute",
+    "KafkaRoute",
     "KafkaSettings",
     "LakeSettings",
     "LogSettings",
@@ -45,6 +48,7 @@ __all__ = [
     "Route",
     "RouteSettings",
     "Settings",
+    "SparkSettings",
     "SpoolSettings",
     "StdoutRoute",
     "StorageSettings",

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-from hackwatch.config.table import Name, Table
+from hackwatch.config.table import Location, Name, Table
 
 __all__ = [
     "ROUTE_TYPES",
     "AppriseRoute",
     "FileRoute",
+    "KafkaRoute",
     "Route",
     "RouteSettings",
     "StdoutRoute",
@@ -117,7 +118,26 @@ class AppriseRoute(RouteSettings):
         return self
 
 
-Route = Annotated[StdoutRoute | FileRoute | WebhookRoute | SyslogRoute | AppriseRoute, Field(discriminator="type")]
+class KafkaRoute(RouteSettings):
+    """One message for each alert in a Kafka topic (the extra `kafka`); the client is that of `[kafka]`."""
+
+    type: Literal["kafka"]
+    topic: Location = Field(
+        examples=["kafka://broker:9092/alerts"],
+        description="Topic that alerts are sent to, keyed by the entity; `kafka://HOST:PORT/TOPIC`.",
+    )
+
+    @field_validator("topic")
+    @classmethod
+    def _is_kafka(cls, value: str) -> str:
+        if not value.startswith("kafka://"):
+            raise ValueError("must be kafka://HOST:PORT/TOPIC")
+        return value
+
+
+Route = Annotated[
+    StdoutRoute | FileRoute | WebhookRoute | SyslogRoute | AppriseRoute | KafkaRoute, Field(discriminator="type")
+]
 
 #: Each route's `type` -> its settings.
 ROUTE_TYPES: dict[str, type[RouteSettings]] = {
@@ -126,4 +146,5 @@ ROUTE_TYPES: dict[str, type[RouteSettings]] = {
     "webhook": WebhookRoute,
     "syslog": SyslogRoute,
     "apprise": AppriseRoute,
+    "kafka": KafkaRoute,
 }

@@ -145,7 +145,8 @@ class _Service:
         def report(route: str, sent: int, failed: int, dead: int) -> None:
             metrics.add_route(route, sent=sent, failed=failed, dead=dead)
 
-        deliveries = [open_delivery(route) for route in self.settings.routes if route.enabled]
+        routes = [route for route in self.settings.routes if route.enabled]
+        deliveries = [open_delivery(route, self.settings.kafka) for route in routes]
         dispatcher = Dispatcher(self.store.outbox(self.settings.pipeline), deliveries, report=report)
         dispatcher.start()
         stack.callback(dispatcher.stop)

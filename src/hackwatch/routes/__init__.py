@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hackwatch.config import AppriseRoute as AppriseSettings
 from hackwatch.config import FileRoute as FileSettings
-from hackwatch.config import RouteSettings
+from hackwatch.config import KafkaRoute as KafkaRouteSettings
+from hackwatch.config import KafkaSettings, RouteSettings
 from hackwatch.config import StdoutRoute as StdoutSettings
 from hackwatch.config import SyslogRoute as SyslogSettings
 from hackwatch.config import WebhookRoute as WebhookSettings
@@ -18,13 +19,13 @@ from hackwatch.routes.syslog import SyslogRoute
 __all__ = ["Delivery", "DeliveryError", "Dispatcher", "Route", "open_delivery", "open_route"]
 
 
-def open_delivery(settings: RouteSettings) -> Delivery:
-    """A configured route with what its settings say about retries."""
-    return Delivery(open_route(settings), settings.max_attempts, minimum_severity=settings.minimum_severity)
+def open_delivery(settings: RouteSettings, kafka: KafkaSettings | None = None) -> Delivery:
+    """A configured route with what its settings say about retries. `kafka`: the table `[kafka]`."""
+    return Delivery(open_route(settings, kafka), settings.max_attempts, minimum_severity=settings.minimum_severity)
 
 
-def open_route(settings: RouteSettings) -> Route:
-    """The route of one `[[routes]]` entry; connects to nothing yet.
+def open_route(settings: RouteSettings, kafka: KafkaSettings | None = None) -> Route:
+    """The route of one `[[routes]]` entry; connects to nothing yet. `kafka`: the table `[kafka]`.
 
     Raises ConfigurationError (address) and EnvironmentError_ (missing extra).
     """
@@ -60,4 +61,8 @@ def open_route(settings: RouteSettings) -> Route:
             )
         case AppriseSettings(url=url) if url is not None:
             return AppriseRoute(name, url.get_secret_value(), form)
+        case KafkaRouteSettings(topic=topic):
+            from hackwatch.routes.kafka import KafkaRoute  # the extra `kafka`, or an error that names it
+
+            return KafkaRoute(name, topic, form, settings=kafka, timeout=settings.timeout_seconds)
     raise ConfigurationError(f"route {name!r} is of no known type", where="routes")
