@@ -78,7 +78,7 @@ def _collect(settings: Settings, feed: CollectFeed, stop: threading.Event) -> No
         writers = [
             topics.open_writer(
                 settings.spool_url(name), settings.streams[name].partitions, settings.spool.durability,
-                segment_bytes=settings.spool.segment_mib << 20,
+                segment_bytes=settings.spool.segment_mib << 20, kafka=settings.kafka,
             )
             for name in STREAMS
         ]  # fmt: skip

@@ -38,7 +38,7 @@ def test_an_address_is_a_folder(folder: Path, url: str) -> None:
     assert spool_folder(url.format(folder)) == folder
 
 
-@pytest.mark.parametrize("url", ["kafka://host/topic", "s3:bucket", "", "spool:"])
+@pytest.mark.parametrize("url", ["nats://host/topic", "s3:bucket", "", "spool:"])
 def test_other_addresses_say_what_is_supported(url: str) -> None:
     with pytest.raises(ConfigurationError, match="spool:PATH"):
         open_reader(url)

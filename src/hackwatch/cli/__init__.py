@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "top": ("Run", "top", "Show the running engine live in the terminal."),
     "status": ("Run", "status", "Say whether the engine is alive, and how far it is."),
     "feed": ("Run", "feed", "Fill topics: replay, simulate, collect, follow."),
-    "topics": ("Run", "topics", "Show, read and prune topics."),
+    "topics": ("Run", "topics", "Make, show, read and prune topics."),
     "alerts": ("Look", "alerts", "List, show, acknowledge, mute and export alerts."),
     "sql": ("Look", "sql", "Ask lake and store in SQL (DuckDB's)."),
     "lake": ("Look", "lake", "Look after the Delta tables."),

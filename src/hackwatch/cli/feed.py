@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _HOST = ("process", "memory")
-_TOPIC = "Topic to fill: a folder or spool:PATH. Default: where the engine reads this stream."
-_TOPICS = "Folder for the topics `process` and `memory`. Default: where the engine reads them."
+_TOPIC = "Topic to fill: a folder, spool:PATH or kafka://HOST:PORT/TOPIC. Default: where the engine reads this stream."
+_TOPICS = (
+    "Where to fill the topics `process` and `memory`: a folder, kafka://HOST:PORT, or an address with {stream} in it. "
+    "Default: where the engine reads them."
+)
 
 
 @click.group()

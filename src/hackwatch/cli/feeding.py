@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hackwatch.feeds.pace import Progress
     from hackwatch.topics import TopicWriter
 
-__all__ = ["Reporter", "report_options", "stopped_by_signals", "writers"]
+__all__ = ["Reporter", "report_options", "stopped_by_signals", "topic_of", "writers"]
 
 _REDRAW_SECONDS = 0.2
 
@@ -37,8 +37,7 @@ def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def writers(context: CliContext, streams: tuple[str, ...], to: str | None) -> Iterator[list[TopicWriter]]:
     """Writers for the topics of these streams.
 
-    Without `to`: where the engine reads them by the settings. With it: that topic for one stream, and topics named
-    after the streams inside that folder for several.
+    Without `to`: where the engine reads them by the settings. With it: see `topic_of`.
     """
     from hackwatch import topics
     from hackwatch.config import prepare_data_folder
@@ -47,11 +46,9 @@ def writers(context: CliContext, streams: tuple[str, ...], to: str | None) -> It
     opened: list[TopicWriter] = []
     try:
         for stream in streams:
-            if to is None:
+            url = settings.spool_url(stream) if to is None else topic_of(stream, to, only=len(streams) == 1)
+            if to is None and not topics.is_kafka(url):
                 prepare_data_folder(settings.data)
-                url = settings.spool_url(stream)
-            else:
-                url = to if len(streams) == 1 else str(topics.spool_folder(to) / stream)
             partitions = settings.streams[stream].partitions if stream in settings.streams else 2
             opened.append(
                 topics.open_writer(
@@ -59,12 +56,36 @@ def writers(context: CliContext, streams: tuple[str, ...], to: str | None) -> It
                     partitions,
                     settings.spool.durability,
                     segment_bytes=settings.spool.segment_mib << 20,
+                    kafka=settings.kafka,
                 )
             )
         yield opened
     finally:
         for writer in opened:
             writer.close()
+
+
+def topic_of(stream: str, to: str, *, only: bool) -> str:
+    """The topic of a stream at the place that `--to` names.
+
+    `{stream}` in it stands for the stream's name. Otherwise it is the topic itself if the stream is the `only` one,
+    and for several a folder or a Kafka, in which each topic has the name of its stream.
+    """
+    from hackwatch import topics
+    from hackwatch.errors import ConfigurationError
+
+    if "{stream}" in to:
+        return to.replace("{stream}", stream)
+    if not topics.is_kafka(to):
+        return to if only else str(topics.spool_folder(to) / stream)
+    named = "/" in to.removeprefix("kafka://").rstrip("/")
+    if named and not only:
+        raise ConfigurationError(
+            "one topic cannot take several streams",
+            where=f"--to {to}",
+            next_step="name the brokers alone, or each topic by its stream: kafka://HOST:PORT/{stream}_stream",
+        )
+    return to if named else f"{to.rstrip('/')}/{stream}"
 
 
 @contextmanager

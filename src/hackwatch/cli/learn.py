@@ -14,6 +14,7 @@ from hackwatch.cli.detecting import from_lake, progress, registry
 if TYPE_CHECKING:
     import polars as pl
 
+    from hackwatch.config import KafkaSettings
     from hackwatch.streams.base import Stream
 
 __all__ = ["command"]
@@ -61,7 +62,10 @@ def command(
         data: Mapping[str, pl.DataFrame] = {stream.name: from_lake(context, stream, records) for stream in chosen}
     elif spool:
         settings = context.settings()
-        data = {stream.name: _from_topic(settings.spool_url(stream.name), stream, records) for stream in chosen}
+        data = {
+            stream.name: _from_topic(settings.spool_url(stream.name), stream, records, settings.kafka)
+            for stream in chosen
+        }
     else:
         data = _watched(chosen, minutes, interval)
     models = registry(context)
@@ -112,7 +116,7 @@ def _watched(chosen: list[Stream], minutes: float, interval: float) -> dict[str,
         return {stream.name: _from_topic(url, stream, 1 << 62) for stream, url in zip(chosen, urls, strict=True)}
 
 
-def _from_topic(url: str, stream: Stream, most: int) -> pl.DataFrame:
+def _from_topic(url: str, stream: Stream, most: int, kafka: KafkaSettings | None = None) -> pl.DataFrame:
     """The newest `most` records of a topic, about evenly from its partitions."""
     import polars as pl
 
@@ -120,12 +124,12 @@ def _from_topic(url: str, stream: Stream, most: int) -> pl.DataFrame:
     from hackwatch.streams.base import DecodeOptions
     from hackwatch.topics import open_reader
 
-    reader = open_reader(url, name="learn")
+    reader = open_reader(url, name="learn", kafka=kafka)
     frames: list[pl.DataFrame] = []
     for partition in reader.partitions():
         part: list[pl.DataFrame] = []
-        offset = reader.start_offset(partition)
-        while (messages := reader.read(partition, offset, max_bytes=_READ_BYTES)) is not None:
+        offset, end = reader.start_offset(partition), reader.end_offset(partition)
+        while (messages := reader.read(partition, offset, max_bytes=_READ_BYTES, end=end)) is not None:
             part.append(stream.decode(messages, DecodeOptions()).records)
             offset = messages.next_offset
             while len(part) > 1 and sum(frame.height for frame in part[1:]) >= most:

@@ -1,7 +1,8 @@
-"""`hackwatch topics`: what the embedded topics hold."""
+"""`hackwatch topics`: make topics, and show what they hold."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,60 +12,161 @@ from hackwatch.cli.context import CliContext, pass_context_object
 
 if TYPE_CHECKING:
     from hackwatch.topics.inspection import TopicStatus
+    from hackwatch.topics.kafka.admin import KafkaTopic
 
 __all__ = ["command"]
 
 
 @click.group()
 def command() -> None:
-    """Show, read and prune topics.
+    """Make, show, read and prune topics.
 
-    A TOPIC is the name of a stream (its topic by the settings), a folder, or spool:PATH.
+    A TOPIC is the name of a stream (its topic by the settings), a folder, spool:PATH or kafka://HOST:PORT/TOPIC.
 
     \b
     Examples:
       hackwatch topics list
+      hackwatch topics create kafka://localhost:9092/process --partitions 8 --retention-hours 48
       hackwatch topics describe process
       hackwatch topics read process --last 5
       hackwatch topics prune process --keep-hours 2
     """
 
 
-def _folder(context: CliContext, topic: str) -> Path:
+def _url(context: CliContext, topic: str) -> str:
+    settings = context.settings()
+    return settings.spool_url(topic) if topic in settings.streams else topic
+
+
+def _folder(url: str) -> Path:
+    """The folder of a spool that exists."""
     from hackwatch.errors import ConfigurationError
-    from hackwatch.topics import spool_folder
+    from hackwatch.topics import is_kafka, spool_folder
     from hackwatch.topics.layout import partition_count
 
-    settings = context.settings()
-    folder = spool_folder(settings.spool_url(topic) if topic in settings.streams else topic)
-    if not partition_count(folder):
+    if is_kafka(url):
         raise ConfigurationError(
-            "there is no topic here", where=str(folder), next_step="`hackwatch topics list` shows those of the settings"
+            "this is for spools alone", where=url, next_step="Kafka prunes by itself: set retention.ms of the topic"
         )
+    folder = spool_folder(url)
+    if not partition_count(folder):
+        raise ConfigurationError("there is no topic here", where=str(folder), next_step=_NEXT)
     return folder
+
+
+_NEXT = "`hackwatch topics list` shows those of the settings, `hackwatch topics create` makes one"
+
+
+def _status(context: CliContext, url: str) -> TopicStatus | KafkaTopic:
+    """What a topic holds; without partitions if there is none."""
+    from hackwatch.topics import is_kafka, spool_folder
+    from hackwatch.topics.inspection import inspect_topic
+
+    if not is_kafka(url):
+        return inspect_topic(spool_folder(url))
+    from hackwatch.topics.kafka.address import parse_address
+    from hackwatch.topics.kafka.admin import describe_topic
+
+    settings = context.settings()
+    return describe_topic(parse_address(url), settings.kafka, (settings.kafka_group,))
+
+
+@command.command()
+@click.argument("topic")
+@click.option("--partitions", type=click.IntRange(1, 100_000), default=2, show_default=True, help="Partitions.")
+@click.option(
+    "--replication", type=click.IntRange(1, 100), help="Kafka: copies of each partition. Default: the brokers'."
+)
+@click.option(
+    "--retention-hours",
+    type=click.FloatRange(min=0),
+    help="Kafka: messages are deleted when they are older; 0: never. Default: the brokers'.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@pass_context_object
+def create(
+    context: CliContext,
+    topic: str,
+    partitions: int,
+    replication: int | None,
+    retention_hours: float | None,
+    as_json: bool,
+) -> None:
+    """Make a topic. A feed makes its topic by itself, but with the defaults.
+
+    \b
+    Examples:
+      hackwatch topics create process --partitions 8
+      hackwatch topics create kafka://localhost:9092/process --partitions 16 --replication 3 --retention-hours 72
+    """
+    from hackwatch.topics import is_kafka
+
+    url = _url(context, topic)
+    if is_kafka(url):
+        from hackwatch.topics.kafka.address import parse_address
+        from hackwatch.topics.kafka.admin import create_topic
+
+        create_topic(
+            parse_address(url),
+            context.settings().kafka,
+            partitions=partitions,
+            replication=replication,
+            retention_hours=retention_hours,
+        )
+    else:
+        _create_spool(url, partitions, replication, retention_hours)
+    if as_json:
+        import json
+
+        click.echo(json.dumps({"topic": url, "partitions": partitions}))
+    else:
+        click.echo(f"made {url} with {partitions} partition{'s' if partitions > 1 else ''}")
+
+
+def _create_spool(url: str, partitions: int, replication: int | None, retention_hours: float | None) -> None:
+    from hackwatch.errors import ConfigurationError
+    from hackwatch.topics import layout, spool_folder
+
+    folder = spool_folder(url)
+    if replication is not None or retention_hours is not None:
+        raise ConfigurationError(
+            "a spool has no replication, and its retention is in the settings",
+            where=str(folder),
+            next_step="leave out --replication and --retention-hours; set retention_hours in [spool]",
+        )
+    if layout.partition_count(folder):
+        raise ConfigurationError(
+            "the topic exists already", where=str(folder), next_step="`hackwatch topics describe` shows it"
+        )
+    layout.create_topic(folder, partitions)
 
 
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON array.")
 @pass_context_object
 def list_topics(context: CliContext, as_json: bool) -> None:
-    """List the topics of the settings: size, messages waiting, how far the readers are."""
+    """List the topics of the settings: what they hold, and how much of it the readers have not read.
+
+    A spool's sizes are in MB, those of a Kafka topic in messages.
+    """
     import json
 
-    from hackwatch.topics import spool_folder
-    from hackwatch.topics.inspection import inspect_topic
+    from hackwatch.topics.inspection import TopicStatus
 
     settings = context.settings()
-    found = {name: inspect_topic(spool_folder(settings.spool_url(name))) for name in settings.streams}
+    found = {name: _status(context, settings.spool_url(name)) for name in settings.streams}
     if as_json:
         click.echo(json.dumps([{"stream": name, **status.as_dict()} for name, status in found.items()]))
         return
-    click.echo(f"{'stream':<12} {'partitions':>10} {'kept MB':>10} {'unread MB':>10}  folder")
+    click.echo(f"{'stream':<12} {'partitions':>10} {'kept':>14} {'unread':>14}  topic")
     for name, status in found.items():
-        kept, unread = status.kept_bytes / 1e6, status.unread_bytes / 1e6
-        shown = "-" if status.partitions else "nothing yet"
-        text = f"{name:<12} {len(status.partitions):>10} {kept:>10,.1f} {unread:>10,.1f}  {status.folder}"
-        click.echo(text if status.partitions else f"{name:<12} {shown:>10} {'':>21}  {status.folder}")
+        if isinstance(status, TopicStatus):
+            kept, unread = f"{status.kept_bytes / 1e6:,.1f} MB", f"{status.unread_bytes / 1e6:,.1f} MB"
+            where = status.folder
+        else:
+            kept, unread, where = f"{status.kept_messages:,}", f"{status.unread_messages:,}", status.address
+        text = f"{name:<12} {len(status.partitions):>10} {kept:>14} {unread:>14}  {where}"
+        click.echo(text if status.partitions else f"{name:<12} {'nothing yet':>10} {'':>28}  {where}")
 
 
 @command.command()
@@ -72,16 +174,33 @@ def list_topics(context: CliContext, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 @pass_context_object
 def describe(context: CliContext, topic: str, as_json: bool) -> None:
-    """Show the partitions of a topic: positions, segments, what each reader committed."""
+    """Show the partitions of a topic: positions, segments or replicas, what each reader committed."""
     import json
 
-    from hackwatch.topics.inspection import inspect_topic
+    from hackwatch.errors import ConfigurationError
+    from hackwatch.topics.inspection import TopicStatus
 
-    status = inspect_topic(_folder(context, topic))
+    url = _url(context, topic)
+    status = _status(context, url)
+    if not status.partitions:
+        raise ConfigurationError("there is no topic here", where=url, next_step=_NEXT)
     if as_json:
         click.echo(json.dumps(status.as_dict()))
-        return
-    _print_partitions(status)
+    elif isinstance(status, TopicStatus):
+        _print_partitions(status)
+    else:
+        _print_kafka(status)
+
+
+def _print_kafka(status: KafkaTopic) -> None:
+    kept = "for ever" if status.retention_hours is None else f"for {status.retention_hours:g} hours"
+    click.echo(f"{status.address}: replication {status.replication}, messages kept {kept}")
+    click.echo(f"{'partition':>9} {'leader':>9} {'in sync':>9} {'start':>16} {'end':>16}  committed")
+    for part in status.partitions:
+        leader = "none" if part.leader is None else str(part.leader)
+        synced = f"{len(part.in_sync)}/{len(part.replicas)}"
+        committed = ", ".join(f"{name} {offset}" for name, offset in part.committed.items()) or "by nobody"
+        click.echo(f"{part.partition:>9} {leader:>9} {synced:>9} {part.start:>16} {part.end:>16}  {committed}")
 
 
 def _print_partitions(status: TopicStatus) -> None:
@@ -111,15 +230,43 @@ def read(
 ) -> None:
     """Print messages of a topic, one a line; control characters as escapes."""
     from hackwatch.text import printable
+    from hackwatch.topics import is_kafka
     from hackwatch.topics.inspection import last_messages, messages_from
 
-    folder = _folder(context, topic)
-    found = last_messages(folder, partition, last) if last else messages_from(folder, partition, offset, limit)
+    url = _url(context, topic)
+    if is_kafka(url):
+        found = _kafka_messages(context, url, partition, offset, last, limit)
+    elif last:
+        found = iter(last_messages(_folder(url), partition, last))
+    else:
+        found = messages_from(_folder(url), partition, offset, limit)
     for message in found:
         if raw:
             click.echo(message)
         else:
             click.echo(printable(message.decode("utf-8", "backslashreplace")))
+
+
+def _kafka_messages(
+    context: CliContext, url: str, partition: int, offset: int | None, last: int | None, limit: int
+) -> Iterator[bytes]:
+    """Messages that are there now: the last ones, or from a position on."""
+    from contextlib import closing
+
+    from hackwatch.errors import ConfigurationError
+    from hackwatch.topics import open_reader
+
+    with closing(open_reader(url, name="look", kafka=context.settings().kafka)) as reader:
+        if partition not in (known := reader.partitions()):
+            raise ConfigurationError(f"there is no partition {partition}; there are {len(known)}", where=url)
+        start, end = reader.start_offset(partition), reader.end_offset(partition)
+        position = (start if offset is None else offset) if last is None else max(start, end - last)
+        left = limit if last is None else last
+        while left > 0 and (messages := reader.read(partition, position, max_bytes=1 << 20, end=end)):
+            for message in messages.payload.split(b"\n")[:-1][:left]:
+                yield message
+                left -= 1
+            position = messages.next_offset
 
 
 @command.command()
@@ -129,7 +276,7 @@ def read(
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 @pass_context_object
 def prune(context: CliContext, topic: str, keep_gib: float | None, keep_hours: float | None, as_json: bool) -> None:
-    """Delete old segments, only those that every reader has committed.
+    """Delete old segments of a spool, only those that every reader has committed.
 
     \b
     Examples:
@@ -148,7 +295,7 @@ def prune(context: CliContext, topic: str, keep_gib: float | None, keep_hours: f
         max_bytes=None if gib is None else int(gib * (1 << 30)),
         max_age_seconds=None if hours is None else hours * 3600,
     )
-    pruned = SpoolReader(_folder(context, topic)).prune(retention)
+    pruned = SpoolReader(_folder(_url(context, topic))).prune(retention)
     if as_json:
         click.echo(json.dumps({"segments": pruned.segments, "bytes": pruned.bytes}))
     else:

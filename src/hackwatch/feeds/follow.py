@@ -186,6 +186,7 @@ class Follow:
         if bad:
             self._note = f"{bad} lines do not fit the header; they are sent as they are, to be rejected"
         writer.append_payload(payload, key=str(self._path))
+        writer.flush()  # before the position says that it was sent
         file.move(file.offset + len(read))
         save_position(self._state, file.position())
         count, sent = payload.count(b"\n"), self._sent
