@@ -126,11 +126,11 @@ def _topic(
     from hackwatch.top.consume import consume, consume_once
     from hackwatch.top.consumer import Consumer
 
-    context.settings()
+    settings = context.settings()
     save = chart_writer(save_plot) if save_plot else None
     if (once or as_json) and not from_start:
         duration = duration or _ONCE_SECONDS
-    with closing(topics.open_reader(topic, name="top")) as reader, stopped_by_signals(duration) as stop:
+    with closing(topics.open_reader(topic, name="top", kafka=settings.kafka)) as reader, stopped_by_signals(duration) as stop:
         consumer = Consumer(reader, by=by, from_start=from_start)
         if once or as_json:
             _print_once(consume_once(consumer, stop, until_read=from_start, save=save), as_json=as_json)

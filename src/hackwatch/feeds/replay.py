@@ -108,7 +108,8 @@ def read_recording(path: Path, machines: Sequence[str] = (), *, strings: bool = 
 
     With a `machine` column each machine has its own rows (of those in `machines`, if given); without one every
     machine of `machines` (default 4..8) walks through all rows. Rows are ordered by `sequence`, which is made if it
-    is missing. Numbers are sent as numbers, or as text with `strings`. Raises DataError, ConfigurationError.
+    is missing. Numbers are sent as numbers, or with `strings` every value as text (an empty one as `""`). Raises
+    DataError, ConfigurationError.
     """
     frame = _read_csv(path)
     if "sequence" in frame.columns:
@@ -151,7 +152,7 @@ def _sent(rows: pl.DataFrame, *, strings: bool) -> pl.DataFrame:
         rows = rows.with_columns(pl.int_range(1, pl.len() + 1).cast(pl.String).alias("sequence"))
     first = ["sequence", "machine"]
     rows = rows.select(*first, *(name for name in rows.columns if name not in {*first, "ts"}))
-    return rows if strings else rows.with_columns(_number(rows[name]) for name in rows.columns)
+    return rows.fill_null("") if strings else rows.with_columns(_number(rows[name]) for name in rows.columns)
 
 
 def _number(column: pl.Series) -> pl.Series:

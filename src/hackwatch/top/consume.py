@@ -40,13 +40,16 @@ def consume(
 
 
 def consume_once(consumer: Consumer, stop: threading.Event, *, until_read: bool, save: Save | None = None) -> Flow:
-    """Count until `stop` is set, or with `until_read` until nothing is left to read; then what has arrived.
+    """Count until `stop` is set, or with `until_read` until all is read that is there now; then what has arrived.
 
     A topic that cannot be read ends it too with `until_read`: `Flow.trouble` says why.
     """
     while not stop.is_set():
-        if not consumer.look() and (until_read or stop.wait(LOOK_SECONDS)):
+        counted = consumer.look()
+        if until_read and (consumer.read or consumer.flow().trouble is not None):
             break
+        if not counted:
+            stop.wait(LOOK_SECONDS / 2)
     flow = consumer.flow()
     if save is not None:
         save(flow)

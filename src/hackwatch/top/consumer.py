@@ -76,6 +76,7 @@ class Consumer:
         self._reader, self._by, self._clock = reader, by, clock
         self._from_start = from_start
         self._positions: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
         self._arrivals, self._all = Arrivals(), Arrivals()
         self._began = clock()
         self._looked = float("-inf")
@@ -96,6 +97,11 @@ class Consumer:
             return False
         self._trouble = None
         return counted
+
+    @property
+    def read(self) -> bool:
+        """Whether all is read that was there when a partition was first seen."""
+        return all(self._positions[partition] >= end for partition, end in self._ends.items())
 
     def flow(self) -> Flow:
         """What has arrived until now."""
@@ -124,8 +130,9 @@ class Consumer:
         for partition in self._reader.partitions():
             if partition not in self._positions:
                 at_end = self._first_look and not self._from_start
-                place = self._reader.end_offset if at_end else self._reader.start_offset
-                self._positions[partition] = place(partition)
+                self._ends[partition] = self._reader.end_offset(partition)
+                start = self._ends[partition] if at_end else self._reader.start_offset(partition)
+                self._positions[partition] = start
         self._looked, self._first_look = time.monotonic(), False
 
     def _read(self, until: float) -> bool:
