@@ -259,9 +259,9 @@ def test_places_follow_from_the_data_folder_unless_set() -> None:
     assert settings.spool_url("process") == "spool:/d/spool/process"
     assert settings.spool_url("another") == "spool:/d/spool/another"
     assert settings.store_url == "/d/store.sqlite"
-    assert (settings.lake_folder, settings.models_folder) == (Path("/d/lake"), Path("/d/models"))
+    assert (settings.lake_location, settings.models_location) == ("/d/lake", "/d/models")
     settings = load_settings(None, {"lake.path": "/l", "store.url": "sqlite:/s", "streams.process.topic": "/t"}, {})
-    assert (settings.lake_folder, settings.store_url, settings.spool_url("process")) == (Path("/l"), "sqlite:/s", "/t")
+    assert (settings.lake_location, settings.store_url, settings.spool_url("process")) == ("/l", "sqlite:/s", "/t")
 
 
 def test_settings_cannot_be_changed() -> None:

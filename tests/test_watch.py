@@ -22,10 +22,10 @@ import pytest
 
 from hackwatch import streams
 from hackwatch.config import Settings, prepare_data_folder
-from hackwatch.detect.registry import Registry
+from hackwatch.detect.registry import Registry, open_registry
 from hackwatch.engine.lock import EngineLock
 from hackwatch.feeds.simulate import labelled
-from hackwatch.lake import Lake
+from hackwatch.lake import open_lake
 from hackwatch.store import open_store
 from hackwatch.streams.base import DecodeOptions, Messages
 from hackwatch.testing import FakeClock
@@ -59,13 +59,13 @@ class Waiting(threading.Event):
 
 
 def learner(settings: Settings, clock: FakeClock) -> tuple[Learner, Registry, Story, Waiting]:
-    models, story, stop = Registry(settings.models_folder), Story(clock.wall), Waiting(clock)
+    models, story, stop = open_registry(settings), Story(clock.wall), Waiting(clock)
     return Learner(settings, models, "web-1", story, stop, clock), models, story, stop
 
 
 def fill(settings: Settings, began: float, *, records: int = 800) -> None:
     """The lake as after some minutes on `web-1`, with rows that are not to be learned from."""
-    lake = Lake(settings.lake_folder)
+    lake = open_lake(settings)
     for name, frame in zip(
         STREAMS, labelled(5, machines=1, records=records, attack_share=0.0, start=began), strict=True
     ):

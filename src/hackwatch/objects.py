@@ -122,15 +122,15 @@ class Bucket:
                 self._absent(error)
                 return None
 
-    def changed(self, key: str, tag: str | None) -> bool:
-        """Whether there is an object with another tag, or none where there was one."""
+    def tag(self, key: str) -> str | None:
+        """The tag of an object, without reading it; None if there is none."""
         import obstore
 
         with self._explained(key):
             try:
-                return str(obstore.head(self._store, key)["e_tag"]) != tag
+                return str(obstore.head(self._store, key)["e_tag"])
             except FileNotFoundError:
-                return tag is not None
+                return None
 
     def write(self, key: str, data: bytes | memoryview | Path) -> None:
         """Write an object or replace it; a large file goes in parts, and appears when all are there."""

@@ -16,7 +16,7 @@ from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
 from hackwatch.crew import Cancelled, Crew
 from hackwatch.detect.learn import learn
-from hackwatch.detect.registry import Registry
+from hackwatch.detect.registry import Registry, open_registry
 from hackwatch.engine.lock import EngineLock
 from hackwatch.engine.service import run_service
 from hackwatch.errors import DataError, HackwatchError
@@ -48,7 +48,7 @@ def watch(
         pass  # Nobody else works here. The engine takes the lock for good; here its message comes before a screen.
     clock, feed = SystemClock(), CollectFeed(interval=interval)
     story = Story(clock.wall)
-    models = Registry(settings.models_folder)
+    models = open_registry(settings)
     known = all(models.current(name) for name in STREAMS)
     with (
         open_store(settings.store_url, site=settings.site) as store,

@@ -13,21 +13,14 @@ from typing import Any
 import duckdb
 import polars as pl
 import pytest
-from deltalake import DeltaTable
 from polars.testing import assert_frame_equal
 
 from hackwatch.errors import DataError, EnvironmentError_, InternalError
 from hackwatch.lake import Lake
 from hackwatch.lake import files as lake_files
-from hackwatch.lake.log import TableLog
-from tests.lake.support import data_files, records
+from tests.lake.support import EVERYWHERE, again, data_files, records, stored
 
 SITES = ["here", "a b", "ü/%2F=x", "..", "__HIVE__", None]
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "lake")
 
 
 def ids(lake: Lake, table: str = "t") -> list[int]:
@@ -35,6 +28,7 @@ def ids(lake: Lake, table: str = "t") -> list[int]:
     return found
 
 
+@EVERYWHERE
 def test_an_epoch_is_appended_once(lake: Lake) -> None:
     assert lake.append("t", records(10), 1, "main")
     assert not lake.append("t", records(10), 1, "main")
@@ -45,9 +39,10 @@ def test_an_epoch_is_appended_once(lake: Lake) -> None:
     assert (lake.last_epoch("t", "main"), lake.last_epoch("t", "other"), lake.last_epoch("t", "x")) == (3, 1, None)
 
 
+@EVERYWHERE
 def test_another_process_knows_what_was_appended(lake: Lake) -> None:
     lake.append("t", records(10), 4, "main")
-    later = Lake(lake.path)
+    later = again(lake)
     assert later.last_epoch("t", "main") == 4
     assert not later.append("t", records(10), 4, "main")
     assert later.append("t", records(10, first=10), 5, "main")
@@ -55,12 +50,14 @@ def test_another_process_knows_what_was_appended(lake: Lake) -> None:
     assert ids(lake) == list(range(20))
 
 
+@EVERYWHERE
 def test_no_rows_no_commit(lake: Lake) -> None:
     assert lake.append("t", records(0), 1, "main")
     assert lake.tables() == []
     assert lake.last_epoch("t", "main") is None
 
 
+@EVERYWHERE
 @pytest.mark.parametrize("site", SITES, ids=repr)
 def test_every_reader_sees_the_same(lake: Lake, site: str | None) -> None:
     expected = pl.concat([records(20, site=site, days=3), records(20, first=20, site=site, days=2)]).sort("id")
@@ -72,7 +69,7 @@ def test_every_reader_sees_the_same(lake: Lake, site: str | None) -> None:
         connection.register("t", lake.dataset("t"))
         found = pl.DataFrame(pl.from_arrow(connection.sql("SELECT * FROM t ORDER BY id").to_arrow_table()))
     assert_frame_equal(found.select(columns).with_columns(pl.col("event_time").dt.convert_time_zone("UTC")), expected)
-    pandas = DeltaTable(lake.path / "t").to_pandas().sort_values("id")
+    pandas = lake.home("t").table().to_pandas().sort_values("id")
     assert pandas["score"].tolist() == expected["score"].to_list()
     assert [list(rules) for rules in pandas["rules"]] == expected["rules"].to_list()
 
@@ -93,17 +90,19 @@ def test_folders_and_files_are_private(lake: Lake) -> None:
 # ---------------------------------------------------------------------- schema
 
 
+@EVERYWHERE
 def test_new_columns_join_the_table(lake: Lake) -> None:
     lake.append("t", records(2), 1, "main")
     lake.append("t", records(2, first=2).with_columns(pl.lit(7, pl.Int32).alias("extra")), 2, "main")
     lake.append("t", records(2, first=4), 3, "main")
-    found = Lake(lake.path).scan("t").sort("id").collect()
+    found = again(lake).scan("t").sort("id").collect()
     assert found["extra"].to_list() == [None, None, 7, 7, None, None]
     with duckdb.connect() as connection:
         connection.register("t", lake.dataset("t"))
         assert connection.sql("SELECT sum(extra), count(*) FROM t").fetchall() == [(14, 6)]
 
 
+@EVERYWHERE
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -119,9 +118,10 @@ def test_columns_that_do_not_fit_are_refused(lake: Lake, change: pl.Expr, messag
         lake.append("t", records(2).with_columns(change), 2, "main")
     assert lake.append("t", records(2, first=2), 2, "main")
     assert ids(lake) == [0, 1, 2, 3]
-    assert len(data_files(lake.path)) == 2
+    assert len(stored(lake)) == 2
 
 
+@EVERYWHERE
 def test_columns_of_nothing_take_the_type_of_the_table(lake: Lake) -> None:
     nothing = [pl.lit(None).alias("CMD"), pl.lit(None).alias("unknown")]
     lake.append("t", records(1), 1, "main")
@@ -281,15 +281,15 @@ def test_processes_append_and_compact_at_once(lake: Lake) -> None:
     assert [lake.last_epoch("t", site) for site, _ in places] == [30, 30, 30]
 
 
+@EVERYWHERE
 def test_long_logs_are_checkpointed_and_epochs_remembered(lake: Lake) -> None:
     lake.append("t", records(1, first=1000), 7, "old")
     for epoch in range(1, 131):
         assert lake.append("t", records(1, first=epoch), epoch, "main")
-    log = lake.path / "t" / "_delta_log"
-    assert (log / "_last_checkpoint").exists()
-    for entry in range(90):
-        (log / f"{entry:020d}.json").unlink()
-    later = Lake(lake.path)
+    home = lake.home("t")
+    assert home.exists("_delta_log/_last_checkpoint")
+    home.delete(f"_delta_log/{entry:020d}.json" for entry in range(90))
+    later = again(lake)
     assert (later.last_epoch("t", "old"), later.last_epoch("t", "main")) == (7, 130)
     assert not later.append("t", records(1), 130, "main")
     assert len(ids(later)) == 131
@@ -297,7 +297,7 @@ def test_long_logs_are_checkpointed_and_epochs_remembered(lake: Lake) -> None:
 
 def test_a_writer_that_slept_does_not_fill_a_gap(lake: Lake) -> None:
     lake.append("t", records(1), 1, "sleeper")
-    busy = Lake(lake.path)
+    busy = again(lake)
     for epoch in range(1, 121):
         busy.append("t", records(1, first=epoch), epoch, "main")
     log = lake.path / "t" / "_delta_log"
@@ -316,8 +316,9 @@ def test_a_table_that_another_program_upgraded_is_left_alone(lake: Lake) -> None
         lake.append("t", records(1), 2, "main")
 
 
+@EVERYWHERE
 def test_an_unknown_table_is_a_data_error(lake: Lake) -> None:
     for ask in (lake.scan, lake.dataset, lake.statistics):
         with pytest.raises(DataError, match="no such table"):
             ask("nope")
-    assert TableLog(lake.path / "nope").last_epoch("main") is None
+    assert lake.last_epoch("nope", "main") is None

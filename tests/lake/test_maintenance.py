@@ -12,21 +12,15 @@ from typing import Any
 
 import polars as pl
 import pytest
-from deltalake import DeltaTable
 from polars.testing import assert_frame_equal
 
 from hackwatch.lake import Lake, maintenance
 from hackwatch.lake.background import Maintenance, maintain
 from hackwatch.lake.log import TableLog
 from hackwatch.lake.maintenance import Compaction
-from tests.lake.support import data_files, records
+from tests.lake.support import EVERYWHERE, data_files, records
 
 DAY = 24 * 3600
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "lake", target_file_mib=1, retention_hours=168)
 
 
 def fill(lake: Lake, epochs: int, *, rows: int = 10, days: int = 1) -> pl.DataFrame:
@@ -42,6 +36,7 @@ def age(folder: Path, seconds: float) -> None:
         os.utime(path, (time.time() - seconds,) * 2)
 
 
+@EVERYWHERE
 def test_compaction_joins_and_changes_no_row(lake: Lake) -> None:
     expected = fill(lake, 12, days=2)
     before = lake.statistics("t")
@@ -55,12 +50,14 @@ def test_compaction_joins_and_changes_no_row(lake: Lake) -> None:
     assert lake.last_epoch("t", "main") == 12
 
 
+@EVERYWHERE
 def test_joined_rows_keep_the_order_of_their_epochs(lake: Lake) -> None:
     fill(lake, 15)
     lake.compact("t")
     assert lake.scan("t").collect()["id"].to_list() == list(range(150))
 
 
+@EVERYWHERE
 def test_columns_that_came_later_are_null_before(lake: Lake) -> None:
     lake.append("t", records(2), 1, "main")
     lake.append("t", records(2, first=2).with_columns(pl.lit(7).alias("extra")), 2, "main")
@@ -87,12 +84,20 @@ def test_a_growing_partition_is_not_rewritten_for_every_crumb(lake: Lake, monkey
     assert lake.statistics("t").files == 1
 
 
-def test_what_another_rewrote_is_not_added_twice(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = fill(lake, 4)
+@EVERYWHERE
+@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("days", [1, 3])
+def test_what_another_rewrote_is_not_added_twice(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, days: int, checkpointed: bool
+) -> None:
+    """Neither the files at hand nor those of partitions that are joined after; also if the log had to be read anew."""
+    expected = fill(lake, 4, days=days)
     real = maintenance._rewrite
 
     def slow(sources: Any, target: str, log: TableLog) -> tuple[int, int, str]:
-        DeltaTable(lake.path / "t").optimize.compact()
+        lake.home("t").table().optimize.compact()
+        if checkpointed:
+            lake.home("t").table().create_checkpoint()
         return real(sources, target, log)
 
     monkeypatch.setattr(maintenance, "_rewrite", slow)
@@ -100,6 +105,7 @@ def test_what_another_rewrote_is_not_added_twice(lake: Lake, monkeypatch: pytest
     assert_frame_equal(lake.scan("t").sort("id").collect().select(expected.columns), expected)
 
 
+@EVERYWHERE
 def test_an_append_during_compaction_stays(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(lake, 4)
     real = maintenance._rewrite
@@ -151,6 +157,7 @@ def test_vacuum_deletes_only_what_nobody_has_used_for_long(lake: Lake) -> None:
     assert_frame_equal(lake.scan("t").sort("id").collect().select(expected.columns), expected)
 
 
+@EVERYWHERE
 @pytest.mark.parametrize("site", ["a b", "ü/%2F=x"])
 def test_odd_sites_are_compacted_and_vacuumed(lake: Lake, site: str) -> None:
     for epoch in (1, 2):
@@ -161,6 +168,7 @@ def test_odd_sites_are_compacted_and_vacuumed(lake: Lake, site: str) -> None:
     assert lake.scan("t").sort("id").collect()["id"].to_list() == list(range(5, 15))
 
 
+@EVERYWHERE
 def test_statistics_tell_the_table(lake: Lake) -> None:
     fill(lake, 3, days=2)
     found = lake.statistics("t")
@@ -182,6 +190,7 @@ def finished(upkeep: Maintenance) -> None:
         time.sleep(0.02)
 
 
+@EVERYWHERE
 def test_maintenance_runs_when_due_and_worthwhile(lake: Lake) -> None:
     upkeep = Maintenance(lake, Settings(compact_minutes=1))
     fill(lake, 20)

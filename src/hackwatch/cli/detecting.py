@@ -26,13 +26,13 @@ stream_option = click.option(
 
 
 def registry(context: CliContext) -> Registry:
-    """The registry of the data folder, which is made if need be."""
+    """The registry that the settings name; the data folder is made if need be."""
     from hackwatch.config import prepare_data_folder
-    from hackwatch.detect.registry import Registry
+    from hackwatch.detect.registry import open_registry
 
     settings = context.settings()
     prepare_data_folder(settings.data)
-    return Registry(settings.models_folder)
+    return open_registry(settings)
 
 
 def record_chunks(

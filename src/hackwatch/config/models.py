@@ -233,14 +233,6 @@ class Settings(Table):
         return self.detection.models or str(self.data / "models")
 
     @property
-    def models_folder(self) -> Path:
-        return self.data / "models"
-
-    @property
-    def lake_folder(self) -> Path:
-        return Path(self.lake_location)
-
-    @property
     def models_cache(self) -> Path:
         """Copies of bundles from a registry that is in a bucket."""
         return self.data / "models-cache"

@@ -13,7 +13,7 @@ from hackwatch.crew import Crew
 from hackwatch.demo.folders import data_folder
 from hackwatch.demo.referee import Finding, Referee
 from hackwatch.demo.training import STREAMS, Trainer
-from hackwatch.detect.registry import Registry
+from hackwatch.detect.registry import open_registry
 from hackwatch.engine.service import run_service
 from hackwatch.feeds.simulate import HostFeed
 from hackwatch.store import Store, open_store
@@ -77,7 +77,7 @@ class Demo:
 
     def start(self) -> None:
         """Detectors from the cache if there are any, then the engine, the simulator and, if need be, the training."""
-        trainer = Trainer(Registry(self.settings.models_folder), self._seed, self.story, self.crew.stop)
+        trainer = Trainer(open_registry(self.settings), self._seed, self.story, self.crew.stop)
         cached = trainer.from_cache()
         self.crew.start("engine", lambda: run_service(self.settings, self.crew.stop))
         self.crew.start("simulator", self._simulate)

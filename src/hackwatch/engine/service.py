@@ -15,13 +15,13 @@ from dataclasses import replace
 from hackwatch import metrics, streams, topics
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
-from hackwatch.detect.registry import Registry
 from hackwatch.detect.rules import RuleSet, load_rules
 from hackwatch.engine.drifting import DriftWatch
 from hackwatch.engine.lock import EngineLock
 from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
 from hackwatch.engine.models import Models
 from hackwatch.engine.status import StatusBoard
+from hackwatch.engine.watching import open_bundles
 from hackwatch.errors import HackwatchError
 from hackwatch.lake import open_lake
 from hackwatch.lake.background import Maintenance
@@ -163,7 +163,7 @@ class _Service:
         parts = Parts(
             sources=sources,
             pipeline=_pipeline(settings, sources, rules),
-            models=Models(Registry(settings.models_folder), tuple(sources), self.system_alert),
+            models=Models(open_bundles(settings, tuple(sources), stack), tuple(sources), self.system_alert),
             rules=rules,
             store=self.store,
             lake=self.lake,

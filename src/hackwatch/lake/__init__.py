@@ -119,7 +119,7 @@ class Lake:
 
     def scan(self, table: str) -> pl.LazyFrame:
         """The table as a lazy frame. DataError if there is none."""
-        return pl.scan_delta(self.home(table).table())
+        return self.home(table).scan()
 
     def dataset(self, table: str) -> pyarrow.dataset.Dataset:
         """The table as an Arrow dataset. DataError if there is none."""

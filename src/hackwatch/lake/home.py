@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
+import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["BucketHome", "FolderHome", "Home", "home_at", "unreadable"]
 
 LOG = "_delta_log"
+#: Of delta-rs: whoever waits for a server that is away shall say so.
+_RETRIES = {"max_retries": "2"}
+#: The same for Polars, which takes over delta-rs' options but wants a number.
+_POLARS: Any = {"max_retries": 2}
 
 
 class Home(Protocol):
@@ -73,6 +78,10 @@ class Home(Protocol):
 
     def table(self) -> DeltaTable:
         """The table as delta-rs sees it now. DataError if there is none or it cannot be read."""
+        ...
+
+    def scan(self) -> pl.LazyFrame:
+        """The table as a lazy frame."""
         ...
 
     def filesystem(self) -> Any:
@@ -148,6 +157,9 @@ class FolderHome:
         with _table_errors(self.where):
             return DeltaTable(self.folder)
 
+    def scan(self) -> pl.LazyFrame:
+        return pl.scan_delta(self.table())
+
     def filesystem(self) -> Any:
         import pyarrow.fs  # type: ignore[import-untyped]  # it ships no types
 
@@ -208,7 +220,7 @@ class BucketHome:
         return any(key.endswith(".json") for key in self.bucket.keys(LOG))
 
     def exists(self, key: str) -> bool:
-        return self.bucket.changed(key, None)
+        return self.bucket.tag(key) is not None
 
     def read(self, key: str) -> bytes | None:
         return self.bucket.read(key)
@@ -235,13 +247,16 @@ class BucketHome:
     def table(self) -> DeltaTable:
         try:
             with _table_errors(self.where):
-                return DeltaTable(self.where, storage_options=self._options)
+                return DeltaTable(self.where, storage_options={**self._options, **_RETRIES})
         except (HackwatchError, OSError) as error:
             # delta-rs says the same of a broken table and of a server that is away: the server itself knows.
             self.bucket.check()
             if isinstance(error, HackwatchError):
                 raise
             raise unreadable(self.where, error) from error
+
+    def scan(self) -> pl.LazyFrame:
+        return pl.scan_delta(self.table(), storage_options=_POLARS)
 
     def filesystem(self) -> Any:
         import pyarrow.fs

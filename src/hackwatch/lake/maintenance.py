@@ -129,10 +129,11 @@ def compact_table(home: Home, target_bytes: int, site: str | None = None) -> Com
             return done
         log = TableLog(home)
         log.refresh()
+        lost = _Lost(log)
         partitions = _small_files(log, target_bytes)
         chosen = {values: files for values, files in partitions.items() if site is None or values[1] == site}
         for group in _groups(chosen, target_bytes):
-            done += _join(log, group)
+            done += _join(log, group, lost)
     return done
 
 
@@ -167,19 +168,31 @@ def _groups(partitions: dict[tuple[str | None, str | None], list[_File]], target
             yield group
 
 
-def _join(log: TableLog, group: Sequence[_File]) -> Compaction:
+class _Lost:
+    """What others have removed since a compaction looked at the table; of one that joins several groups, in all."""
+
+    def __init__(self, log: TableLog) -> None:
+        self._log, self._loads = log, log.loads
+        self._paths: set[str] = set()
+
+    def any_of(self, paths: set[str], seen: list[Action]) -> bool:
+        """Whether any of these is gone, or may be: when all was read anew, removals were not seen one by one."""
+        self._paths |= {action["remove"]["path"] for action in seen if "remove" in action}
+        return self._log.loads != self._loads or not self._paths.isdisjoint(paths)
+
+
+def _join(log: TableLog, group: Sequence[_File], lost: _Lost) -> Compaction:
     """Write the rows of some files of one partition into one, and swap them in the log."""
     values = dict(zip(PARTITIONS, (group[0].date, group[0].site), strict=True))
     key = new_file(values, max(_epoch(file) for file in group))
     ordered = sorted(group, key=lambda file: file.path)
-    loads = log.loads
     rows, size, statistics = _rewrite([unquote(file.path) for file in ordered], key, log)
     addition = add_action(key, size, values, statistics, data_change=False)
     gone = {file.path for file in group}
 
     def actions(seen: list[Action]) -> list[Action] | None:
-        # Somebody has rewritten or deleted one of the files meanwhile, or may have: leave it at that.
-        if log.loads != loads or any(action["remove"]["path"] in gone for action in seen if "remove" in action):
+        # Somebody has rewritten or deleted one of the files meanwhile: leave it at that.
+        if lost.any_of(gone, seen):
             return None
         return [*(_remove_action(file, values) for file in ordered), addition]
 
