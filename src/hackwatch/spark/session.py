@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from hackwatch.config import Settings
 from hackwatch.errors import EnvironmentError_
+from hackwatch.spark.buckets import S3A_CLASS, bucket_configuration, s3a_package, uses_buckets
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -80,7 +81,9 @@ def configuration(settings: Settings, *, kafka: bool, submitted: bool = False) -
         if spark.jars is not None:
             conf["spark.jars"] = ",".join(str(jar) for jar in _jars(spark.jars, kafka=kafka))
         else:
-            conf["spark.jars.packages"] = ",".join(packages(_pyspark_version()))
+            wanted = [*packages(_pyspark_version()), *([s3a_package()] if uses_buckets(settings) else [])]
+            conf["spark.jars.packages"] = ",".join(wanted)
+    conf |= bucket_configuration(settings)
     return conf | {name: _text(value) for name, value in spark.conf.items()}
 
 
@@ -172,14 +175,16 @@ def _no_session(settings: Settings, error: Exception) -> EnvironmentError_:
 
 def _check_classes(session: SparkSession, settings: Settings, *, kafka: bool) -> None:
     """Under spark-submit nobody has looked at the jars yet."""
-    wanted = {_DELTA_CLASS: 0, **({_KAFKA_CLASS: 1} if kafka else {})}
-    for name, place in wanted.items():
+    wanted = {_DELTA_CLASS: "Delta", **({_KAFKA_CLASS: "Kafka"} if kafka else {})}
+    if uses_buckets(settings):
+        wanted[S3A_CLASS] = "S3"
+    for name, part in wanted.items():
         try:
             session._jvm.java.lang.Thread.currentThread().getContextClassLoader().loadClass(name)  # type: ignore[union-attr]
         except Exception as error:  # of py4j, which has no other name for it
-            coordinates = packages(_pyspark_version())
+            coordinates = (*packages(_pyspark_version()), *([s3a_package()] if part == "S3" else []))
             raise EnvironmentError_(
-                f"Spark runs without {'Kafka' if place else 'Delta'}: the class {name} is missing",
+                f"Spark runs without {part}: the class {name} is missing",
                 where=settings.spark.master,
                 next_step=f"spark-submit --packages {','.join(coordinates)}, or [spark] jars",
             ) from error
