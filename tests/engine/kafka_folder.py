@@ -1,0 +1,92 @@
+"""Data folders whose topics are in a real Kafka, and a feed that fills them while engines come and go."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hackwatch import topics
+from hackwatch.feeds.simulate.bulk import Batch
+from hackwatch.topics import TopicWriter
+from hackwatch.topics.kafka.reader import KafkaReader
+from tests.engine.processes import FAULTS, NAMES, Folder, simulated
+from tests.servers.kafka import Broker
+
+__all__ = ["KafkaFeed", "KafkaFolder"]
+
+
+@dataclass(frozen=True)
+class KafkaFolder(Folder):
+    """One data folder; its topics are PREFIX-process and PREFIX-memory."""
+
+    broker: Broker | None = None
+    prefix: str = "test"
+    _readers: dict[str, KafkaReader] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def on(cls, path: Path, broker: Broker, prefix: str, *, models: bool = True, more: str = "") -> KafkaFolder:
+        made = Folder.make(path, models=models, more=more)
+        folder = cls(made.path, broker, prefix)
+        text = folder.config.read_text()
+        for name in NAMES:
+            text = text.replace(f"[streams.{name}]\n", f'[streams.{name}]\ntopic = "{folder.url(name)}"\n')
+        folder.config.write_text(text)
+        return folder
+
+    def url(self, stream: str) -> str:
+        assert self.broker is not None
+        return self.broker.url(f"{self.prefix}-{stream}")
+
+    @contextmanager
+    def writers(self) -> Iterator[dict[str, TopicWriter]]:
+        opened = {name: topics.open_writer(self.url(name)) for name in NAMES}
+        yield opened
+        for writer in opened.values():
+            writer.close()
+
+    def ends(self) -> dict[tuple[str, int], int]:
+        for name in NAMES:
+            if name not in self._readers:
+                reader = topics.open_reader(self.url(name), name="ends")
+                assert isinstance(reader, KafkaReader)
+                self._readers[name] = reader
+            self._readers[name].look()
+        return {(name, p): reader.end_offset(p) for name, reader in self._readers.items() for p in reader.partitions()}
+
+    def close(self) -> None:
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+
+
+class KafkaFeed(threading.Thread):
+    """Writes simulated records, a share of them for each of so many `lives` of an engine."""
+
+    def __init__(self, folder: KafkaFolder, records: int, seed: int, lives: int, *, pause: float = 0.02) -> None:
+        super().__init__(daemon=True)
+        self._folder, self._lives, self._pause = folder, lives, pause
+        self._life = 0
+        self._batches: list[Batch] = list(simulated(records, seed, FAULTS))
+        self.messages = sum(len(batch.process) + len(batch.memory) for batch in self._batches)
+        self.written = threading.Event()
+        self.failure: BaseException | None = None
+
+    def next_life(self) -> None:
+        self._life += 1
+
+    def run(self) -> None:
+        try:
+            with self._folder.writers() as writers:
+                for number, batch in enumerate(self._batches):
+                    while number * self._lives > (self._life + 1) * len(self._batches):
+                        time.sleep(0.01)
+                    for name in NAMES:
+                        getattr(batch, name).write_to(writers[name])
+                    time.sleep(self._pause)
+        except BaseException as error:  # a thread's exception would be lost: the test looks at it
+            self.failure = error
+        self.written.set()
