@@ -13,7 +13,7 @@ from hackwatch.pipeline.options import CorrelationOptions
 from hackwatch.pipeline.watermark import NEVER
 from hackwatch.spark.context import Context, Detectors, Query, as_frame, collected
 from hackwatch.spark.sources import source_of
-from hackwatch.spark.tables import rows_of
+from hackwatch.spark.tables import delay_seconds, rows_of
 from hackwatch.store.base import BatchEntry
 from hackwatch.streams.base import POSITION, Stream
 
@@ -60,12 +60,12 @@ class Attacks(Query):
 
         names = [*stream.schema, *POSITION, *SCORED]
         keys = self._correlation.keys if stream is self.left else ()
-        lateness = self.context.settings.streams[stream.name].lateness_seconds
+        delay = delay_seconds(self.context.settings.streams[stream.name])
         columns: list[Column] = [F.col(name).alias(name if name in keys else f"{stream.name}_{name}") for name in names]
         time, prediction = f"{stream.name}_event_time", F.col(f"{stream.name}_prediction")
         suspect = F.when(F.col(time).isNull(), F.lit(False)).otherwise(prediction == 1)
         rows = rows_of(self.context, stream.name, self._starts[stream.name]).select(*columns)
-        return rows.withWatermark(time, f"{round(lateness * 1000)} milliseconds").where(suspect)
+        return rows.withWatermark(time, f"{round(delay * 1000)} milliseconds").where(suspect)
 
     def take(self, frame: DataFrame, entry: BatchEntry, detectors: Detectors, spark_query: str) -> None:
         pairs = self._ordered(as_frame(collected(frame)))
@@ -83,8 +83,8 @@ class Attacks(Query):
         alerts = self.policy.attacks(self.left, self.right, self._topics, pairs, detectors, entry.wall)
         updates = self.policy.take_updates()
         if self._newest != NEVER:
-            lateness = max(self.context.settings.streams[s.name].lateness_seconds for s in (self.left, self.right))
-            self.policy.evict(self._newest - round((lateness + self._correlation.seconds) * 1e6))
+            delay = max(delay_seconds(self.context.settings.streams[s.name]) for s in (self.left, self.right))
+            self.policy.evict(self._newest - round((delay + self._correlation.seconds) * 1e6))
         state = {"newest": self._newest, "policy": self.policy.snapshot()}
         self.patiently("store", lambda: self.ledger.tell(alerts, updates))
         self.patiently("store", lambda: self.ledger.commit(entry, spark_query, state, self.context.clock.wall()))

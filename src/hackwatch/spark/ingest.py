@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
 
 from hackwatch import streams
 from hackwatch.lake.distributed import commit_files, share
-from hackwatch.pipeline.watermark import NEVER
+from hackwatch.pipeline.duplicates import Duplicates
+from hackwatch.pipeline.watermark import NEVER, Watermarks
 from hackwatch.spark.context import Context, Detectors, Query, collected
+from hackwatch.spark.plan import REPORTS, Plan, Report, read_reports, records_schema, rejected_schema, to_ipc
 from hackwatch.spark.shipping import pack
 from hackwatch.spark.sources import source_of
-from hackwatch.spark.work import REPORTS, Plan, Report, read_reports, records_schema, rejected_schema, work
+from hackwatch.spark.tables import delay_seconds
+from hackwatch.spark.work import work
 from hackwatch.store.base import BatchEntry
 
 if TYPE_CHECKING:
-    import polars as pl
     from pyspark.sql import DataFrame
 
 __all__ = ["Ingest"]
+
+#: Epochs whose watermarks are remembered.
+HISTORY = 1000
 
 
 class Ingest(Query):
     """One stream from its topic into the lake, scored.
 
-    A record is late if its event time lies more than the lateness behind the greatest one of all earlier batches,
-    over all partitions. Both the windows and the correlation read what is on time in the order of the batches, so
-    their own watermarks are never ahead of this one, and Spark drops nothing that the lake calls on time.
+    Late is what the embedded engine calls late: behind its own partition's watermark, in offset order. Windows and
+    correlation read what is on time in the order of the batches; Spark's watermark there is the greatest event time
+    of all partitions minus lateness and SKEW_SECONDS. So what is older than that is late here too, and Spark drops
+    nothing that the lake calls on time.
     """
 
     def __init__(self, context: Context, stream: str) -> None:
         super().__init__(context, stream, (stream,))
         self.stream, self.source = streams.get(stream), source_of(context.settings, stream)
         self._options = context.settings.streams[stream]
-        self._newest: int = self.ledger.state.get("newest", NEVER)
+        state = self.ledger.state
+        self._marks = Watermarks(self._options.lateness_seconds, context.settings.engine.idle_seconds)
+        self._began: float | None = state.get("began")
+        self._newest: int = state.get("newest", NEVER)
+        if "marks" in state:
+            self._marks.restore(state["marks"])
+        self._duplicates = Duplicates() if self._options.duplicates_key is not None else None
+        if self._duplicates is not None and (kept := self.ledger.part("duplicates")) is not None:
+            self._duplicates.restore(kept)
+        #: Epoch -> the stream's watermark after it, of the last ones: what is read of the table later is judged by it.
+        self.history: dict[int, int] = {int(epoch): mark for epoch, mark in state.get("history", {}).items()}
         self._shipped: tuple[str | None, object] | None = None
         self._schemas = {stream: records_schema(self.stream), "rejected": rejected_schema()}
 
@@ -42,12 +62,14 @@ class Ingest(Query):
 
     @property
     def watermark(self) -> int:
-        """Event time that is late when it is before this, microseconds."""
-        return NEVER if self._newest == NEVER else self._newest - round(self._options.lateness_seconds * 1e6)
+        """The stream's watermark, microseconds."""
+        return self._marks.watermark
 
     def take(self, frame: DataFrame, entry: BatchEntry, detectors: Detectors, spark_query: str) -> None:
         began = self.context.clock.monotonic()
         plan = self._plan(entry, detectors)
+        if self._duplicates is not None:
+            plan = self._without_duplicates(frame, plan)
         done: list[tuple[Report, pl.DataFrame]] = []
         self.patiently("tasks of Spark", lambda: done.append(self._run(frame, plan)))
         report, alerting = done[-1]
@@ -56,12 +78,14 @@ class Ingest(Query):
                 commit_files, self.lake, table, self._schemas[table], actions, entry.epoch, self.ledger.application
             )
             self.patiently(f"lake table {table}", commit)
-        self._newest = max(self._newest, report.newest)
+        self._advance(entry, report)
         alerts = self.policy.records(
             self.stream, plan.topic, alerting, detectors, entry.wall, on_suspect=self._options.alert_on_suspect
         )
         updates = self.policy.take_updates()
         self.policy.evict(self.watermark)
+        if self._duplicates is not None:
+            self._duplicates.evict(self.watermark)
         self.patiently("store", lambda: self.ledger.tell(alerts, updates))
         counts = {(self.name, plan.topic, number): found for number, found in report.counts.items()}
         self.patiently(
@@ -69,13 +93,47 @@ class Ingest(Query):
             lambda: self.ledger.commit(
                 entry,
                 spark_query,
-                {"newest": self._newest, "policy": self.policy.snapshot()},
+                self._state(),
                 self.context.clock.wall(),
                 offsets={(self.name, plan.topic, number): at for number, at in report.next_offsets.items()},
                 counts=counts,
+                parts={} if self._duplicates is None else {"duplicates": to_ipc(self._duplicates.snapshot())},
             ),
         )
         self.context.board.ingested(self.name, report, alerts, detectors[self.name], self.watermark, began)
+
+    def _without_duplicates(self, frame: DataFrame, plan: Plan) -> Plan:
+        """A pass over the keys alone first: which records repeat others is known only from all tasks together."""
+        assert self._duplicates is not None
+        _, named = self._run(frame, replace(plan, keys_only=True))
+        times, late = named["event_time"].to_numpy(), named["late"].to_numpy()
+        repeated = self._duplicates.step(named["key"], times, late)
+        places = named.filter(pl.Series(repeated)).select("partition", "offset", "index")
+        return replace(plan, duplicates=to_ipc(places))
+
+    def _advance(self, entry: BatchEntry, report: Report) -> None:
+        """Move the watermarks by what the batch held. Times are those of the ledger: a repeated batch does the same."""
+        elapsed = self._elapsed(entry)
+        for number in report.counts:
+            newest = report.newest.get(number)
+            self._marks.observe(number, np.array([] if newest is None else [newest], dtype=np.int64), elapsed)
+        self._newest = max([self._newest, *report.newest.values()])
+        self.history[entry.epoch] = self._marks.advance(elapsed)
+        for epoch in [epoch for epoch in self.history if epoch <= entry.epoch - HISTORY]:
+            del self.history[epoch]
+
+    def _elapsed(self, entry: BatchEntry) -> float:
+        self._began = entry.wall if self._began is None else self._began
+        return max(0.0, entry.wall - self._began)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "newest": self._newest,
+            "began": self._began,
+            "marks": self._marks.snapshot(),
+            "history": {str(epoch): mark for epoch, mark in self.history.items()},
+            "policy": self.policy.snapshot(),
+        }
 
     def _run(self, frame: DataFrame, plan: Plan) -> tuple[Report, pl.DataFrame]:
         prepared = self.source.prepared(frame)
@@ -95,7 +153,9 @@ class Ingest(Query):
             epoch=entry.epoch,
             wall=entry.wall,
             latest=entry.wall + options.future_seconds,
-            late_before=self.watermark,
+            lateness_seconds=options.lateness_seconds,
+            marks=self._marks.snapshot(),
+            floor=NEVER if self._newest == NEVER else self._newest - round(delay_seconds(options) * 1e6),
             decode=self.source.decode,
             on_suspect=options.alert_on_suspect,
             shares=shares,

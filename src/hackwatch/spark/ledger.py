@@ -27,7 +27,7 @@ class Ledger:
     """
 
     def __init__(self, store: EngineStore, pipeline: str, query: str) -> None:
-        self.query, self.name = query, f"{pipeline}/{query}"
+        self._pipeline, self.query, self.name = pipeline, query, f"{pipeline}/{query}"
         #: Tells the batches of this query from those of another store's in the lake.
         self.application = f"{self.name}@{store.identity}"
         self._store = store
@@ -37,6 +37,7 @@ class Ledger:
         self.totals: dict[Place, Counts] = {
             place: Counts(**counts) for place, counts in (found.accounting if found else {}).items()
         }
+        self._parts = dict(found.states) if found else {}
         self._offsets: dict[Place, int] = dict(found.offsets) if found else {}
         self._logged = {entry.epoch: entry for entry in (found.batches if found else ())}
 
@@ -69,10 +70,14 @@ class Ledger:
                 next_step="put the store back, or move the checkpoints away: topics are then read from their start",
             )
 
+    def part(self, name: str) -> bytes | None:
+        """A further part of the state, as it was committed."""
+        return self._parts.get(name)
+
     def tell(self, alerts: Sequence[Alert], updates: Sequence[AlertUpdate]) -> None:
         """Write alerts with their outbox messages, and what has changed of earlier ones."""
         if alerts or updates:
-            self._store.log_batches(self.name, (), alerts, updates)
+            self._store.log_batches(self._pipeline, (), alerts, updates)
 
     def commit(
         self,
@@ -84,6 +89,7 @@ class Ledger:
         windows: Sequence[Window] = (),
         offsets: Mapping[Place, int] | None = None,
         counts: Mapping[Place, Counts] | None = None,
+        parts: Mapping[str, bytes] | None = None,
     ) -> None:
         """The batch is done: its windows, offsets and totals, and the state from which the next one goes on."""
         for place, added in (counts or {}).items():
@@ -97,7 +103,7 @@ class Ledger:
                 last_batch=entry.number,
                 elapsed=0.0,
                 offsets=self._offsets,
-                states={"state": orjson.dumps(self.state)},
+                states={**(parts or {}), "state": orjson.dumps(self.state)},
                 windows=pl.DataFrame(windows, schema=WINDOWS_SCHEMA, orient="row"),
                 accounting={
                     place: {name: getattr(total, name) for name in Counts.__slots__}

@@ -20,7 +20,7 @@ from hackwatch.errors import HackwatchError
 from hackwatch.pipeline.alert import Alert
 from hackwatch.pipeline.core import Counts
 from hackwatch.pipeline.watermark import NEVER
-from hackwatch.spark.work import Report
+from hackwatch.spark.plan import Report
 
 __all__ = ["Board"]
 

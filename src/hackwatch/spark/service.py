@@ -6,21 +6,22 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hackwatch import metrics, streams
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
-from hackwatch.detect.registry import Registry
 from hackwatch.engine.lock import EngineLock
 from hackwatch.engine.models import Models
 from hackwatch.engine.patience import Patience
 from hackwatch.engine.service import rules_of
+from hackwatch.engine.watching import open_bundles
 from hackwatch.errors import ConfigurationError, EnvironmentError_, HackwatchError
 from hackwatch.lake import open_lake
 from hackwatch.lake.background import Maintenance
 from hackwatch.lake.distributed import ensure_table, start_reading
-from hackwatch.pipeline.alert import Alert
+from hackwatch.pipeline.alert import Alert, alert_id
 from hackwatch.pipeline.alerting import AlertPolicy
 from hackwatch.pipeline.options import AlertOptions, CorrelationOptions
 from hackwatch.routes import Dispatcher, open_delivery
@@ -28,10 +29,10 @@ from hackwatch.spark.attacks import Attacks
 from hackwatch.spark.context import Context, Query
 from hackwatch.spark.ingest import Ingest
 from hackwatch.spark.ledger import Ledger
+from hackwatch.spark.plan import records_schema
 from hackwatch.spark.progress import Board
 from hackwatch.spark.session import open_session
 from hackwatch.spark.windows import Windows
-from hackwatch.spark.work import records_schema
 from hackwatch.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class _Service:
     ) -> None:
         self.settings, self.spark, self.clock, self.stop = settings, session, clock, stop
         self.store = stack.enter_context(open_store(settings.store_url, site=settings.site))
+        self.hold = stack.enter_context(self.store.hold(settings.pipeline))
         self.store.set_routes([route.name for route in settings.routes if route.enabled])
         _check_not_embedded(self.store, settings.pipeline)
         self.board = Board(
@@ -93,7 +95,7 @@ class _Service:
             lambda status: self.store.write_status(settings.pipeline, status),
             _enabled(settings),
         )
-        self.context = self._context()
+        self.context = self._context(stack)
         self.dispatcher = self._dispatcher(stack)
         self.board.wake = self.dispatcher.wake
         self.ingest = [Ingest(self.context, name) for name in _enabled(settings)]
@@ -165,7 +167,7 @@ class _Service:
 
     # -- parts -----------------------------------------------------------------------------------------------------
 
-    def _context(self) -> Context:
+    def _context(self, stack: ExitStack) -> Context:
         settings, alerts = self.settings, self.settings.alerts
         options = AlertOptions(
             site=settings.site,
@@ -185,14 +187,15 @@ class _Service:
             board=self.board,
             patience=Patience(self.clock, self.stop, self.board.paused),
             lake=lambda: open_lake(settings),
-            models=lambda names: Models(Registry(settings.models_folder), names, self.system_alert),
+            models=lambda names: Models(open_bundles(settings, names, stack), names, self.system_alert),
             policy=lambda: AlertPolicy(options, rules),
         )
 
     def _after(self) -> list[Query]:
         """The queries that read what ingest writes, each from the version at which this pipeline began."""
         starts = {name: self._start(name) for name in _enabled(self.settings)}
-        queries: list[Query] = [Windows(self.context, name, start) for name, start in starts.items()]
+        histories = {query.name: query.history for query in self.ingest}
+        queries: list[Query] = [Windows(self.context, name, start, histories[name]) for name, start in starts.items()]
         correlation = CorrelationOptions()
         if self.settings.correlation.enabled and {correlation.left, correlation.right} <= set(starts):
             queries.append(Attacks(self.context, starts))
@@ -218,14 +221,17 @@ class _Service:
         def report(route: str, sent: int, failed: int, dead: int) -> None:
             metrics.add_route(route, sent=sent, failed=failed, dead=dead)
 
-        routes = [open_delivery(route) for route in self.settings.routes if route.enabled]
-        dispatcher = Dispatcher(self.store, routes, report=report)
+        routes = [route for route in self.settings.routes if route.enabled]
+        deliveries = [open_delivery(route, self.settings.kafka) for route in routes]
+        dispatcher = Dispatcher(self.store.outbox(self.settings.pipeline), deliveries, report=report)
         dispatcher.start()
         stack.callback(dispatcher.stop)
         return dispatcher
 
     def system_alert(self, alert: Alert) -> None:
         """Write an alert of hackwatch about itself."""
+        site = self.settings.site
+        alert = replace(alert, site=site, id=alert_id(alert.stream, alert.entity, alert.rule, alert.subject, site))
         _LOG.warning(alert.title, extra={"detail": alert.evidence.get("detail")})
         try:
             self.store.log_batches(self.settings.pipeline, (), [alert], ())
@@ -253,12 +259,15 @@ class _Service:
 
     def _chore(self) -> None:
         self.maintenance.run_due(self.clock.monotonic())
-        for route, counts in self.store.outbox_counts().items():
-            metrics.set_route_pending(route, counts.get("pending", 0))
+        self.hold.renew()
+        pipeline = self.settings.pipeline
+        for route, counts in self.store.outbox_counts(pipeline).items():
+            metrics.set_route_pending(route, counts["waiting"])
         before = self.clock.wall() - self.settings.store.retention_days * DAY
         marks = [query.watermark / 1e6 for query in self.ingest]
         oldest = min(marks, default=0.0) - self.settings.store.retention_days * DAY
-        self.store.prune(windows_before=min(before, oldest), alerts_before=before, outbox_before=before)
+        windows_before = min(before, oldest)
+        self.store.prune(windows_before=windows_before, alerts_before=before, outbox_before=before, pipeline=pipeline)
 
 
 def _check_not_embedded(store: Store, pipeline: str) -> None:

@@ -90,10 +90,15 @@ class _Planner(DataSourceStreamReader):
         return {str(number): self._reader.end_offset(number) for number in self._reader.partitions()}
 
     def _bounded(self, start: Offsets, ends: Offsets) -> Offsets:
-        """The end of the next batch: about `max_bytes` further, at the end of a message."""
-        share = max(1 << 16, self._max_bytes // max(1, len(ends)))
+        """The end of the next batch: about `max_bytes` further, of each partition the same part of what is left.
+
+        So partitions that cover the same time stay together while a backlog is read.
+        """
+        left = {number: max(0, end - self._from(start, number)) for number, end in ends.items()}
+        part = min(1.0, self._max_bytes / max(1, sum(left.values())))
         return {
-            number: self._boundary(int(number), self._from(start, number), end, share) for number, end in ends.items()
+            number: self._boundary(int(number), self._from(start, number), end, int(left[number] * part))
+            for number, end in ends.items()
         }
 
     def _boundary(self, number: int, begin: int, end: int, share: int) -> int:

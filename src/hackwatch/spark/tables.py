@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hackwatch.config import StreamSettings
 from hackwatch.lake import Lake
 from hackwatch.spark.context import Context
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-__all__ = ["address", "rows_of"]
+__all__ = ["SKEW_SECONDS", "address", "delay_seconds", "rows_of"]
+
+#: How far partitions of a topic may be apart in event time before the slower one's records are late.
+SKEW_SECONDS = 600.0
+
+
+def delay_seconds(options: StreamSettings) -> float:
+    """How far Spark's watermark of a stream is behind its greatest event time: only then it lets go of state."""
+    return options.lateness_seconds + SKEW_SECONDS
 
 
 def address(lake: Lake, table: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -11,7 +12,7 @@ from hackwatch.pipeline.watermark import NEVER
 from hackwatch.pipeline.windows import FinalWindow
 from hackwatch.spark.context import Context, Detectors, Query, as_frame, collected
 from hackwatch.spark.ledger import Window
-from hackwatch.spark.tables import rows_of
+from hackwatch.spark.tables import delay_seconds, rows_of
 from hackwatch.store.base import BatchEntry
 
 if TYPE_CHECKING:
@@ -24,14 +25,19 @@ ERROR = 0.01
 
 
 class Windows(Query):
-    """The windows of one stream. Batches bring absolute values of the windows that have changed."""
+    """The windows of one stream. Batches bring absolute values of the windows that have changed.
 
-    def __init__(self, context: Context, stream: str, start: int) -> None:
-        """`start`: the version of the stream's table from which on its rows are counted."""
+    A window is final once the stream's watermark has passed its end in an ingest batch that was read whole.
+    """
+
+    def __init__(self, context: Context, stream: str, start: int, history: Mapping[int, int]) -> None:
+        """`start`: the version of the stream's table from which on its rows are counted; `history`: see Ingest."""
         super().__init__(context, f"windows-{stream}", (stream,))
+        self._history = history
         self.stream, self._start = streams.get(stream), start
         self._options = context.settings.streams[stream]
-        self._newest: int = self.ledger.state.get("newest", NEVER)
+        self._read: int = self.ledger.state.get("read", 0)
+        self._watermark: int = self.ledger.state.get("watermark", NEVER)
         #: (entity, start) -> [records, suspects, count] of windows that are not final.
         self._open: dict[tuple[str, int], list[int]] = {
             (entity, begin): values for entity, begin, *values in self.ledger.state.get("open", [])
@@ -49,14 +55,14 @@ class Windows(Query):
         length = f"{options.window_seconds} seconds"
         return (
             rows_of(self.context, stream.name, self._start)
-            .select(stream.entity, stream.identity, "event_time", "prediction")
-            .withWatermark("event_time", f"{round(options.lateness_seconds * 1000)} milliseconds")
+            .select(stream.entity, stream.identity, "event_time", "prediction", "epoch")
+            .withWatermark("event_time", f"{round(delay_seconds(options) * 1000)} milliseconds")
             .groupBy(F.window("event_time", length), stream.entity)
             .agg(
                 F.count("*").alias("records"),
                 F.sum(F.col("prediction").cast("long")).alias("suspects"),
                 F.approx_count_distinct(F.when(suspect, F.col(stream.identity)), ERROR).alias("count"),
-                F.max("event_time").alias("newest"),
+                F.max("epoch").alias("epoch"),
             )
             .select(
                 F.col(stream.entity).alias("entity"),
@@ -64,7 +70,7 @@ class Windows(Query):
                 "records",
                 "suspects",
                 "count",
-                F.unix_micros("newest").alias("newest"),
+                "epoch",
             )
         )
 
@@ -75,8 +81,7 @@ class Windows(Query):
         rows += [self._final_row(window) for window in closed]
         alerts = self.policy.windows(self.stream, closed, entry.wall)
         updates = self.policy.take_updates()
-        if self._newest != NEVER:
-            self.policy.evict(self._watermark)
+        self.policy.evict(self._watermark)
         self.patiently("store", lambda: self.ledger.tell(alerts, updates))
         self.patiently(
             "store",
@@ -87,20 +92,18 @@ class Windows(Query):
     def _add(self, rows: pl.DataFrame) -> dict[tuple[str, int], list[int]]:
         """Take the new values; the windows that have changed."""
         changed = {}
-        columns = ("entity", "start", "records", "suspects", "count", "newest")
-        for entity, begin, records, suspects, count, newest in rows.select(columns).iter_rows():
+        columns = ("entity", "start", "records", "suspects", "count", "epoch")
+        for entity, begin, records, suspects, count, epoch in rows.select(columns).iter_rows():
             changed[(entity, begin)] = self._open[(entity, begin)] = [records, suspects, count]
-            self._newest = max(self._newest, newest)
+            self._read = max(self._read, epoch)
         return changed
-
-    @property
-    def _watermark(self) -> int:
-        return self._newest - round(self._options.lateness_seconds * 1e6)
 
     def _close(self) -> list[FinalWindow]:
         """The windows that no record on time can change any more, in order of start and entity."""
-        if self._newest == NEVER:
-            return []
+        # The last epoch may be read in parts; those before it were read whole.
+        known = [epoch for epoch in tuple(self._history) if epoch < self._read]
+        if known:
+            self._watermark = max(self._watermark, self._history.get(max(known), NEVER))
         length = self._options.window_seconds
         due = sorted((begin, entity) for entity, begin in self._open if (begin + length) * 1_000_000 <= self._watermark)
         return [FinalWindow(entity, begin, begin + length, *self._open.pop((entity, begin))) for begin, entity in due]
@@ -115,7 +118,8 @@ class Windows(Query):
 
     def _state(self) -> dict[str, Any]:
         return {
-            "newest": self._newest,
+            "read": self._read,
+            "watermark": self._watermark,
             "open": [[entity, begin, *values] for (entity, begin), values in self._open.items()],
             "policy": self.policy.snapshot(),
         }

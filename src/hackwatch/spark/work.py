@@ -8,136 +8,39 @@ passes from the JVM to Python once and never back, and every sink is served in o
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-import orjson
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from hackwatch import streams
-from hackwatch.lake.distributed import Share
-from hackwatch.lake.log import Action
 from hackwatch.pipeline.core import STAMP, Counts
-from hackwatch.pipeline.detection import SCORED, Scored, detect_messages
-from hackwatch.pipeline.watermark import NEVER
+from hackwatch.pipeline.detection import Scored, detect_messages, with_rules
+from hackwatch.pipeline.watermark import Watermarks
 from hackwatch.spark.messages import kafka_messages
-from hackwatch.spark.shipping import Shipped
+from hackwatch.spark.plan import ADDED, KEYS, Plan, Report, to_ipc
 from hackwatch.spark.spool import Spool
-from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, DecodeOptions, Messages, Stream
+from hackwatch.streams.base import Messages
 
-__all__ = ["REPORTS", "Plan", "Report", "read_reports", "records_schema", "rejected_schema", "work"]
+__all__ = ["work"]
 
-#: What a task gives back, as Spark sees it.
-REPORTS = "report BINARY, alerting BINARY"
 #: Rows that wait for their file, at the most.
 ROWS_PER_FILE = 1_000_000
 READ_BYTES = 10 << 20
-_PLACED = pl.Schema({"date": pl.Date(), "site": pl.String()})
-
-
-def records_schema(stream: Stream) -> pl.Schema:
-    """The columns of a stream's table, as both engines write them."""
-    return pl.Schema(
-        {**stream.schema, **POSITION, **SCORED, **STAMP, "topic": pl.String(), "epoch": pl.Int64(), **_PLACED}
-    )
-
-
-def rejected_schema() -> pl.Schema:
-    """The columns of the table of rejected messages."""
-    return pl.Schema({**REJECTED_SCHEMA, "processing_time": STAMP["processing_time"], **_PLACED})
-
-
-class Box(Protocol):
-    """A broadcast variable."""
-
-    @property
-    def value(self) -> Shipped: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How the tasks of one batch work; equal when the batch is repeated.
-
-    `late_before`: records with an earlier event time are late, microseconds. `latest`: later ones are rejected, Unix
-    seconds. `shares`: by table; a table that has the batch already has none.
-    """
-
-    stream: str
-    topic: str
-    site: str
-    epoch: int
-    wall: float
-    latest: float
-    late_before: int
-    decode: DecodeOptions
-    on_suspect: bool
-    shares: Mapping[str, Share]
-    shipped: Box
-    spool: Spool | None = None
-
-
-@dataclass(slots=True)
-class Report:
-    """What a task did. `counts`, `next_offsets`: by partition; `entities`: records and suspects of each."""
-
-    counts: dict[int, Counts] = field(default_factory=dict)
-    next_offsets: dict[int, int] = field(default_factory=dict)
-    actions: dict[str, list[Action]] = field(default_factory=dict)
-    entities: dict[str, tuple[int, int]] = field(default_factory=dict)
-    newest: int = NEVER
-    unknown_fields: int = 0
-
-    def add(self, other: Report) -> None:
-        for number, counts in other.counts.items():
-            self.counts.setdefault(number, Counts()).add(counts)
-        for number, offset in other.next_offsets.items():
-            self.next_offsets[number] = max(offset, self.next_offsets.get(number, offset))
-        for table, actions in other.actions.items():
-            self.actions.setdefault(table, []).extend(actions)
-        for entity, (records, suspects) in other.entities.items():
-            before = self.entities.get(entity, (0, 0))
-            self.entities[entity] = (before[0] + records, before[1] + suspects)
-        self.newest = max(self.newest, other.newest)
-        self.unknown_fields += other.unknown_fields
-
-    def to_json(self) -> bytes:
-        return orjson.dumps(asdict(self), option=orjson.OPT_NON_STR_KEYS)
-
-    @classmethod
-    def from_json(cls, text: bytes) -> Report:
-        told = orjson.loads(text)
-        return cls(
-            counts={int(number): Counts(**counts) for number, counts in told["counts"].items()},
-            next_offsets={int(number): offset for number, offset in told["next_offsets"].items()},
-            actions=told["actions"],
-            entities={entity: (records, suspects) for entity, (records, suspects) in told["entities"].items()},
-            newest=told["newest"],
-            unknown_fields=told["unknown_fields"],
-        )
-
-
-def read_reports(table: pa.Table, plan: Plan) -> tuple[Report, pl.DataFrame]:
-    """The reports of all tasks as one, and the rows that may raise alerts, in order of their positions."""
-    whole, frames = Report(), [records_schema(streams.get(plan.stream)).to_frame()]
-    for report, alerting in zip(table["report"].to_pylist(), table["alerting"].to_pylist(), strict=True):
-        whole.add(Report.from_json(report))
-        if alerting:
-            frames.append(pl.read_ipc_stream(io.BytesIO(alerting)))
-    return whole, pl.concat(frames).sort("partition", "offset", "index")
+_PLACE = ["partition", "offset", "index"]
 
 
 def work(plan: Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The body of a task: rows of a source in, one report out (none without messages)."""
-    task = _Task(plan)
+    task = _Keys(plan) if plan.keys_only else _Records(plan)
     for runs in _runs(plan, batches):
         task.take(runs)
     report = task.finish()
     if report.counts:
-        alerting = _ipc(task.alerting)
-        yield pa.record_batch({"report": pa.array([report.to_json()]), "alerting": pa.array([alerting], pa.binary())})
+        rows = to_ipc(pl.concat(task.rows)) if task.rows else None
+        yield pa.record_batch({"report": pa.array([report.to_json()]), "rows": pa.array([rows], pa.binary())})
 
 
 def _runs(plan: Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[list[Messages]]:
@@ -164,35 +67,70 @@ def _spooled(spool: Spool, partition: int, start: int, end: int) -> Iterator[lis
 
 
 class _Task:
-    """Gathers what becomes of messages."""
+    """Gathers what becomes of messages. `rows`: what goes back to the driver beside the report."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan, self._stream = plan, streams.get(plan.stream)
-        self._shipped = plan.shipped.value
-        self._records: list[pl.DataFrame] = []
-        self._waiting = 0
-        self._rejected: list[pl.DataFrame] = []
-        self.alerting: list[pl.DataFrame] = []
+        self._marks = Watermarks(plan.lateness_seconds, idle_seconds=1.0)
+        self._marks.restore(plan.marks)
+        self.rows: list[pl.DataFrame] = []
         self.report = Report()
 
     def take(self, runs: Sequence[Messages]) -> None:
-        plan, shipped = self._plan, self._shipped
+        """Take messages of one or more partitions, each in offset order."""
+        raise NotImplementedError
+
+    def finish(self) -> Report:
+        return self.report
+
+    def _late(self, scored: Scored) -> npt.NDArray[np.bool_]:
+        """As the embedded engine judges: by the partition's own watermark, in offset order."""
+        event_time = scored.records["event_time"].to_physical().to_numpy()
+        partition = scored.records["partition"].to_numpy()
+        late: npt.NDArray[np.bool_] = event_time < self._plan.floor
+        for number in scored.messages:
+            mine = np.flatnonzero(partition == number)
+            if len(mine):
+                late[mine] |= self._marks.observe(number, event_time[mine], 0.0)
+                self.report.newest[number] = self._marks.newest(number)
+        return late
+
+
+class _Keys(_Task):
+    """Only names the records, so that the driver can tell which ones repeat others."""
+
+    def take(self, runs: Sequence[Messages]) -> None:
+        scored = detect_messages(self._stream, runs, self._plan.decode, None, None, latest=self._plan.latest)
+        late = pl.Series("late", self._late(scored), dtype=pl.Boolean)
+        named = scored.records.select(*_PLACE, "key", pl.col("event_time").to_physical()).with_columns(late)
+        self.rows.append(named.select(KEYS.names()))
+        for number, messages in scored.messages.items():
+            self.report.counts.setdefault(number, Counts()).messages += messages
+
+
+class _Records(_Task):
+    """Detects, counts and writes."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self._shipped = plan.shipped.value
+        self._repeated = None if plan.duplicates is None else pl.read_ipc_stream(io.BytesIO(plan.duplicates))
+        self._records: list[pl.DataFrame] = []
+        self._waiting = 0
+        self._rejected: list[pl.DataFrame] = []
+
+    def take(self, runs: Sequence[Messages]) -> None:
+        shipped, plan = self._shipped, self._plan
         scored = detect_messages(
             self._stream, runs, plan.decode, shipped.detector, shipped.book, latest=plan.latest
         )  # fmt: skip
         for run in runs:
             self.report.next_offsets[run.partition] = run.next_offset
-        self.take_scored(scored)
-
-    def take_scored(self, scored: Scored) -> None:
-        records = self._stamped(scored.records)
-        self._count(scored, records)
-        matched = records["rules"].list.len() > 0
-        wanted = matched | (records["prediction"] == 1) if self._plan.on_suspect else matched
-        if wanted.any():
-            self.alerting.append(records.filter(wanted))
-        self._records.append(records)
-        self._waiting += len(records)
+        late = self._late(scored)
+        duplicate = self._duplicate(scored.records)
+        self._count(scored, late, duplicate)
+        records = self._stamped(scored.records, late)
+        self._keep(records.filter(pl.Series(~duplicate)) if duplicate.any() else records)
         if len(scored.rejected):
             self._rejected.append(scored.rejected)
         if self._waiting >= ROWS_PER_FILE:
@@ -202,13 +140,29 @@ class _Task:
         self._write()
         return self.report
 
-    def _stamped(self, records: pl.DataFrame) -> pl.DataFrame:
+    def _keep(self, records: pl.DataFrame) -> None:
+        """Hold the rows for their file; those that may raise an alert also go to the driver."""
+        alerting = records[with_rules(records["rules"])]
+        if self._plan.on_suspect:
+            matched = pl.col("rules").list.len() > 0
+            alerting = records.filter(matched.fill_null(False) | (pl.col("prediction") == 1))
+        if len(alerting):
+            self.rows.append(alerting.drop(ADDED))
+        self._records.append(records)
+        self._waiting += len(records)
+
+    def _duplicate(self, records: pl.DataFrame) -> npt.NDArray[np.bool_]:
+        if self._repeated is None or self._repeated.is_empty():
+            return np.zeros(len(records), dtype=np.bool_)
+        mark = self._repeated.with_columns(pl.lit(True).alias("repeated"))
+        joined = records.select(_PLACE).join(mark, on=_PLACE, how="left", maintain_order="left")
+        return joined["repeated"].fill_null(False).to_numpy()
+
+    def _stamped(self, records: pl.DataFrame, late: npt.NDArray[np.bool_]) -> pl.DataFrame:
         """The rows as the table has them."""
-        plan = self._plan
+        plan, number = self._plan, len(records)
         if "key" in records.columns:
             records = records.drop("key")
-        number = len(records)
-        late = records["event_time"].to_physical().to_numpy() < plan.late_before
         moment = np.full(number, round(plan.wall * 1e6), dtype=np.int64)
         return records.hstack(
             [
@@ -221,29 +175,28 @@ class _Task:
             ]
         )
 
-    def _count(self, scored: Scored, records: pl.DataFrame) -> None:
+    def _count(self, scored: Scored, late: npt.NDArray[np.bool_], duplicate: npt.NDArray[np.bool_]) -> None:
         report = self.report
-        partition, late = records["partition"].to_numpy(), records["late"].to_numpy()
-        suspect = records["prediction"].to_numpy() == 1
+        partition = scored.records["partition"].to_numpy()
+        suspect = (scored.records["prediction"].to_numpy() == 1) & ~late & ~duplicate
         rejected = scored.rejected["partition"].to_numpy()
         for number, messages in scored.messages.items():
             mine = partition == number
             counts = Counts(
                 messages=messages,
                 late=int(np.count_nonzero(late & mine)),
+                duplicate=int(np.count_nonzero(duplicate & mine)),
                 rejected=int(np.count_nonzero(rejected == number)),
-                suspects=int(np.count_nonzero(suspect & mine & ~late)),
+                suspects=int(np.count_nonzero(suspect & mine)),
             )
-            counts.on_time = int(np.count_nonzero(mine)) - counts.late
-            counts.records = counts.on_time + counts.late + counts.rejected
+            counts.on_time = int(np.count_nonzero(mine)) - counts.late - counts.duplicate
+            counts.records = counts.on_time + counts.late + counts.duplicate + counts.rejected
             report.counts.setdefault(number, Counts()).add(counts)
         unknown = sum(scored.unknown_fields.values())
-        report.unknown_fields += unknown
-        if unknown:
+        if unknown:  # known for all partitions together: counted at the first
+            report.unknown_fields += unknown
             report.counts[next(iter(scored.messages))].unknown_fields += unknown
-        if len(records):
-            report.newest = max(report.newest, int(records["event_time"].to_physical().max()))  # type: ignore[arg-type]
-            self._count_entities(records)
+        self._count_entities(scored.records)
 
     def _count_entities(self, records: pl.DataFrame) -> None:
         suspects = pl.col("prediction").cast(pl.Int64).sum()
@@ -267,11 +220,3 @@ class _Task:
         share = self._plan.shares.get(table)
         if share is not None:
             self.report.actions.setdefault(table, []).extend(share.write(frame, self._plan.epoch))
-
-
-def _ipc(frames: list[pl.DataFrame]) -> bytes | None:
-    if not frames:
-        return None
-    buffer = io.BytesIO()
-    pl.concat(frames).write_ipc_stream(buffer, compression="zstd")
-    return buffer.getvalue()

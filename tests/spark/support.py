@@ -1,0 +1,84 @@
+"""Runs of the pipeline on Spark, and what they are compared by."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from polars.testing import assert_frame_equal
+
+from hackwatch.config import Settings, load_settings
+from hackwatch.spark.service import run_spark
+from tests.engine.processes import NAMES, Folder, Outcome, until
+from tests.servers.spark import jars
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+__all__ = ["SPARK", "Write", "assert_same", "embedded", "on_spark", "settings_of", "work_off_embedded"]
+
+#: Settings for a small Spark; tests/engine's settings follow.
+SPARK = f"""
+[spark]
+master = "local[2]"
+jars = "{jars()}"
+trigger_seconds = 0.2
+max_mib = 1
+[spark.conf]
+"spark.driver.memory" = "1g"
+"spark.driver.extraJavaOptions" = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"spark.ui.enabled" = false
+"""
+
+Write = Callable[[Folder], object]
+
+
+def settings_of(folder: Folder) -> Settings:
+    return load_settings(folder.config, {"data": folder.data})
+
+
+def on_spark(folder: Folder, spark: SparkSession) -> None:
+    """All that is in the topics, through the pipeline on Spark, in the session of the tests."""
+    run_spark(settings_of(folder), threading.Event(), available_now=True, session=spark)
+
+
+def work_off_embedded(folder: Folder) -> None:
+    """The same with the embedded engine."""
+    with folder.service():
+        until(folder.worked_off, "everything is committed")
+
+
+def embedded(path: Path, parts: Sequence[Write], **options: Any) -> Outcome:
+    """What the embedded engine makes of messages that come in parts."""
+    folder = Folder.make(path, **options)
+    for write in parts:
+        write(folder)
+        work_off_embedded(folder)
+    return Outcome.of(folder)
+
+
+def assert_same(found: Outcome, expected: Outcome) -> None:
+    """Equal rows, rejects, windows, attacks and alerts; counts of windows within 2 %, exact when small."""
+    for name in (*NAMES, "attacks", "rejected"):
+        assert_frame_equal(found.tables[name], expected.tables[name], check_exact=True)
+    keys = ["site", "stream", "entity", "start", "end"]
+    exact = [*keys, "records", "suspects"]
+    assert_frame_equal(found.windows.select(exact), expected.windows.select(exact))
+    counts = zip(found.windows["count"], expected.windows["count"], strict=True)
+    assert all(abs(one - other) <= 0.02 * other for one, other in counts)
+    assert found.alerts == expected.alerts
+    assert_frame_equal(totals(found.accounting), totals(expected.accounting))
+
+
+def totals(accounting: pl.DataFrame) -> pl.DataFrame:
+    """Without the name of who counted."""
+    return accounting.drop("pipeline").sort("stream", "topic", "partition")
+
+
+def without_windows(outcome: Outcome) -> Outcome:
+    """Without the alerts of windows, for cases that end in the middle of some."""
+    return replace(outcome, alerts={key: one for key, one in outcome.alerts.items() if one[0] != "window"})
