@@ -71,6 +71,8 @@ class _Reader:
         self.pipeline = Pipeline()
         self._stream = stream
         self._made: dict[str, Column] = {}
+        #: Columns that no tree can use for a reason that was told already.
+        self._told: set[str] = set()
 
     def read(self, stage: Stage) -> None:
         readers: Mapping[str, Callable[[Stage], None]] = {
@@ -85,10 +87,11 @@ class _Reader:
             readers[stage.kind](stage)
             return
         self._problem(stage, f"{stage.kind} is not supported", f"use {_FEATURES} and a tree classifier alone")
-        self._made.update(dict.fromkeys(stage.outputs))
 
     def _problem(self, stage: Stage, what: str, advice: str) -> None:
         self.pipeline.problems.append(f"{stage.uid}: {what}: {advice}")
+        self._made.update(dict.fromkeys(stage.outputs))
+        self._told.update(stage.outputs)
 
     def _keeps(self, stage: Stage) -> bool:
         """Whether the stage lets invalid values pass; a record with one is refused otherwise."""
@@ -134,10 +137,12 @@ class _Reader:
         sizes = stage.data()["categorySizes"][0].to_list()
         for source, target, size in zip(stage.inputs, stage.outputs, sizes, strict=True):
             scalar = self._find(stage, source)
-            self._made[target] = None
-            if isinstance(scalar, Scalar):
+            if scalar is None:
+                self._made[target] = None
+                self._told.add(target)
+            elif isinstance(scalar, Scalar):
                 self._keep(target, hot(scalar, size, drop_last=bool(stage.params.get("dropLast", True)), keep=keep))
-            elif scalar is not None:
+            else:
                 self._problem(stage, f"{source} is a vector already", "encode category indices")
 
     def _assembler(self, stage: Stage) -> None:
@@ -152,12 +157,14 @@ class _Reader:
                 vector += [assembled(part, keep=keep) for part in parts]
         for target in stage.outputs:
             self._keep(target, vector)
+            if vector is None:
+                self._told.add(target)
 
     def _find(self, stage: Stage, name: str) -> Column:
         """A column that a stage reads; what is wrong with it becomes a problem, unless another stage was to blame."""
         if name in self._made:
             made = self._made[name]
-            if made is None and not any(name in problem for problem in self.pipeline.problems):
+            if made is None and name not in self._told:
                 self._problem(stage, f"{name} cannot be known of a record", "leave out what only training data have")
             return made
         kind = self._stream.schema.get(name)
