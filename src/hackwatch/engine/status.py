@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from hackwatch.clock import Clock
 from hackwatch.errors import HackwatchError
 from hackwatch.pipeline.core import Counts, Output
 from hackwatch.pipeline.detection import Scored
+from hackwatch.pipeline.windows import SMALL_ROWS
+from hackwatch.streams.base import microseconds
 
 if TYPE_CHECKING:
     from hackwatch.engine.loop import Engine
@@ -41,20 +43,25 @@ class Arrivals:
         self._rings: dict[str, np.ndarray[tuple[int, int], np.dtype[np.int64]]] = {}
         self._newest = 0
         self._waiting: list[pl.DataFrame] = []
+        self._rows_waiting = 0
 
-    def add(self, entities: pl.DataFrame, wall: float) -> None:
-        """`entities`: columns entity and prediction. Counted once for each bucket, or when many wait."""
+    def add(self, entities: pl.Series, suspects: pl.Series, wall: float) -> None:
+        """Who each record is about, and 1 where it is a suspect. Of large batches many are counted at a time."""
         if int(wall // BUCKET_SECONDS) != self._newest:
             self._count()
             self._roll(wall)
-        self._waiting.append(entities)
-        if sum(map(len, self._waiting)) > MOST_WAITING:
+        if len(entities) <= SMALL_ROWS:
+            self._put(_per_entity_of_few(entities, suspects))
+            return
+        self._waiting.append(pl.DataFrame([entities.alias("entity"), suspects.alias("prediction")]))
+        self._rows_waiting += len(entities)
+        if self._rows_waiting > MOST_WAITING:
             self._count()
 
     def _count(self) -> None:
         if not self._waiting:
             return
-        waiting, self._waiting = pl.concat(self._waiting), []
+        waiting, self._waiting, self._rows_waiting = pl.concat(self._waiting), [], 0
         self._put(_per_entity(waiting))
 
     def add_counts(self, counts: Mapping[str, tuple[int, int]], wall: float) -> None:
@@ -144,8 +151,8 @@ class StatusBoard:
             )
         for run in scored:
             metrics.add_unknown_fields(run.stream, run.unknown_fields)
-            entity = run.records.get_column(self._entities[run.stream]).alias("entity")
-            self._arrivals[run.stream].add(pl.DataFrame([entity, run.records.get_column("prediction")]), wall)
+            entities = run.records.get_column(self._entities[run.stream])
+            self._arrivals[run.stream].add(entities, run.records.get_column("prediction"), wall)
         if self._clock.monotonic() - self._aged >= AGES_SECONDS:
             self._aged = self._clock.monotonic()
             for run in scored:
@@ -253,9 +260,16 @@ def _per_entity(records: pl.DataFrame) -> dict[str, tuple[int, int]]:
     return {name: (number, suspects) for name, number, suspects in counted.iter_rows()}
 
 
+def _per_entity_of_few(entities: pl.Series, suspects: pl.Series) -> dict[str, tuple[int, int]]:
+    """The same without a query, which costs more than a few hundred rows."""
+    names = entities.to_list()
+    found = Counter(name for name, suspect in zip(names, suspects.to_list(), strict=True) if suspect)
+    return {name: (number, found[name]) for name, number in Counter(names).items()}
+
+
 def _ages(records: pl.DataFrame, wall: float) -> npt.NDArray[np.float64]:
     """How long ago a sample of the records happened, seconds; replays of old data are left out."""
-    sample = records["event_time"].gather_every(1 + len(records) // AGES_SAMPLED).to_physical().to_numpy()
+    sample = microseconds(records.get_column("event_time"))[:: 1 + len(records) // AGES_SAMPLED]
     ages = wall - sample / 1e6
     return np.maximum(ages[ages < OLDEST_SECONDS], 0.0)
 

@@ -170,9 +170,9 @@ class Consumer:
             return
         now = self._clock()
         nothing = pl.Series("prediction", np.zeros(len(names), dtype=np.int8))
-        self._arrivals.add(pl.DataFrame([names.alias("entity"), nothing]), now)
+        self._arrivals.add(names, nothing, now)
         same = pl.Series("entity", [_ALL]).new_from_index(0, len(names))
-        self._all.add(pl.DataFrame([same, nothing]), now)
+        self._all.add(same, nothing, now)
 
 
 def entities(payload: bytes, by: str) -> tuple[pl.Series, int]:
