@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -36,7 +35,7 @@ _DEFAULTS = {
 }
 _SESSION = {
     "client_encoding": "UTF8",
-    "idle_in_transaction_session_timeout": "60s",
+    "idle_in_transaction_session_timeout": "20s",
     "jit": "off",
     "lock_timeout": "30s",
     "tcp_keepalives_idle": "20",
@@ -50,10 +49,6 @@ _SETTINGS = f"""SELECT
 _ENCODING = "SELECT current_setting('server_encoding')"
 
 _READ, _WRITE = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
-#: So many rows at least are handed over as columns, in one statement.
-_MANY = 8
-_INSERT = re.compile(r"(INSERT INTO \w+ \(([\w, ]+)\) )VALUES \(\?(?:, \?)*\)( ON CONFLICT \(([\w, ]+)\) .*)?")
-_TYPES = {str: "text", int: "int8", float: "float8", bytes: "bytea"}
 
 
 class PostgresqlDatabase:
@@ -93,13 +88,12 @@ class PostgresqlDatabase:
         self._idle: list[_Connection] = []
         self._lock = threading.Lock()
         self._closed = False
-        with self._explained():
-            connection = self._connect()
-            self._give_back(connection)
-            (row,) = connection.execute(_ENCODING).fetchall()
-        if row[0] != "UTF8":
+        with self.read() as transaction:
+            ((encoding,),) = transaction.fetch(_ENCODING)
+        if encoding != "UTF8":
+            self.close()
             raise EnvironmentError_(
-                f"the database keeps texts as {row[0]}, which does not know all characters",
+                f"the database keeps texts as {encoding}, which does not know all characters",
                 where=self.name,
                 next_step="make one that does: createdb --encoding=UTF8 --template=template0 NAME",
             )
@@ -137,11 +131,6 @@ class PostgresqlDatabase:
         for connection in idle:
             connection.close()
 
-    def version(self) -> str:
-        """The server's version, for people."""
-        with self.read() as transaction:
-            return str(transaction.fetch("SELECT current_setting('server_version')")[0][0]).split()[0]
-
     # -- connections -----------------------------------------------------------------------------------------------
 
     def _parsed(self, address: str) -> dict[str, Any]:
@@ -155,13 +144,14 @@ class PostgresqlDatabase:
                 next_step="write it as postgresql://USER@HOST:PORT/DATABASE, special characters as %XX",
             ) from None
 
-    def _connect(self) -> _Connection:
+    def _connect(self, *statements: str) -> _Connection:
         connection = psycopg.connect(**self._parameters, autocommit=True)
         # Whole numbers always go as int8: one prepared statement, whatever their size.
         connection.adapters.register_dumper(int, Int8Dumper)
         connection.adapters.register_dumper(str, _TextDumper)
         try:
-            connection.execute(_SETTINGS)
+            for statement in (_SETTINGS, *statements):
+                connection.execute(statement)
         except BaseException:
             connection.close()
             raise
@@ -184,9 +174,7 @@ class PostgresqlDatabase:
                     other.close()
             else:
                 return connection
-        connection = self._connect()
-        connection.execute(begin)
-        return connection
+        return self._connect(begin)
 
     def _give_back(self, connection: _Connection) -> None:
         with self._lock:
@@ -235,15 +223,8 @@ class _Transaction:
         return self._connection.execute(_translated(sql), parameters).rowcount
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        rows = rows if isinstance(rows, list) else list(rows)
-        together = _together(sql) if len(rows) >= _MANY else None
-        if together is not None:
-            types = tuple(_TYPES[type(value)] for value in rows[0])
-            columns = [list(column) for column in zip(*rows, strict=True)]
-            self._connection.execute(_with_types(together, types), columns)
-        elif rows:
-            with self._connection.cursor() as cursor:
-                cursor.executemany(_translated(sql), rows)
+        with self._connection.cursor() as cursor:
+            cursor.executemany(_translated(sql), rows)  # one round trip, whatever their number
 
     def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._connection.execute(_translated(sql), parameters, binary=True).fetchall()
@@ -290,24 +271,5 @@ class _TextDumper(StrDumper):
 
 @lru_cache(maxsize=256)
 def _translated(sql: str) -> str:
-    """With psycopg's placeholders. Only this package's own statements come here."""
+    """With psycopg's placeholders."""
     return sql.replace("%", "%%").replace("?", "%s")
-
-
-@lru_cache(maxsize=64)
-def _together(sql: str) -> str | None:
-    """The same INSERT for many rows, given as one array a column; None where it is not such a statement.
-
-    Of several rows with one key, which ON CONFLICT refuses, one is kept; all engines write in the order of keys.
-    """
-    match = _INSERT.fullmatch(sql)
-    if match is None:
-        return None
-    insert, columns, conflict, key = match.groups()
-    distinct = f"DISTINCT ON ({key}) " if key else ""
-    return f"{insert}SELECT {distinct}* FROM unnest({{}}) AS given({columns}){conflict or ''}"
-
-
-@lru_cache(maxsize=64)
-def _with_types(together: str, types: tuple[str, ...]) -> str:
-    return together.format(", ".join(f"%s::{name}[]" for name in types))

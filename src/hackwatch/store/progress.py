@@ -14,7 +14,7 @@ from hackwatch.errors import InternalError
 from hackwatch.pipeline.alert import Alert, AlertUpdate
 from hackwatch.store.base import WINDOWS_SCHEMA, BatchEntry, Checkpoint, EpochCommit, OffsetRange
 from hackwatch.store.holding import Holds
-from hackwatch.store.rows import Mute, insert_alerts, to_json, to_row
+from hackwatch.store.rows import Mute, indexed, insert_alerts, to_json, to_row
 from hackwatch.store.schema import COUNTERS, Database, Lock, Transaction
 
 __all__ = ["Progress"]
@@ -295,8 +295,10 @@ def _is_next(transaction: Transaction, pipeline: str, epoch: int) -> bool:
 
 
 def _window_rows(site: str, windows: pl.DataFrame) -> list[tuple[Any, ...]]:
-    columns = [windows[name].cast(kind).to_list() for name, kind in WINDOWS_SCHEMA.items() if name != "final"]
-    return list(zip([site] * windows.height, *columns, windows["final"].cast(pl.Int64).to_list(), strict=True))
+    columns = {name: windows[name].cast(kind).to_list() for name, kind in WINDOWS_SCHEMA.items()}
+    columns["entity"] = [indexed(entity) for entity in columns["entity"]]
+    columns["final"] = [int(final) for final in columns["final"]]
+    return list(zip([site] * windows.height, *columns.values(), strict=True))
 
 
 def _write_commit(

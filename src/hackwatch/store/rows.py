@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ ALERT_COLUMNS = (
 )
 #: How many of them an alert is born with; the others are the store's.
 _BORN = ALERT_COLUMNS.index("handled_by")
+_ENTITY = ALERT_COLUMNS.index("entity")
+_LONGEST = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +104,22 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+def indexed(text: str) -> str:
+    """A text that fits into an index (PostgreSQL takes 2.7 kB): what is longer is cut, and told apart by its hash.
+
+    A machine says itself what it is called.
+    """
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST - 17]}~{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
 def to_row(alert: Alert, status: AlertStatus) -> tuple[Any, ...]:
     """The first columns of ALERT_COLUMNS, those that an alert is born with."""
     row = [getattr(alert, column) for column in ALERT_COLUMNS[: ALERT_COLUMNS.index("drivers")]]
     drivers = {stream: [_driver_row(driver) for driver in drivers] for stream, drivers in alert.drivers.items()}
     causes = [[cause.topic, cause.partition, cause.offset, cause.index] for cause in alert.causes]
+    row[_ENTITY] = indexed(alert.entity)
     parts = (drivers, alert.evidence, causes, alert.models, [alert.subject])
     return (*row, *(to_json(part) for part in parts), status)
 
