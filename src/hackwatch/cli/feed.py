@@ -55,7 +55,11 @@ def command() -> None:
     help="One message a cycle and machine, or one a record.",
 )
 @click.option("--key/--no-key", "keyed", default=True, help="Keep each machine in one partition.", show_default=True)
-@click.option("--strings", is_flag=True, help="Send numbers as text.")
+@click.option(
+    "--strings/--numbers",
+    default=None,
+    help="Send every value as text, or numbers as numbers. Default: text to Kafka, where classic consumers expect it.",
+)
 @report_options
 @pass_context_object
 def replay(
@@ -69,24 +73,30 @@ def replay(
     seed: int,
     shape: Shape,
     keyed: bool,
-    strings: bool,
+    strings: bool | None,
     duration: float | None,
     as_json: bool,
 ) -> None:
     """Replay a recorded CSV with the classic pace, stamped with the present time.
 
     Each machine sends 10 to 50 process records every 5 s, or 20 to 80 memory records every 10 s, of which up to 5 more
-    come 10 s late. When the recording ends it starts again.
+    come 10 s late. When the recording ends it starts again. To a Kafka topic it sends what the classic producers send:
+    one JSON array for each machine and cycle, of records whose values are all text.
 
     \b
     Examples:
       hackwatch feed replay process --csv process.csv
       hackwatch feed replay memory --csv memory.csv.gz --speed 10 --cycles 100 --seed 7
       hackwatch feed replay process --csv process.csv --to /tmp/process --message record
+      hackwatch feed replay process --csv process.csv --to kafka://localhost:9092/process_stream
     """
+    from hackwatch import topics
     from hackwatch.feeds.replay import PACES, Replay, read_recording
 
     names = tuple(name.strip() for name in machines.split(",") if name.strip())
+    where = to or context.settings().spool_url(stream)
+    if strings is None:
+        strings = topics.is_kafka(where)
     recording = read_recording(csv, names, strings=strings)
     feed = Replay(
         recording,
@@ -99,7 +109,7 @@ def replay(
         strings=strings,
     )
     with writers(context, (stream,), to) as [writer], stopped_by_signals(duration) as stop:
-        reporter = Reporter("replay", to or context.settings().spool_url(stream), as_json=as_json)
+        reporter = Reporter("replay", where, as_json=as_json)
         reporter.done(feed.run(writer, stop, reporter.progress), machines=list(recording.machines))
 
 

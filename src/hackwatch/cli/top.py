@@ -130,7 +130,8 @@ def _topic(
     save = chart_writer(save_plot) if save_plot else None
     if (once or as_json) and not from_start:
         duration = duration or _ONCE_SECONDS
-    with closing(topics.open_reader(topic, name="top", kafka=settings.kafka)) as reader, stopped_by_signals(duration) as stop:
+    reader = topics.open_reader(topic, name="top", kafka=settings.kafka)
+    with closing(reader), stopped_by_signals(duration) as stop:
         consumer = Consumer(reader, by=by, from_start=from_start)
         if once or as_json:
             _print_once(consume_once(consumer, stop, until_read=from_start, save=save), as_json=as_json)

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -17,6 +17,7 @@ from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
 from hackwatch.detect.rules import RuleSet, load_rules
 from hackwatch.engine.drifting import DriftWatch
+from hackwatch.engine.epoch import EpochSink
 from hackwatch.engine.lock import EngineLock
 from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
 from hackwatch.engine.models import Models
@@ -171,6 +172,7 @@ class _Service:
             scorers=stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="score")),
             epochs=stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="epoch")),
             observer=self.board,
+            sinks=_sinks(settings, sources, stack),
         )
         return Engine(parts, _options(settings), self.stop)
 
@@ -261,6 +263,20 @@ def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet) ->
         ),
         rules,
     )
+
+
+def _sinks(settings: Settings, sources: Mapping[str, Source], stack: ExitStack) -> list[EpochSink]:
+    """Where scored records go beside the lake."""
+    url = settings.kafka.enriched
+    if url is None:
+        return []
+    from hackwatch.engine.enriching import EnrichedSink  # the extra `kafka`, or an error that names it
+
+    partitions = max(settings.streams[name].partitions for name in sources)
+    found = {name: source.stream for name, source in sources.items()}
+    sink = EnrichedSink(url, found, settings.kafka, partitions=partitions)
+    stack.callback(sink.close)
+    return [sink]
 
 
 def _options(settings: Settings) -> EngineOptions:
