@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from hackwatch.streams.base import Stream, microseconds
 
 __all__ = ["Correlator", "attack_schema"]
 
+Key = tuple[Any, ...]
+Numbers = npt.NDArray[np.int64]
 _MOST_CHUNKS = 8
 
 
@@ -49,28 +52,28 @@ class Correlator:
 
     def step(self, left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
         """Take new suspects of both sides; the new pairs (`schema`), none if either has no partner."""
-        held_left, held_right = self._state[self.left.name], self._state[self.right.name]
-        before = held_left.frame
-        may_pair = held_right.has_any(held_left.add(left)) | held_left.has_any(held_right.add(right))
-        if not may_pair:
+        ours, theirs = self._state[self.left.name], self._state[self.right.name]
+        held = len(ours.frame)
+        left_keys, right_keys = ours.add(left), theirs.add(right)
+        # The new ones of the left with all of the right, then what was held on the left with the new ones of the right.
+        left_new, right_any = theirs.partners(left_keys)
+        right_new, left_held = ours.partners(right_keys)
+        before = left_held < held
+        left_rows = np.concatenate([left_new + held, left_held[before]])
+        right_rows = np.concatenate([right_any, right_new[before] + len(theirs.frame) - len(right)])
+        near = np.abs(ours.times[left_rows] - theirs.times[right_rows]) < self.reach
+        if not near.any():
             return self._none
-        return pl.concat([self._join(left, held_right.frame), self._join(before, right)])
+        blocks = left_rows < held
+        order = np.lexsort((right_rows[near], left_rows[near], blocks[near]))
+        return self._pairs(ours.frame[left_rows[near][order]], theirs.frame[right_rows[near][order]])
 
-    def _join(self, left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
-        if left.is_empty() or right.is_empty():
-            return self._none
-        left_time, right_time = f"{self.left.name}_event_time", f"{self.right.name}_event_time"
-        distance = (pl.col(left_time).to_physical() - pl.col(right_time).to_physical()).abs()
-        return (
-            self._named(left, self.left)
-            .join(self._named(right, self.right), on=list(self.keys), how="inner", maintain_order="left_right")
-            .filter(distance < self.reach)
-            .select(self.schema.names())
-            .collect(engine="in-memory")
-        )
-
-    def _named(self, frame: pl.DataFrame, stream: Stream) -> pl.LazyFrame:
-        return frame.lazy().rename({name: f"{stream.name}_{name}" for name in frame.columns if name not in self.keys})
+    def _pairs(self, left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
+        """Rows of both sides that belong together, as attacks."""
+        columns = {key: left.get_column(key) for key in self.keys}
+        for stream, rows in ((self.left, left), (self.right, right)):
+            columns |= {f"{stream.name}_{name}": rows.get_column(name) for name in rows.columns}
+        return pl.DataFrame([columns[name].alias(name) for name in self.schema])
 
     def evict(self, left_watermark: int, right_watermark: int) -> None:
         """Forget suspects that the other stream's watermark (microseconds) has passed by the join's reach."""
@@ -93,39 +96,52 @@ class Correlator:
 
 
 class _Side:
-    """The suspects of one stream, with what tells cheaply whether a join or an eviction would find anything."""
+    """The suspects of one stream, found by their keys without a query: most batches bring a few that have no partner.
+
+    `ids` number the rows in order of arrival, since rows move up when others are evicted.
+    """
 
     def __init__(self, frame: pl.DataFrame, keys: tuple[str, ...]) -> None:
         self.frame, self._names = frame, keys
-        self._times = np.empty(0, np.int64)
-        self._held: Counter[tuple[Any, ...]] = Counter()
+        self.times = np.empty(0, np.int64)
+        self._ids, self._next = np.empty(0, np.int64), 0
+        self._held: dict[Key, list[int]] = {}
 
-    def add(self, suspects: pl.DataFrame) -> set[tuple[Any, ...]]:
+    def add(self, suspects: pl.DataFrame) -> list[Key]:
         """Hold further suspects; their join keys."""
         if suspects.is_empty():
-            return set()
+            return []
         keys = self._keys(suspects)
-        self._held.update(keys)
-        self._times = np.concatenate([self._times, microseconds(suspects.get_column("event_time"))])
+        for number, key in enumerate(keys, self._next):
+            self._held.setdefault(key, []).append(number)
+        self._ids = np.concatenate([self._ids, np.arange(self._next, self._next + len(keys))])
+        self._next += len(keys)
+        self.times = np.concatenate([self.times, microseconds(suspects.get_column("event_time"))])
         self.frame = pl.concat([self.frame, suspects])
         if self.frame.n_chunks() > _MOST_CHUNKS:
             self.frame = self.frame.rechunk()
-        return set(keys)
+        return keys
 
-    def has_any(self, keys: set[tuple[Any, ...]]) -> bool:
-        return not self._held.keys().isdisjoint(keys)
+    def partners(self, keys: Sequence[Key]) -> tuple[Numbers, Numbers]:
+        """Which of the keys are held (once for every row that has it), and in which row; a null is like no other."""
+        found = [(n, self._held[key]) for n, key in enumerate(keys) if key in self._held and None not in key]
+        if not found:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        ids = np.concatenate([numbers for _, numbers in found])
+        which = np.repeat([n for n, _ in found], [len(numbers) for _, numbers in found])
+        return which, np.searchsorted(self._ids, ids)
 
     def evict(self, until: int) -> None:
         """Forget the suspects up to this time (microseconds)."""
-        gone = np.flatnonzero(self._times <= until)
+        gone = np.flatnonzero(self.times <= until)
         if not len(gone):
             return
-        for key in self._keys(self.frame[gone]):
-            self._held[key] -= 1
+        for key, number in zip(self._keys(self.frame[gone]), self._ids[gone].tolist(), strict=True):
+            self._held[key].remove(number)
             if not self._held[key]:
                 del self._held[key]
-        kept = np.flatnonzero(self._times > until)
-        self.frame, self._times = self.frame[kept], self._times[kept]
+        kept = np.flatnonzero(self.times > until)
+        self.frame, self.times, self._ids = self.frame[kept], self.times[kept], self._ids[kept]
 
-    def _keys(self, frame: pl.DataFrame) -> list[tuple[Any, ...]]:
+    def _keys(self, frame: pl.DataFrame) -> list[Key]:
         return list(zip(*(frame.get_column(name).to_list() for name in self._names), strict=True))
