@@ -111,6 +111,10 @@ class Folder:
         return self.path / "data"
 
     @property
+    def settings(self) -> Settings:
+        return load_settings(self.config, {"data": self.data})
+
+    @property
     def registry(self) -> Registry:
         return Registry(self.data / "models")
 
@@ -135,14 +139,14 @@ class Folder:
 
     @contextmanager
     def store(self) -> Iterator[Store]:
-        with open_store(self.data / "store.sqlite", read_only=True) as store:
+        with open_store(self.settings.store_url, read_only=True) as store:
             yield store
 
     def committed(self) -> dict[tuple[str, int], int]:
         """How far each partition is committed."""
         try:
             with self.store() as store:
-                checkpoint = store.checkpoint("main")
+                checkpoint = store.checkpoint(self.settings.pipeline)
         except EnvironmentError_:  # no store yet
             return {}
         return {(s, p): at for (s, _, p), at in checkpoint.offsets.items()} if checkpoint else {}
@@ -156,7 +160,7 @@ class Folder:
         """The engine's state as others see it."""
         try:
             with self.store() as store:
-                return str(store.status().get("main", {}).get("state", ""))
+                return str(store.status().get(self.settings.pipeline, {}).get("state", ""))
         except EnvironmentError_:  # no store yet
             return ""
 
