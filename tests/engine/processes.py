@@ -18,13 +18,13 @@ import polars as pl
 
 from hackwatch import streams, topics
 from hackwatch.config import Settings, load_settings
-from hackwatch.detect.registry import Registry
+from hackwatch.detect.registry import Registry, open_registry
 from hackwatch.detect.train import Options, train
 from hackwatch.engine.service import run_service
 from hackwatch.errors import EnvironmentError_
 from hackwatch.feeds.simulate import Faults, generate, labelled
 from hackwatch.feeds.simulate.bulk import Batch
-from hackwatch.lake import Lake
+from hackwatch.lake import Lake, open_lake
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions, Messages
 from hackwatch.topics import TopicReader, TopicWriter
@@ -116,7 +116,11 @@ class Folder:
 
     @property
     def registry(self) -> Registry:
-        return Registry(self.data / "models")
+        return open_registry(self.settings)
+
+    @property
+    def lake(self) -> Lake:
+        return open_lake(self.settings)
 
     def spool(self, stream: str) -> Path:
         return self.data / "spool" / stream
@@ -171,7 +175,7 @@ class Folder:
     @contextmanager
     def service(self) -> Iterator[EngineThread]:
         """An engine in a thread of this process: everything but signals and exit codes, and at once."""
-        engine = EngineThread(load_settings(self.config, {"data": self.data}))
+        engine = EngineThread(self.settings)
         engine.start()
         try:
             yield engine
@@ -309,8 +313,9 @@ def feed(folder: Folder, records: int, seed: int = 1) -> int:
 
 
 def lake_rows(folder: Folder, table: str) -> pl.DataFrame:
-    """A table without what depends on the clock and on the cut of epochs, in the order of positions."""
-    frame = Lake(folder.data / "lake").scan(table).drop("processing_time", "epoch", strict=False).collect()
+    """The site's rows without what depends on the clock and on the cut of epochs, in the order of positions."""
+    rows = folder.lake.scan(table).filter(pl.col("site") == folder.settings.site)
+    frame = rows.drop("processing_time", "epoch", strict=False).collect()
     if table == "rejected":
         frame = frame.drop("date")  # of the processing time
     if table == "attacks":
