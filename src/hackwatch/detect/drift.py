@@ -90,7 +90,7 @@ class Drift:
             return
         place = np.minimum((scores * np.float32(bins)).astype(np.int64), bins - 1)
         self._scores += np.bincount(place, minlength=bins)
-        sample = records.select(list(self._counts)).gather_every(-(-records.height // SAMPLE))
+        sample = records[np.arange(0, records.height, -(-records.height // SAMPLE))]
         self.sampled += sample.height
         for name, counts in self._counts.items():
             counts += self._bundle.statistics[name].counts(sample[name])

@@ -49,18 +49,16 @@ class Statistics:
     def counts(self, values: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Rows of `values` per bin or category, then other (categories), then null."""
         if self.numeric:
-            numbers = values.cast(pl.Float64).fill_nan(None)
-            known = numbers.drop_nulls().to_numpy()
+            numbers = values.cast(pl.Float64).to_numpy()
+            known = numbers[~np.isnan(numbers)]
             found = np.bincount(np.searchsorted(self.edges, known, side="left"), minlength=len(self.edges) + 1)
-        else:
-            names = pl.Series(self.categories, dtype=pl.String)
-            codes = pl.Series(range(len(self.categories)), dtype=pl.Int64)
-            numbers = values.cast(pl.String)
-            place = numbers.drop_nulls().replace_strict(
-                names, codes, default=len(self.categories), return_dtype=pl.Int64
-            )
-            found = np.bincount(place.to_numpy(), minlength=len(self.categories) + 1)
-        return np.append(found, numbers.null_count()).astype(np.int64)
+            return np.append(found, len(numbers) - len(known)).astype(np.int64)
+        # In Python, for a sample is small: a query would cost more.
+        other = len(self.categories)
+        places = {None: other + 1} | {name: place for place, name in enumerate(self.categories)}
+        names = values.cast(pl.String).to_list()
+        found = np.array([places.get(name, other) for name in names], np.int64)
+        return np.bincount(found, minlength=other + 2).astype(np.int64)
 
     @property
     def expected(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
