@@ -262,7 +262,7 @@ def _kafka_messages(
         start, end = reader.start_offset(partition), reader.end_offset(partition)
         position = (start if offset is None else offset) if last is None else max(start, end - last)
         left = limit if last is None else last
-        while left > 0 and (messages := reader.read(partition, position, max_bytes=1 << 20, end=end)):
+        while left > 0 and (messages := reader.read(partition, position, max_bytes=1 << 20, end=end)) is not None:
             for message in messages.payload.split(b"\n")[:-1][:left]:
                 yield message
                 left -= 1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +13,6 @@ from hackwatch.config import KafkaSettings
 from hackwatch.errors import ConfigurationError, EnvironmentError_
 from hackwatch.topics.kafka.address import Address
 from hackwatch.topics.kafka.client import (
-    AdminClient,
     ConfigResource,
     ConsumerGroupTopicPartitions,
     KafkaError,
@@ -29,7 +29,10 @@ from hackwatch.topics.kafka.client import (
 __all__ = ["KafkaPartition", "KafkaTopic", "create_topic", "describe_topic", "ensure_topic", "topic_names"]
 
 ANSWER_SECONDS = 15.0
+#: All brokers being down is believed after this.
+DOWN_SECONDS = 2.0
 _WRONG = (KafkaError.INVALID_REPLICATION_FACTOR, KafkaError.INVALID_CONFIG, KafkaError.INVALID_PARTITIONS)
+_FOR_A_MOMENT = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 _RETENTION = "retention.ms"
 _OLDEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call] # the library lacks its type
 _NEXT: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call] # the same
@@ -126,37 +129,60 @@ def describe_topic(address: Address, settings: KafkaSettings, groups: tuple[str,
 def topic_names(servers: str, settings: KafkaSettings) -> list[str]:
     """The topics of a cluster, without its own."""
     with _connected(Address(servers, ""), settings) as client:
-        names = client.list_topics(timeout=ANSWER_SECONDS).topics
+        names = client.inner.list_topics(timeout=ANSWER_SECONDS).topics
         return sorted(name for name in names if not name.startswith("__"))
 
 
+class _Client:
+    """An admin client whose answers are waited for, and whose errors are explained."""
+
+    def __init__(self, address: Address, settings: KafkaSettings) -> None:
+        self._trouble = Trouble(str(address), settings)
+        self.inner = admin(address.servers, settings, self._trouble)
+
+    def answer(self, asked: Mapping[Any, Future[Any]]) -> dict[Any, Any]:
+        """The answers to one question each; raises the first error, and EnvironmentError_ if no broker answers."""
+        return {key: self._wait(future) for key, future in asked.items()}
+
+    def _wait(self, future: Future[Any]) -> Any:
+        end = time.monotonic() + ANSWER_SECONDS
+        while not future.done() and time.monotonic() < end:
+            self.inner.poll(0)
+            if self._trouble.down(DOWN_SECONDS):
+                raise self._trouble.explain()
+            with suppress(TimeoutError):
+                future.exception(0.05)
+        return future.result(ANSWER_SECONDS)
+
+    def explain(self, error: KafkaException) -> EnvironmentError_:
+        self.inner.poll(0)  # the client knows better than a request that timed out
+        return self._trouble.explain(error)
+
+
 @contextmanager
-def _connected(address: Address, settings: KafkaSettings) -> Iterator[AdminClient]:
-    """A client whose errors are explained."""
-    trouble = Trouble(str(address), settings)
-    client = admin(address.servers, settings, trouble)
+def _connected(address: Address, settings: KafkaSettings) -> Iterator[_Client]:
+    """A client; what goes wrong with it is explained."""
+    client = _Client(address, settings)
     try:
         yield client
     except KafkaException as error:
-        client.poll(0)  # the client knows better than a request that timed out
-        raise trouble.explain(error) from None
+        raise client.explain(error) from None
 
 
-def _partitions(client: AdminClient, topic: str) -> list[Any]:
+def _partitions(client: _Client, topic: str) -> list[Any]:
     """The partitions of a topic; none if there is no topic. Asking does not make it, as list_topics may do."""
-    [asked] = client.describe_topics(TopicCollection([topic]), request_timeout=ANSWER_SECONDS).values()
+    asked = client.inner.describe_topics(TopicCollection([topic]), request_timeout=ANSWER_SECONDS)
     try:
-        return list(asked.result().partitions)
+        return list(client.answer(asked)[topic].partitions)
     except KafkaException as error:
         if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             return []
         raise
 
 
-def _create(client: AdminClient, topic: NewTopic, *, unless_exists: bool = False) -> None:
-    [made] = client.create_topics([topic], request_timeout=ANSWER_SECONDS).values()
+def _create(client: _Client, topic: NewTopic, *, unless_exists: bool = False) -> None:
     try:
-        made.result()
+        client.answer(client.inner.create_topics([topic], request_timeout=ANSWER_SECONDS))
     except KafkaException as error:
         cause = error.args[0]
         if cause.code() == KafkaError.TOPIC_ALREADY_EXISTS:
@@ -165,36 +191,32 @@ def _create(client: AdminClient, topic: NewTopic, *, unless_exists: bool = False
             raise ConfigurationError(
                 "the topic exists already", where=topic.topic, next_step="`hackwatch topics describe` shows it"
             ) from None
-        if cause.code() in (
-            KafkaError.INVALID_REPLICATION_FACTOR,
-            KafkaError.INVALID_CONFIG,
-            KafkaError.INVALID_PARTITIONS,
-        ):
+        if cause.code() in _WRONG:
             raise ConfigurationError(f"Kafka does not make the topic: {cause.str()}", where=topic.topic) from None
         raise
 
 
-def _offsets(client: AdminClient, places: list[TopicPartition], which: OffsetSpec) -> dict[int, int]:
-    asked = client.list_offsets(dict.fromkeys(places, which), request_timeout=ANSWER_SECONDS)
-    return {place.partition: _value(answer).offset for place, answer in asked.items()}
+def _offsets(client: _Client, places: list[TopicPartition], which: OffsetSpec) -> dict[int, int]:
+    """Partition -> offset. A topic made just now may have no leaders for a moment."""
+    end = time.monotonic() + ANSWER_SECONDS
+    while True:
+        asked = client.inner.list_offsets(dict.fromkeys(places, which), request_timeout=ANSWER_SECONDS)
+        try:
+            return {place.partition: found.offset for place, found in client.answer(asked).items()}
+        except KafkaException as error:
+            if error.args[0].code() not in _FOR_A_MOMENT or time.monotonic() > end:
+                raise
+            time.sleep(0.1)
 
 
-def _committed(client: AdminClient, group: str, places: list[TopicPartition]) -> dict[int, int]:
+def _committed(client: _Client, group: str, places: list[TopicPartition]) -> dict[int, int]:
     request = [ConsumerGroupTopicPartitions(group, places)]
-    [asked] = client.list_consumer_group_offsets(request, request_timeout=ANSWER_SECONDS).values()
-    return {one.partition: one.offset for one in _value(asked).topic_partitions if one.offset >= 0}
+    answers = client.answer(client.inner.list_consumer_group_offsets(request, request_timeout=ANSWER_SECONDS))
+    return {one.partition: one.offset for one in answers[group].topic_partitions if one.offset >= 0}
 
 
-def _retention_hours(client: AdminClient, topic: str) -> float | None:
-    [asked] = client.describe_configs(
-        [ConfigResource(ResourceType.TOPIC, topic)], request_timeout=ANSWER_SECONDS
-    ).values()
-    milliseconds = int(_value(asked)[_RETENTION].value)
+def _retention_hours(client: _Client, topic: str) -> float | None:
+    asked = client.inner.describe_configs([ConfigResource(ResourceType.TOPIC, topic)], request_timeout=ANSWER_SECONDS)
+    [found] = client.answer(asked).values()
+    milliseconds = int(found[_RETENTION].value)
     return None if milliseconds < 0 else milliseconds / 3_600_000
-
-
-def _value(asked: Future[Any]) -> Any:
-    try:
-        return asked.result(ANSWER_SECONDS + 1)
-    except TimeoutError as error:
-        raise EnvironmentError_("no Kafka broker answers", next_step="check that the brokers run") from error

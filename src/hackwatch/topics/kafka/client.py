@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -103,11 +104,12 @@ class Trouble:
         self._said: set[str] = set()
         self._fatal: EnvironmentError_ | None = None
         self._last: KafkaError | None = None
-        self.down = False
+        self._since: float | None = None
 
     def __call__(self, error: KafkaError) -> None:
         with self._lock:
-            self.down = self.down or error.code() in _USELESS
+            if error.code() in _USELESS and self._since is None:
+                self._since = time.monotonic()
             if error.code() != KafkaError._ALL_BROKERS_DOWN or self._last is None:
                 self._last = error  # that all brokers are down says less than why each of them is
             if error.fatal():
@@ -121,8 +123,14 @@ class Trouble:
         """The brokers answer."""
         if self._last is not None:
             with self._lock:
-                self._last, self.down = None, False
+                self._last = self._since = None
                 self._said.clear()
+
+    def down(self, seconds: float) -> bool:
+        """Whether no broker has been of use for so long. A moment of it is normal: of several addresses that a name
+        has, the first one may be dead.
+        """
+        return self._since is not None and time.monotonic() - self._since >= seconds
 
     def check(self) -> None:
         """Raise an error after which the client is of no use."""

@@ -77,6 +77,11 @@ class KafkaReader:
         """The position after the last message, as known since the last second."""
         return self._watch.ends().get(partition, 0)
 
+    def waiting_bytes(self, partition: int) -> int:
+        """What has been fetched and not been read."""
+        buffer = self._buffers.get(partition)
+        return buffer.size if buffer else 0
+
     def look(self) -> None:
         """Know partitions and ends as they are now."""
         self._watch.look()
@@ -185,9 +190,7 @@ class KafkaReader:
         oldest, end = self._watch.oldest(partition), self._watch.ends().get(partition, 0)
         if oldest <= start <= end:
             return
-        what = (
-            "deleted by the topic's retention" if start < oldest else "not there: the topic was made anew, or truncated"
-        )
+        what = "deleted by the topic's retention" if start < oldest else "not there; the topic is another one by now"
         raise DataError(
             f"the messages from here on are {what}",
             where=f"{self._topic}/{partition}/{start}",

@@ -19,6 +19,7 @@ _LOG = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 #: How long a broker may take to answer before it counts as silent; it is asked twice.
 ANSWER_SECONDS = 2.0
+DOWN_SECONDS = 0.5
 #: In place of a time, these ask for the oldest and for the next offset (ListOffsets in Kafka's protocol).
 _OLDEST, _NEXT = -2, -1
 
@@ -62,7 +63,7 @@ class Watch:
         self._trouble.check()
         if self._problem is not None:
             raise self._problem
-        if self._trouble.down:
+        if self._trouble.down(DOWN_SECONDS):
             raise self._trouble.explain()
 
     def look(self) -> None:
@@ -72,6 +73,7 @@ class Watch:
                 self._look()
             except KafkaException as error:
                 self._silent += 1
+                self._serve()  # the client knows better than a request that timed out
                 if self._silent > 1 or not self._looked:
                     self._problem = self._trouble.explain(error)
             else:
@@ -86,8 +88,14 @@ class Watch:
 
     def _work(self) -> None:
         while not self._closed.wait(LOOK_SECONDS):
-            self._client.poll(0)  # serves callbacks; nothing is assigned, so no message can come
+            self._serve()
             self.look()
+
+    def _serve(self) -> None:
+        """Let the client call back. Nothing is assigned, so what comes is an error, if anything."""
+        message = self._client.poll(0)
+        if message is not None and (error := message.error()) is not None:
+            self._trouble(error)
 
     def _look(self) -> None:
         topic = self._address.topic
@@ -148,8 +156,8 @@ class Watch:
         self._closed.set()
         if self._thread is not None:
             self._thread.join()
-        self._client.poll(0)
-        if self._unconfirmed and self._problem is None and not self._trouble.down:
+        self._serve()
+        if self._unconfirmed and self._problem is None and not self._trouble.down(0):
             with suppress(KafkaException):
                 self._client.commit(offsets=self._positions(self._unconfirmed), asynchronous=False)
         self._client.close()
