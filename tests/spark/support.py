@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 from polars.testing import assert_frame_equal
@@ -14,12 +11,12 @@ from polars.testing import assert_frame_equal
 from hackwatch.config import Settings, load_settings
 from hackwatch.spark.service import run_spark
 from tests.engine.processes import NAMES, Folder, Outcome, until
-from tests.servers.spark import jars
+from tests.servers.spark import CONF, jars
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["SPARK", "Write", "assert_same", "embedded", "on_spark", "settings_of", "work_off_embedded"]
+__all__ = ["SPARK", "assert_same", "on_spark", "settings_of", "work_off_embedded"]
 
 #: Settings for a small Spark; tests/engine's settings follow.
 SPARK = f"""
@@ -28,13 +25,9 @@ master = "local[2]"
 jars = "{jars()}"
 trigger_seconds = 0.2
 max_mib = 1
-[spark.conf]
-"spark.driver.memory" = "1g"
-"spark.driver.extraJavaOptions" = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-"spark.ui.enabled" = false
+max_messages = 2000
+conf = {{ {", ".join(f'"{name}" = "{value}"' for name, value in CONF.items())} }}
 """
-
-Write = Callable[[Folder], object]
 
 
 def settings_of(folder: Folder) -> Settings:
@@ -50,15 +43,6 @@ def work_off_embedded(folder: Folder) -> None:
     """The same with the embedded engine."""
     with folder.service():
         until(folder.worked_off, "everything is committed")
-
-
-def embedded(path: Path, parts: Sequence[Write], **options: Any) -> Outcome:
-    """What the embedded engine makes of messages that come in parts."""
-    folder = Folder.make(path, **options)
-    for write in parts:
-        write(folder)
-        work_off_embedded(folder)
-    return Outcome.of(folder)
 
 
 def assert_same(found: Outcome, expected: Outcome) -> None:
@@ -77,8 +61,3 @@ def assert_same(found: Outcome, expected: Outcome) -> None:
 def totals(accounting: pl.DataFrame) -> pl.DataFrame:
     """Without the name of who counted."""
     return accounting.drop("pipeline").sort("stream", "topic", "partition")
-
-
-def without_windows(outcome: Outcome) -> Outcome:
-    """Without the alerts of windows, for cases that end in the middle of some."""
-    return replace(outcome, alerts={key: one for key, one in outcome.alerts.items() if one[0] != "window"})

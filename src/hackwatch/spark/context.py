@@ -63,6 +63,7 @@ class Query(ABC):
             self.policy.restore(self.ledger.state["policy"])
         self.error: HackwatchError | None = None
         self.running: StreamingQuery | None = None
+        self.starts, self._available_now = 0, False
         self._gate = threading.Lock()
         self._closed = False
 
@@ -76,6 +77,7 @@ class Query(ABC):
 
     def start(self, *, available_now: bool) -> None:
         """Start with Spark; with `available_now` it ends once all is read that is there."""
+        self._available_now, self.starts = available_now, self.starts + 1
         settings = self.context.settings
         writer = (
             self.frame()
@@ -89,6 +91,10 @@ class Query(ABC):
         else:
             writer = writer.trigger(processingTime=f"{round(settings.spark.trigger_seconds * 1000)} milliseconds")
         self.running = writer.start()
+
+    def start_again(self) -> None:
+        """After a failure that may pass: it goes on where it was."""
+        self.start(available_now=self._available_now)
 
     @property
     def mode(self) -> str:

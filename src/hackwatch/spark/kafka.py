@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 from hackwatch.errors import ConfigurationError
 
-__all__ = ["brokers_and_topic", "java_options"]
+__all__ = ["java_options"]
 
-_SCHEME = "kafka://"
 _LOGINS = {
     "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
     "SCRAM-SHA-256": "org.apache.kafka.common.security.scram.ScramLoginModule",
@@ -22,20 +21,6 @@ _RENAMED = {
     "ssl.cipher.suites": "ssl.cipher.suites",
     "fetch.message.max.bytes": "max.partition.fetch.bytes",
 }
-
-
-def brokers_and_topic(address: str) -> tuple[str, str]:
-    """`kafka://HOST:PORT[,HOST:PORT]/TOPIC` in its two parts.
-
-    >>> brokers_and_topic("kafka://a:9092,b:9092/process_stream")
-    ('a:9092,b:9092', 'process_stream')
-    """
-    brokers, slash, topic = address.removeprefix(_SCHEME).partition("/")
-    if not address.startswith(_SCHEME) or not brokers or not slash or not topic or "/" in topic:
-        raise ConfigurationError(
-            "this is not the address of a Kafka topic", where=address, next_step="write kafka://HOST:PORT/TOPIC"
-        )
-    return brokers, topic
 
 
 def java_options(properties: Mapping[str, str]) -> dict[str, str]:

@@ -34,6 +34,7 @@ from hackwatch.spark.progress import Board
 from hackwatch.spark.session import open_session
 from hackwatch.spark.windows import Windows
 from hackwatch.store import Store, open_store
+from hackwatch.topics.kafka.address import is_kafka
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -44,6 +45,9 @@ _LOG = logging.getLogger(__name__)
 CHORES_SECONDS, TURN_SECONDS = 5.0, 0.2
 #: How long a batch at work may take to finish when the engine is stopped; it is repeated at the next start if not.
 FINISH_SECONDS = 60.0
+_TOO_SLOW = "Python worker failed to connect back"
+#: How often a query is started in all before that counts as a failure.
+STARTS = 5
 DAY = 86_400.0
 
 
@@ -70,7 +74,7 @@ def run_spark(
 
 
 def _reads_kafka(settings: Settings) -> bool:
-    return any(settings.spool_url(name).startswith("kafka://") for name in _enabled(settings))
+    return any(is_kafka(settings.spool_url(name)) for name in _enabled(settings))
 
 
 def _enabled(settings: Settings) -> list[str]:
@@ -139,6 +143,11 @@ class _Service:
         if query.error is not None:
             raise query.error
         failure = query.running.exception() if query.running is not None else None
+        if failure is not None and _TOO_SLOW in str(failure) and query.starts < STARTS:
+            # Spark gives a new process of Python ten seconds; on a machine that is very busy this is not enough.
+            _LOG.warning("query %s is started again: Python was slow to start", query.name)
+            query.start_again()
+            return
         if failure is not None and not self.stop.is_set():
             raise EnvironmentError_(
                 f"Spark ended the query: {_first_lines(str(failure))}",

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from hackwatch import topics
 from hackwatch.config import Settings
-from hackwatch.spark.kafka import brokers_and_topic, java_options
+from hackwatch.spark.kafka import java_options
 from hackwatch.spark.spool import Spool, SpoolSource
 from hackwatch.streams.base import DecodeOptions
+from hackwatch.topics.kafka.address import is_kafka, parse_address
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -96,10 +97,10 @@ def source_of(settings: Settings, stream: str) -> Source:
         max_message_bytes=options.max_message_bytes,
     )
     url = settings.spool_url(stream)
-    if url.startswith("kafka://"):
-        brokers, topic = brokers_and_topic(url)
+    if is_kafka(url):
+        address = parse_address(url)
         limit = {"maxOffsetsPerTrigger": str(settings.spark.max_messages)}
-        return KafkaTopic(brokers, topic, decode, {**java_options(settings.kafka.client()), **limit})
+        return KafkaTopic(address.servers, address.topic, decode, {**java_options(settings.kafka.client()), **limit})
     folder = topics.spool_folder(url)
     spool = Spool(str(folder), folder.name, settings.pipeline, max(16 << 20, options.max_message_bytes + 1))
     keep = settings.spool
