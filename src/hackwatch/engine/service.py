@@ -23,7 +23,7 @@ from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
 from hackwatch.engine.models import Models
 from hackwatch.engine.status import StatusBoard
 from hackwatch.engine.watching import open_bundles
-from hackwatch.errors import HackwatchError
+from hackwatch.errors import ConfigurationError, HackwatchError
 from hackwatch.lake import open_lake
 from hackwatch.lake.background import Maintenance
 from hackwatch.pipeline.alert import Alert, alert_id
@@ -31,7 +31,7 @@ from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
 from hackwatch.pipeline.options import AlertOptions, CorrelationOptions, StreamOptions
 from hackwatch.routes import Dispatcher, open_delivery
-from hackwatch.store import open_store
+from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.topics.retention import Retention
 
@@ -111,6 +111,7 @@ class _Service:
         self.settings, self.clock, self.stop = settings, clock, stop
         self.store = stack.enter_context(open_store(settings.store_url, site=settings.site))
         self.hold = stack.enter_context(self.store.hold(settings.pipeline))
+        _check_not_on_spark(self.store, settings)
         self.store.set_routes([route.name for route in settings.routes if route.enabled])
         self.lake = open_lake(settings)
         self.drift = DriftWatch(
@@ -235,6 +236,17 @@ class _Board(StatusBoard):
 
     def stored(self) -> None:
         self._service.dispatcher.wake()
+
+
+def _check_not_on_spark(store: Store, settings: Settings) -> None:
+    """Spark keeps its own positions: this engine would read everything again, and double it."""
+    if any(store.checkpoint(f"{settings.pipeline}/{name}") is not None for name in settings.streams):
+        raise ConfigurationError(
+            f"the pipeline {settings.pipeline!r} of this store is run on Spark",
+            where="pipeline",
+            next_step="go on with --engine spark; or give this engine another name, such as pipeline = "
+            '"embedded": it reads the topics from their start',
+        )
 
 
 def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet) -> Pipeline:
