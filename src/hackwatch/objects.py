@@ -2,15 +2,16 @@
 
 Three things of S3 carry the guarantees of lake and registry: an object appears whole or not at all; what was written is
 what the next reader sees; and a write can be refused because the object is there already, or is no longer the one that
-was read. Servers that lack the last (conditional writes) must not be shared by several writers.
+was read. Not every server can do the last (conditional writes): each is tried once, before it is relied on.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from hackwatch.errors import ConfigurationError, EnvironmentError_
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
-__all__ = ["Bucket", "is_remote", "storage_options"]
+__all__ = ["Bucket", "explained", "is_remote", "storage_options"]
 
 SCHEME = "s3://"
 #: Options that are of the connection and not of S3; the libraries want them apart.
@@ -46,7 +47,9 @@ _ENVIRONMENT = {
 _KEYS = ("access_key_id", "secret_access_key", "session_token")
 #: The engine tries again by itself, and shows that it waits: a library that does so for minutes would hide it.
 _RETRIES, _RETRY_SECONDS = 3, 15
-_DEFAULTS = {"region": "us-east-1", "connect_timeout": "5s", "timeout": "60s"}
+_DEFAULTS = {"region": "us-east-1", "connect_timeout": "5s", "timeout": "30s"}
+#: Servers (and buckets) that were seen to refuse a second writer.
+_PROVEN: set[tuple[str | None, str]] = set()
 _ANSWER = re.compile(r"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>", re.DOTALL)
 _ADVICE = {
     "NoSuchBucket": "make the bucket, or correct its name in the settings",
@@ -152,6 +155,11 @@ class Bucket:
         return self._put_if(key, data, "create" if tag is None else {"e_tag": tag})
 
     def _put_if(self, key: str, data: bytes, mode: Any) -> bool:
+        self.prove()
+        return self._put(key, data, mode) or self.read(key) == data
+
+    def _put(self, key: str, data: bytes, mode: Any) -> bool:
+        """Write if the condition holds; False if it does not."""
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
@@ -159,8 +167,27 @@ class Bucket:
             try:
                 obstore.put(self._store, key, data, mode=mode, use_multipart=False)
             except (AlreadyExistsError, PreconditionError):
-                return self.read(key) == data
+                return False
             return True
+
+    def prove(self) -> None:
+        """See, once in a process, that the server refuses a second writer. EnvironmentError_ if it does not."""
+        place = (self.options.get("endpoint"), self.url.removeprefix(SCHEME).partition("/")[0])
+        if place in _PROVEN:
+            return
+        key = f".hackwatch-{uuid.uuid4().hex}"
+        first = self._put(key, b"first", "create")
+        second = self._put(key, b"second", "create") or self._put(key, b"third", {"e_tag": '"none-such"'})
+        if not first or second:
+            with suppress(EnvironmentError_):
+                self.delete([key])
+            raise EnvironmentError_(
+                "S3: the server lets one writer overwrite another: it does not know conditional writes",
+                where=self.url,
+                next_step="use a server that does (If-None-Match and If-Match of PutObject), or a folder",
+            )
+        self.delete([key])
+        _PROVEN.add(place)
 
     def keys(self, prefix: str = "") -> list[str]:
         """All keys below a prefix (whole names, as folders have), sorted."""
@@ -204,7 +231,7 @@ class Bucket:
 
         try:
             yield
-        except (BaseError, FileNotFoundError) as error:
+        except (BaseError, FileNotFoundError, NotImplementedError) as error:
             raise explained(error, f"{self.url}/{key}".rstrip("/")) from error
 
 

@@ -22,6 +22,8 @@ class Lossy:
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     def close(self) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # or the thread in accept keeps it open
         self._socket.close()
 
     def _accept(self) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from hackwatch.cli import main
 from hackwatch.errors import ConfigurationError, EnvironmentError_, HackwatchError
 from hackwatch.lake import Lake
+from hackwatch.objects import Bucket
 from tests.conftest import ROOT
 from tests.lake.lossy import Lossy
 from tests.lake.support import again, records, stored
@@ -238,6 +240,41 @@ def test_a_bucket_that_is_missing_is_named(s3: Server) -> None:
             ask(lake)
         assert raised.value.exit_code == 4
         assert "make the bucket" in str(raised.value)
+
+
+class Careless(BaseHTTPRequestHandler):
+    """A server that takes whatever it is given, whatever the conditions."""
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.send_response(200)
+        self.send_header("ETag", '"1"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_server_without_conditional_writes_is_refused(s3: Server) -> None:
+    """Two writers would overwrite each other's commits there, and nobody would hear of it."""
+    with HTTPServer(("127.0.0.1", 0), Careless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        bucket = Bucket("s3://careless", {**s3.options, "endpoint": f"http://127.0.0.1:{server.server_port}"})
+        with pytest.raises(EnvironmentError_, match="overwrite another"):
+            bucket.create("key", b"data")
+        with pytest.raises(EnvironmentError_, match="overwrite another"):
+            bucket.replace("key", b"data", '"tag"')
+        server.shutdown()
+
+
+def test_a_server_that_goes_away_while_rows_are_read_is_named(lake: Lake, lossy: Lossy) -> None:
+    lake.append("t", records(3), 1, "main")
+    reader = by_way_of(lake, lossy)
+    scan = reader.scan("t")
+    lossy.close()
+    with pytest.raises(EnvironmentError_, match="cannot be reached"), reader.reading():
+        scan.collect()
 
 
 def test_options_that_no_server_has_are_a_wrong_setting(s3: Server) -> None:

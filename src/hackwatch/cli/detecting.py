@@ -95,8 +95,9 @@ def from_lake(context: CliContext, stream: Stream, most: int) -> pl.DataFrame:
             next_step="run the engine for a while (hackwatch watch, or feed and run)",
         )
     scan = lake.scan(stream.name)
-    wanted = [*stream.schema, *(name for name in ("score", "prediction") if name in scan.collect_schema())]
-    return scan.select(wanted).top_k(most, by="event_time").collect().sort("event_time")
+    with lake.reading():
+        wanted = [*stream.schema, *(name for name in ("score", "prediction") if name in scan.collect_schema())]
+        return scan.select(wanted).top_k(most, by="event_time").collect().sort("event_time")
 
 
 @contextmanager

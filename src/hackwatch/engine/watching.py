@@ -59,7 +59,8 @@ class WatchedRegistry:
     def close(self) -> None:
         self._end.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            # It may wait for an answer that does not come; the end of an engine shall not.
+            self._thread.join(1.0)
 
     def current(self, stream: str) -> str | None:
         """The version to use; raises why the registry cannot be asked, once nothing else is known."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from hackwatch.lake.home import BucketHome, FolderHome, Home
 from hackwatch.lake.log import Action, TableLog
 from hackwatch.lake.schema import conform, merge
 from hackwatch.lake.writer import write_rows
-from hackwatch.objects import Bucket, is_remote, storage_options
+from hackwatch.objects import Bucket, explained, is_remote, storage_options
 
 if TYPE_CHECKING:
     import pyarrow.dataset  # type: ignore[import-untyped]  # it ships no types
@@ -120,6 +121,17 @@ class Lake:
     def scan(self, table: str) -> pl.LazyFrame:
         """The table as a lazy frame. DataError if there is none."""
         return self.home(table).scan()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """What goes wrong while rows of `scan` are read, from a server that has gone away, as EnvironmentError_."""
+        try:
+            yield
+        except (OSError, pl.exceptions.PolarsError) as error:
+            if not self.remote:
+                raise
+            Bucket(self.location, self.options).check()
+            raise explained(error, self.location) from error
 
     def dataset(self, table: str) -> pyarrow.dataset.Dataset:
         """The table as an Arrow dataset. DataError if there is none."""
