@@ -2,14 +2,15 @@
 
     python -m bench [NAME ...] [--quick] [--json] [--records N] ...
 
-Names: throughput (beside Spark where pyspark is), limit, latency, memory, restart, help, decode, collect.
+Names: throughput (beside Spark where pyspark is), limit, latency, memory, restart, help, decode, collect, kafka (beside
+Spark and Bytewax, where they and a broker are), spark (the engine on Spark beside the straightforward Spark job).
 """
 
 import json
 import subprocess
 import sys
 
-from bench import collect, help, latency, limit, memory, restart, spark_baseline, support
+from bench import collect, help, kafka, latency, limit, memory, restart, spark_baseline, spark_engine, support
 
 
 def decode(workspace: support.Workspace) -> list[support.Figure]:
@@ -32,6 +33,8 @@ BENCHES: dict[str, support.Bench] = {
     "help": help.measure,
     "decode": decode,
     "collect": collect.figures,
+    "kafka": kafka.measure,
+    "spark": spark_engine.measure,
 }
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import multiprocessing
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -27,7 +27,7 @@ from bench.support import STREAMS, Figure, Sizes, Workspace, engine, main, memor
 from hackwatch import topics
 from hackwatch.feeds.simulate import generate
 
-__all__ = ["marker", "measure", "wait_for_store"]
+__all__ = ["marker", "measure", "run", "wait_for_store"]
 
 MACHINES, PROCESSES = 125, 40
 MARK_SECONDS = 0.05
@@ -61,9 +61,9 @@ def appends(sizes: Sizes, start: float, seconds: float) -> Iterator[tuple[float,
                 done += payload.count(b"\n")
 
 
-def write(data: Path, sizes: Sizes, marks: Queue[Any]) -> None:
+def write(addresses: Sequence[str], sizes: Sizes, marks: Queue[Any]) -> None:
     """The writer's process: puts the time at which each marked record's append returned."""
-    writers = [topics.open_writer(str(data / "spool" / name)) for name in STREAMS]
+    writers = [topics.open_writer(address) for address in addresses]
     seconds = sizes.latency_warm_up + sizes.latency_seconds
     start = time.time() + 2 + seconds / 30
     planned = list(appends(sizes, start, seconds))
@@ -115,15 +115,27 @@ def wait_for_store(data: Path, child: subprocess.Popen[bytes], seconds: float = 
 
 
 def measure(workspace: Workspace) -> list[Figure]:
-    """One run."""
-    data, sizes = workspace.data("latency"), workspace.sizes
-    for name in STREAMS:
-        topics.open_writer(str(data / "spool" / name)).close()
+    """One run over spools."""
+    data = workspace.data("latency")
+    return run(data, [str(data / "spool" / name) for name in STREAMS], workspace.sizes, targets=(15, 50))
+
+
+def run(
+    data: Path,
+    addresses: Sequence[str],
+    sizes: Sizes,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    targets: tuple[float | None, float],
+) -> list[Figure]:
+    """One run over the topics of both streams. `targets`: p50 and p99 to reach, milliseconds."""
+    for address in addresses:
+        topics.open_writer(address).close()
     context = multiprocessing.get_context("spawn")
     marks, seen, until = context.Queue(), context.Queue(), context.Event()
-    with engine(data) as child:
+    with engine(data, settings=settings) as child:
         wait_for_store(data, child)
-        writer = context.Process(target=write, args=(data, sizes, marks))
+        writer = context.Process(target=write, args=(addresses, sizes, marks))
         poller = context.Process(target=poll, args=(data, until, seen))
         say(f"{sizes.latency_rate:,.0f} records/s for {sizes.latency_warm_up + sizes.latency_seconds:.0f} s")
         poller.start()
@@ -137,11 +149,17 @@ def measure(workspace: Workspace) -> list[Figure]:
         writer.join()
         poller.join()
         peak = memory_mib(child.pid, "VmHWM")
-    return _figures(data, sizes, written, found, cpu, peak)
+    return _figures(data, sizes, written, found, cpu, peak, targets)
 
 
 def _figures(
-    data: Path, sizes: Sizes, written: dict[str, Any], found: dict[int, float], cpu: float, peak: float
+    data: Path,
+    sizes: Sizes,
+    written: dict[str, Any],
+    found: dict[int, float],
+    cpu: float,
+    peak: float,
+    targets: tuple[float | None, float],
 ) -> list[Figure]:
     after = written["began"] + sizes.latency_warm_up
     sent = {number: at for number, at in written["sent"].items() if at >= after}
@@ -153,8 +171,8 @@ def _figures(
         epochs = store.execute("SELECT epoch FROM pipeline").fetchone()[0]
     say(f"{len(waits)} alerts; the writer was at most {written['behind'] * 1e3:.0f} ms behind")
     return [
-        Figure("append to alert in the store, p50", float(np.percentile(waits, 50)), "ms", 15),
-        Figure("append to alert in the store, p99", float(np.percentile(waits, 99)), "ms", 50),
+        Figure("append to alert in the store, p50", float(np.percentile(waits, 50)), "ms", targets[0]),
+        Figure("append to alert in the store, p99", float(np.percentile(waits, 99)), "ms", targets[1]),
         Figure("  longest", float(waits.max()), "ms"),
         Figure("  records/s meanwhile", written["rate"], ""),
         Figure("  epochs committed meanwhile", epochs, ""),

@@ -24,7 +24,7 @@ from statistics import median
 from bench import throughput
 from bench.support import ROOT, STREAMS, Figure, Workspace, main, say
 
-__all__ = ["measure", "missing"]
+__all__ = ["measure", "missing", "straightforward"]
 
 PYTHON = "HACKWATCH_BENCH_SPARK_PYTHON"
 
@@ -65,6 +65,11 @@ def measure(workspace: Workspace) -> list[Figure]:
         Figure("  tuned Spark job", rates["staged"], "records/s"),
         Figure("  its CPU a record", cpu["staged"], "us"),
     ]
+
+
+def straightforward(workspace: Workspace) -> float:
+    """Records a second of one run of the straightforward job."""
+    return _run(workspace, _train(workspace), "run")[0]
 
 
 def _spark(*arguments: object) -> str:

@@ -39,6 +39,7 @@ __all__ = [
     "engine",
     "engine_command",
     "fill",
+    "fill_topics",
     "fresh",
     "main",
     "memory_mib",
@@ -68,12 +69,14 @@ class Sizes:
     help_rounds: int = 10
     collect_samples: int = 6
     collect_interval: float = 5.0
+    kafka_records: int = 1_000_000
+    kafka_rate: float = 5_000.0
 
 
 FULL = Sizes()
 QUICK = Sizes(
     records=200_000, rounds=1, training_rows=10_000, latency_seconds=10, latency_warm_up=3, memory_records=1_000_000,
-    restart_records=100_000, collect_samples=3, collect_interval=1.0,
+    restart_records=100_000, collect_samples=3, collect_interval=1.0, kafka_records=200_000,
 )  # fmt: skip
 
 
@@ -144,8 +147,13 @@ def decoded(stream: str, payload: bytes, options: DecodeOptions | None = None) -
 
 
 def fill(data: Path, records: int) -> None:
-    """Fill the topics of both streams, half of the records each, in two partitions each."""
-    writers = [topics.open_writer(str(data / "spool" / name)) for name in STREAMS]
+    """Fill the spools of both streams, half of the records each, in two partitions each."""
+    fill_topics([str(data / "spool" / name) for name in STREAMS], records)
+
+
+def fill_topics(addresses: Sequence[str], records: int, partitions: int = 2) -> None:
+    """Fill the topics of both streams, half of the records each, one record a message."""
+    writers = [topics.open_writer(address, partitions) for address in addresses]
     made, told = 0, time.monotonic()
     for batch in generate(records, 3, records_per_second=EVENT_RATE):
         batch.process.write_to(writers[0])

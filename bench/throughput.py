@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import polars as pl
 
@@ -21,7 +23,7 @@ from bench.support import ROOT, STREAMS, Figure, Workspace, engine_command, fres
 from hackwatch.lake import Lake
 from hackwatch.store import open_store
 
-__all__ = ["Run", "figures", "measure", "run_job"]
+__all__ = ["Run", "check", "figures", "measure", "run_job"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,13 @@ class Run:
         return self.records / self.seconds
 
 
-def run_job(data: Path, records: int) -> Run:
-    """The engine over filled topics, from nothing."""
+def run_job(
+    data: Path, records: int, settings: Mapping[str, Any] | None = None, until: Sequence[str] = ("--until-read",)
+) -> Run:
+    """The engine over filled topics, from nothing. `until`: how bench/child.py knows the end."""
     fresh(data)
     began = time.monotonic()
-    done = subprocess.run(engine_command(data, None, "--until-read"), cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(engine_command(data, settings, *until), cwd=ROOT, stdout=subprocess.PIPE, check=True)
     everything = time.monotonic() - began
     told = json.loads(done.stdout)
     check(data, records)

@@ -8,11 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from bench import child, help, latency, limit, memory, restart, spark_baseline, support, throughput
+from bench import (
+    broker,
+    child,
+    help,
+    kafka,
+    latency,
+    limit,
+    memory,
+    restart,
+    spark_baseline,
+    spark_engine,
+    support,
+    throughput,
+)
 
 TINY = support.Sizes(
     records=6_000, rounds=1, training_rows=2_000, latency_seconds=1.0, latency_warm_up=0.5, latency_rate=2_000,
     memory_records=30_000, restart_records=10_000, help_rounds=1,
+    kafka_records=4_000, kafka_rate=1_000,
 )  # fmt: skip
 
 
@@ -31,6 +45,42 @@ def test_a_tiny_run_gives_figures(workspace: support.Workspace, bench: support.B
     figures = bench(workspace)
     assert figures
     assert all(figure.value >= 0 for figure in figures if not figure.name.startswith("  growth"))
+
+
+@pytest.mark.slow
+def test_a_tiny_run_from_kafka_gives_figures_of_all_that_is_there(
+    workspace: support.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if (reason := broker.missing()) is not None:
+        pytest.skip(reason)
+    monkeypatch.setattr(spark_engine, "missing", lambda: "left out: it takes a minute")
+    figures = {figure.name: figure.value for figure in kafka.measure(workspace)}
+    assert figures["Kafka, whole job, records/s"] > 0
+    assert figures["Kafka append to alert in the store, p99"] > 0
+    assert any("Bytewax" in name for name in figures) == (kafka.bytewax_missing() is None)
+    assert not any("Spark" in name for name in figures)
+
+
+@pytest.mark.slow
+def test_a_tiny_run_of_the_engine_on_spark_gives_figures(workspace: support.Workspace) -> None:
+    if (reason := spark_engine.missing()) is not None:
+        pytest.skip(reason)
+    if not (broker.parts("spark") / "jars").is_dir():
+        pytest.skip("the jars for Spark are not here; tools/servers/spark fetches them")
+    warm = workspace.data("warm")
+    support.fill(warm, 2_000)
+    run = spark_engine.run_engine(warm, workspace.filled(), TINY.records, {})
+    assert run.ingest >= run.everything > 0
+
+
+def test_what_is_missing_for_kafka_is_said_with_what_helps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HACKWATCH_TEST_PARTS", str(tmp_path))
+    assert "is left out" in (broker.missing() or "")
+    monkeypatch.setenv(broker.ADDRESS, "broker:9092")
+    assert broker.missing() is None
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "extra `bench`" in (kafka.bytewax_missing() or "")
+    assert "pip install" in (spark_engine.missing() or "")
 
 
 @pytest.mark.slow

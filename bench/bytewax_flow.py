@@ -1,0 +1,181 @@
+"""The same records through a Bytewax flow, as a data engineer would write it: Kafka -> JSON -> model -> Delta.
+
+    python bench/bytewax_flow.py train MODELS TRAINING     TRAINING/<stream>.ndjson -> MODELS/<stream>.json
+    python bench/bytewax_flow.py run BROKER TOPICS MODELS OUTPUT PROCESS ADDRESSES
+
+`run` reads the topics of process and memory records (TOPICS, separated by a comma) to their ends, parses and normalises
+each record, scores them in batches with XGBoost (60 trees of depth 6, as hackwatch does) and appends them to Delta
+tables. There are no windows, no correlation, no alerts and no exactly once. It is one process of a cluster with one
+worker each: PROCESS is its number, ADDRESSES those of all, separated by `;`. Prints as JSON when it began and ended to
+work (CLOCK_MONOTONIC, the same for all processes) and its CPU time; imports and loading the models are not counted.
+
+Needs bytewax, confluent-kafka, xgboost, deltalake, pyarrow and numpy.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+import xgboost
+
+# Only the extra `bench` installs bytewax, so the type checker may find it or not.
+from bytewax import operators as op  # type: ignore[import-not-found,unused-ignore]  # as said above
+from bytewax.connectors.kafka import operators as kop  # type: ignore[import-not-found,unused-ignore]  # as said above
+from bytewax.dataflow import Dataflow  # type: ignore[import-not-found,unused-ignore]  # as said above
+from bytewax.outputs import (  # type: ignore[import-not-found,unused-ignore]  # as said above
+    DynamicSink,
+    StatelessSinkPartition,
+)
+from bytewax.run import cli_main  # type: ignore[import-not-found,unused-ignore]  # as said above
+from deltalake import write_deltalake
+
+TREES, DEPTH = 60, 6
+BATCH, ROWS_PER_WRITE = 10_000, 100_000
+NUMBERS = {
+    "process": ["TRUN", "TSLPI", "TSLPU", "NICE", "PRI", "RTPR", "CPUNR", "EXC", "CPU"],
+    "memory": ["MINFLT", "MAJFLT", "VSTEXT", "VSIZE", "RSIZE", "VGROW", "RGROW", "MEM"],
+}
+CATEGORIES = {"process": ["POLI", "Status", "State", "CMD"], "memory": ["CMD"]}
+UNITS = {"K": 1024.0, "M": 1024.0**2, "G": 1024.0**3, "T": 1024.0**4}
+
+Record = dict[str, Any]
+
+
+def number(value: Any) -> float:
+    """What atop prints, as a number."""
+    if isinstance(value, str):
+        text = value.strip()
+        factor = UNITS.get(text[-1:].upper(), 1.0)
+        try:
+            return float(text[:-1] if factor != 1.0 else text) * factor
+        except ValueError:
+            return 0.0
+    return float(value)
+
+
+def normalise(stream: str, record: Record) -> Record:
+    """The columns as the model and the table want them."""
+    command = str(record["CMD"])
+    record["finished"] = bool(re.fullmatch("<.*>", command))
+    if record["finished"]:
+        record["CMD"] = command[1:-1]
+    for name in NUMBERS[stream]:
+        record[name] = number(record[name])
+    if stream == "process":
+        priority = record["PRI"]
+        record["NICE"] = 0.0 if priority == 0 else priority - 120 if priority >= 100 else record["NICE"]
+    record["machine"], record["ts"] = str(record["machine"]), float(record["ts"])
+    record["CMD_PID"] = f"{record['CMD']}_{record['PID']}"
+    return record
+
+
+class Model:
+    """A booster, and the number of each category that it was trained on."""
+
+    def __init__(self, stream: str, folder: Path) -> None:
+        self._stream = stream
+        self._known = json.loads((folder / f"{stream}.categories.json").read_text())
+        self._booster = xgboost.Booster({"nthread": 1}, model_file=str(folder / f"{stream}.json"))
+
+    def score(self, records: list[Record]) -> list[Record]:
+        """The records with score and prediction."""
+        scores = self._booster.inplace_predict(features(self._stream, records, self._known))
+        for record, score in zip(records, scores.tolist(), strict=True):
+            record["score"], record["prediction"] = score, int(score >= 0.5)
+        return records
+
+
+def features(stream: str, records: list[Record], known: dict[str, dict[str, int]]) -> Any:
+    """A matrix: numbers, then categories as their numbers."""
+    rows = [
+        [*(record[name] for name in NUMBERS[stream]),
+         *(known[name].get(record[name], -1) for name in CATEGORIES[stream])]
+        for record in records
+    ]  # fmt: skip
+    return np.array(rows, dtype=np.float32)
+
+
+def train(models: Path, training: Path) -> None:
+    """A booster for each stream."""
+    models.mkdir(exist_ok=True)
+    for stream in NUMBERS:
+        lines = (training / f"{stream}.ndjson").read_text().splitlines()
+        records = [normalise(stream, json.loads(line)) for line in lines]
+        known = {
+            name: {value: place for place, value in enumerate(sorted({str(record[name]) for record in records}))}
+            for name in CATEGORIES[stream]
+        }
+        matrix = xgboost.DMatrix(features(stream, records, known), [record["label"] for record in records])
+        booster = xgboost.train({"objective": "binary:logistic", "max_depth": DEPTH}, matrix, TREES)
+        booster.save_model(models / f"{stream}.json")
+        (models / f"{stream}.categories.json").write_text(json.dumps(known))
+
+
+class DeltaSink(DynamicSink[Record]):  # type: ignore[misc,unused-ignore]  # its base has no type if it is not installed
+    """Appends to a Delta table, some rows at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> DeltaPart:
+        return DeltaPart(self._folder)
+
+
+class DeltaPart(StatelessSinkPartition[Record]):  # type: ignore[misc,unused-ignore]  # as said above
+    """One worker's rows."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._rows = folder, list[Record]()
+
+    def write_batch(self, items: list[Record]) -> None:
+        self._rows += items
+        if len(self._rows) >= ROWS_PER_WRITE:
+            self._write()
+
+    def close(self) -> None:
+        self._write()
+
+    def _write(self) -> None:
+        if self._rows:
+            write_deltalake(str(self._folder), pa.Table.from_pylist(self._rows), mode="append")
+            self._rows = []
+
+
+def flow(broker: str, topics: list[str], models: Path, output: Path) -> Dataflow:
+    """Both streams."""
+    made = Dataflow("hackwatch")
+    for stream, topic in zip(NUMBERS, topics, strict=True):
+        model = Model(stream, models)
+
+        def work(messages: list[Any], stream: str = stream, model: Model = model) -> Iterable[Record]:
+            return model.score([normalise(stream, json.loads(message.value)) for message in messages])
+
+        source = kop.input(f"{stream}_in", made, brokers=[broker], topics=[topic], tail=False, batch_size=BATCH)
+        scored = op.flat_map_batch(f"{stream}_score", source.oks, work)
+        op.output(f"{stream}_out", scored, DeltaSink(output / stream))
+    return made
+
+
+def run(broker: str, topics: str, models: Path, output: Path, process: int, addresses: str) -> dict[str, float]:
+    """One process of the cluster, until the topics are read."""
+    made = flow(broker, topics.split(","), models, output)
+    output.mkdir(exist_ok=True)
+    began, spent = time.monotonic(), time.process_time()
+    cli_main(made, workers_per_process=1, process_id=process, addresses=addresses.split(";"))
+    return {"began": began, "ended": time.monotonic(), "cpu": time.process_time() - spent}
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "train":
+        train(Path(sys.argv[2]), Path(sys.argv[3]))
+    else:
+        broker, topics, models, output, process, addresses = sys.argv[2:8]
+        print(json.dumps(run(broker, topics, Path(models), Path(output), int(process), addresses)))
