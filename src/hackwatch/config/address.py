@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote, unquote
 
 __all__ = ["is_server", "parted", "with_password"]
 
+_HOST = r"(?:\[[\w:.%]*\]|[^][:/?#@,]*)(?::\d*)?"
+_OPTIONS = r"\?(?:\w+=[^&]*(?:&\w+=[^&]*)*)?"
+_WELL_FORMED = re.compile(rf"(?:(?P<login>[^/]*)@)?{_HOST}(?:,{_HOST})*(?:/[^@?]*)?(?:{_OPTIONS})?")
 _SCHEMES = ("postgresql://", "postgres://")
 
 
@@ -55,9 +59,13 @@ def with_password(address: str, password: str | None) -> str:
 
 
 def _split(address: str) -> tuple[str, str, str]:
-    """Scheme, `USER[:PASSWORD]` (empty: none), and all behind it, even where a secret was not escaped as it must be."""
+    """Scheme, `USER[:PASSWORD]` (empty: none), and all behind it.
+
+    Where the rest does not look like hosts, database and options, a secret was not escaped as it must be: then it
+    reaches to the last @.
+    """
     scheme, slashes, rest = address.partition("://")
-    hosts = rest.partition("/")[0]
-    before = hosts if "@" in hosts else rest.partition("?")[0]
-    login, at, _ = before.rpartition("@")
-    return f"{scheme}{slashes}", login, rest[len(login) + len(at) :]
+    match = _WELL_FORMED.fullmatch(rest)
+    login = (match["login"] if match else rest.rpartition("@")[0]) or ""
+    behind = rest[len(login) :]
+    return f"{scheme}{slashes}", login, behind.removeprefix("@")
