@@ -91,6 +91,11 @@ class StreamSettings(Table):
     alert_on_suspect: bool = Field(False, description="Raise an alert for each suspect record of this stream alone.")
     letterless_kib: bool = Field(False, description="Memory sizes without a unit letter are KiB instead of bytes.")
     max_message_bytes: int = Field(1 << 20, ge=1024, description="Longer messages are rejected, bytes.")
+    spark_ml: Path | None = Field(
+        None,
+        examples=["/var/lib/hackwatch/pipeline-model"],
+        description="Folder of a saved Spark ML PipelineModel that scores this stream on the Spark engine.",
+    )
 
 
 class CorrelationSettings(Table):

@@ -35,7 +35,10 @@ Detectors = Mapping[str, Detector | None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Context:
-    """The parts of a run. `lake`, `models`: make one for a query, since none is shared between threads."""
+    """The parts of a run. `lake`, `models`: make one for a query, since none is shared between threads.
+
+    `given`: detectors by stream that take the place of those of the registry.
+    """
 
     settings: Settings
     spark: SparkSession
@@ -47,6 +50,7 @@ class Context:
     lake: Callable[[], Lake]
     models: Callable[[tuple[str, ...]], Models]
     policy: Callable[[], AlertPolicy]
+    given: dict[str, Detector]
 
 
 class Query(ABC):
@@ -132,7 +136,9 @@ class Query(ABC):
         self.models.refresh(wall)
         entry = self.ledger.begin(number, spark_query, wall, self.models.versions())
         if entry is not None:
-            self.take(frame, entry, self.models.exactly(entry.models), spark_query)
+            detectors = self.models.exactly(entry.models)
+            given = {name: found for name, found in context.given.items() if name in detectors}
+            self.take(frame, entry, {**detectors, **given}, spark_query)
 
     def patiently(self, what: str, action: Callable[[], object]) -> None:
         """Run an action until the disk lets it succeed."""

@@ -14,11 +14,21 @@ from hackwatch.lake.distributed import commit_files, share
 from hackwatch.pipeline.duplicates import Duplicates
 from hackwatch.pipeline.watermark import NEVER, Watermarks
 from hackwatch.spark.context import Context, Detectors, Query, collected
-from hackwatch.spark.plan import REPORTS, Plan, Report, read_reports, records_schema, rejected_schema, to_ipc
+from hackwatch.spark.plan import (
+    REPORTS,
+    Plan,
+    Report,
+    read_reports,
+    records_schema,
+    rejected_schema,
+    spark_type,
+    to_ipc,
+)
+from hackwatch.spark.scorer import Scorer, rows_schema
 from hackwatch.spark.shipping import pack
 from hackwatch.spark.sources import source_of
 from hackwatch.spark.tables import delay_seconds
-from hackwatch.spark.work import work
+from hackwatch.spark.work import finish, normalise, work
 from hackwatch.store.base import BatchEntry
 
 if TYPE_CHECKING:
@@ -43,6 +53,10 @@ class Ingest(Query):
         super().__init__(context, stream, (stream,))
         self.stream, self.source = streams.get(stream), source_of(context.settings, stream)
         self._options = context.settings.streams[stream]
+        folder = self._options.spark_ml
+        self._scorer = Scorer(context.spark, folder, self.stream) if folder is not None else None
+        if self._scorer is not None:
+            context.given[stream] = self._scorer.detector
         state = self.ledger.state
         self._marks = Watermarks(self._options.lateness_seconds, context.settings.engine.idle_seconds)
         self._began: float | None = state.get("began")
@@ -137,7 +151,20 @@ class Ingest(Query):
 
     def _run(self, frame: DataFrame, plan: Plan) -> tuple[Report, pl.DataFrame]:
         prepared = self.source.prepared(frame)
+        if self._scorer is not None and not plan.keys_only:
+            return self._run_given(prepared, plan, self._scorer)
         return read_reports(collected(prepared.mapInArrow(partial(work, plan), REPORTS)), plan)
+
+    def _run_given(self, prepared: DataFrame, plan: Plan, scorer: Scorer) -> tuple[Report, pl.DataFrame]:
+        """Two passes: what is rejected is written without Spark's model, then it scores the records."""
+        report, _ = read_reports(
+            collected(prepared.mapInArrow(partial(work, replace(plan, rejects_only=True)), REPORTS)), plan
+        )
+        columns = ", ".join(f"`{name}` {spark_type(kind)}" for name, kind in rows_schema(self.stream).items())
+        scored = scorer.scored(prepared.mapInArrow(partial(normalise, plan), columns))
+        found, alerting = read_reports(collected(scored.mapInArrow(partial(finish, plan), REPORTS)), plan)
+        report.add(found)
+        return report, alerting
 
     def _plan(self, entry: BatchEntry, detectors: Detectors) -> Plan:
         application, options = self.ledger.application, self._options

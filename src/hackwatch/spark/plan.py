@@ -21,7 +21,18 @@ from hackwatch.spark.shipping import Shipped
 from hackwatch.spark.spool import Spool
 from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, DecodeOptions, Stream
 
-__all__ = ["ADDED", "KEYS", "REPORTS", "Plan", "Report", "read_reports", "records_schema", "rejected_schema", "to_ipc"]
+__all__ = [
+    "ADDED",
+    "KEYS",
+    "REPORTS",
+    "Plan",
+    "Report",
+    "read_reports",
+    "records_schema",
+    "rejected_schema",
+    "spark_type",
+    "to_ipc",
+]
 
 #: What a task gives back, as Spark sees it.
 REPORTS = "report BINARY, rows BINARY"
@@ -44,6 +55,18 @@ def rejected_schema() -> pl.Schema:
     return pl.Schema({**REJECTED_SCHEMA, "processing_time": STAMP["processing_time"], **_PLACED})
 
 
+_TYPES: dict[pl.DataType, str] = {
+    pl.Int8(): "TINYINT",
+    pl.Int32(): "INT",
+    pl.Int64(): "BIGINT",
+    pl.Float32(): "FLOAT",
+    pl.Float64(): "DOUBLE",
+    pl.Boolean(): "BOOLEAN",
+    pl.String(): "STRING",
+    pl.Datetime("us", "UTC"): "TIMESTAMP",
+}
+
+
 class Box(Protocol):
     """A broadcast variable."""
 
@@ -57,7 +80,8 @@ class Plan:
 
     `marks`: the watermarks of the partitions before the batch. `floor`: whatever they say, earlier event times are
     late, microseconds. `latest`: later ones are rejected, Unix seconds. `shares`: by table; a table that has the batch
-    already has none. `keys_only`: tasks only report the keys of their records. `duplicates`: positions of records that
+    already has none. `keys_only`: tasks only report the keys of their records, `rejects_only`: they leave out the
+    records (Spark scores them). `duplicates`: positions of records that
     repeat another one, as an Arrow stream.
     """
 
@@ -76,6 +100,7 @@ class Plan:
     shipped: Box
     spool: Spool | None = None
     keys_only: bool = False
+    rejects_only: bool = False
     duplicates: bytes | None = None
 
 
@@ -136,6 +161,11 @@ def read_reports(table: pa.Table, plan: Plan) -> tuple[Report, pl.DataFrame]:
         if rows:
             frames.append(pl.read_ipc_stream(io.BytesIO(rows)))
     return whole, pl.concat(frames).sort("partition", "offset", "index")
+
+
+def spark_type(kind: pl.DataType) -> str:
+    """The name of a column's type in Spark."""
+    return _TYPES[kind]
 
 
 def to_ipc(frame: pl.DataFrame) -> bytes:

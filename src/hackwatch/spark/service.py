@@ -98,6 +98,7 @@ class _Service:
             clock,
             lambda status: self.store.write_status(settings.pipeline, status),
             _enabled(settings),
+            in_messages=[name for name in _enabled(settings) if settings.spool_url(name).startswith("kafka://")],
         )
         self.context = self._context(stack)
         self.dispatcher = self._dispatcher(stack)
@@ -198,6 +199,7 @@ class _Service:
             lake=lambda: open_lake(settings),
             models=lambda names: Models(open_bundles(settings, names, stack), names, self.system_alert),
             policy=lambda: AlertPolicy(options, rules),
+            given={},
         )
 
     def _after(self) -> list[Query]:

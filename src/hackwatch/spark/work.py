@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +17,17 @@ import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from hackwatch import streams
+from hackwatch.detect.base import Driver
 from hackwatch.pipeline.core import STAMP, Counts
-from hackwatch.pipeline.detection import Scored, detect_messages, with_rules
+from hackwatch.pipeline.detection import Scored, detect_messages, score_records, with_rules
 from hackwatch.pipeline.watermark import Watermarks
 from hackwatch.spark.messages import kafka_messages
 from hackwatch.spark.plan import ADDED, KEYS, Plan, Report, to_ipc
+from hackwatch.spark.scorer import rows_schema
 from hackwatch.spark.spool import Spool
-from hackwatch.streams.base import Messages
+from hackwatch.streams.base import REJECTED_SCHEMA, Messages
 
-__all__ = ["work"]
+__all__ = ["finish", "normalise", "work"]
 
 #: Rows that wait for their file, at the most.
 ROWS_PER_FILE = 1_000_000
@@ -37,6 +40,29 @@ def work(plan: Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBat
     task = _Keys(plan) if plan.keys_only else _Records(plan)
     for runs in _runs(plan, batches):
         task.take(runs)
+    report = task.finish()
+    if report.counts:
+        rows = to_ipc(pl.concat(task.rows)) if task.rows else None
+        yield pa.record_batch({"report": pa.array([report.to_json()]), "rows": pa.array([rows], pa.binary())})
+
+
+def normalise(plan: Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The normalised records of messages, for a detector that is not in Python."""
+    stream = streams.get(plan.stream)
+    for runs in _runs(plan, batches):
+        scored = detect_messages(stream, runs, plan.decode, None, None, latest=plan.latest)
+        yield from (
+            scored.records.select(rows_schema(stream).names())
+            .to_arrow(compat_level=pl.CompatLevel.oldest())
+            .to_batches()
+        )
+
+
+def finish(plan: Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """What is left to do with records that `normalise` gave and Spark has scored: rules, lateness, files, a report."""
+    task = _Records(plan)
+    for batch in batches:
+        task.take_given(batch)
     report = task.finish()
     if report.counts:
         rows = to_ipc(pl.concat(task.rows)) if task.rows else None
@@ -108,6 +134,21 @@ class _Keys(_Task):
             self.report.counts.setdefault(number, Counts()).messages += messages
 
 
+class _Given:
+    """Predictions of another model as a detector: 1 is suspect."""
+
+    stream, version, threshold = "", "", 0.5
+
+    def __init__(self, predictions: pl.Series) -> None:
+        self._predictions = predictions
+
+    def score(self, records: pl.DataFrame) -> npt.NDArray[np.float32]:
+        return self._predictions.cast(pl.Float32).to_numpy()
+
+    def explain(self, records: pl.DataFrame, top: int = 4) -> list[list[Driver]]:
+        return [[] for _ in range(len(records))]
+
+
 class _Records(_Task):
     """Detects, counts and writes."""
 
@@ -121,11 +162,27 @@ class _Records(_Task):
 
     def take(self, runs: Sequence[Messages]) -> None:
         shipped, plan = self._shipped, self._plan
-        scored = detect_messages(
-            self._stream, runs, plan.decode, shipped.detector, shipped.book, latest=plan.latest
-        )  # fmt: skip
+        detector, rules = (None, None) if plan.rejects_only else (shipped.detector, shipped.book)
+        scored = detect_messages(self._stream, runs, plan.decode, detector, rules, latest=plan.latest)
         for run in runs:
             self.report.next_offsets[run.partition] = run.next_offset
+        if plan.rejects_only:
+            scored = replace(scored, records=scored.records.clear())
+        self._take(scored)
+
+    def take_given(self, batch: pa.RecordBatch) -> None:
+        """Take records that are scored already."""
+        given = pl.from_arrow(batch)
+        assert isinstance(given, pl.DataFrame)
+        schema = rows_schema(self._stream)
+        records = given.select(pl.col(name).cast(kind) for name, kind in schema.items())
+        scored = score_records(self._stream, records, _Given(given["given_prediction"]), self._shipped.book)
+        score = given["given_score"].cast(pl.Float32).alias("score")
+        places = dict.fromkeys(records["partition"].unique().to_list(), 0)
+        whole = scored.with_columns(score)
+        self._take(Scored(self._stream.name, self._plan.topic, whole, REJECTED_SCHEMA.to_frame(), places, {}))
+
+    def _take(self, scored: Scored) -> None:
         late = self._late(scored)
         duplicate = self._duplicate(scored.records)
         self._count(scored, late, duplicate)
