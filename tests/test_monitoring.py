@@ -31,6 +31,7 @@ def say_everything() -> None:
     metrics.add_records("process", 0, messages=0)
     metrics.add_unknown_fields("process", {})
     metrics.set_position("process", {0: 0}, watermark=0.0, wall=0.0)
+    metrics.set_position("process", {0: 0}, watermark=0.0, wall=0.0, in_messages=True)
     metrics.add_latencies("process", np.zeros(1))
     metrics.set_state_rows({"windows": 0})
     metrics.set_lake_write("process", 0.0)

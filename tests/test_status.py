@@ -28,7 +28,8 @@ def say(data: Path, **changes: Any) -> None:
     told: Mapping[str, Any] = {
         "pipeline": "main", "pid": 7, "site": "berlin", "started": now - 3600, "updated": now, "state": "running",
         "epoch": 4, "epoch_age": 2.0, "rate": 1_234.0, "latency_ms": {"p50": 5.0, "p99": 9.0},
-        "streams": {"process": STREAM, "memory": {**STREAM, "model": None, "lag_bytes": 0}}, **changes,
+        "streams": {"process": STREAM, "memory": {**STREAM, "model": None, "lag_bytes": 0, "lag_messages": 1_200}},
+        **changes,
     }  # fmt: skip
     with open_store(data / "store.sqlite") as store:
         store.write_status("main", told)
@@ -70,14 +71,14 @@ def test_people_read_what_it_said(tmp_path: Path) -> None:
         "pipeline main of site berlin, up 59 min",
         "epoch 4 committed 47 s ago, 1,234 records/s, a micro-batch in 5 ms (p99 9 ms)",
         "process: 1.25M records, 1 late, 7 rejected, 2 suspects; 3 MiB to read; model process-000001-ab12",
-        "memory: 1.25M records, 1 late, 7 rejected, 2 suspects; 0 B to read; model none",
+        "memory: 1.25M records, 1 late, 7 rejected, 2 suspects; 1,200 messages to read; model none",
     ]
 
 
 def test_scripts_get_every_figure_but_the_machines(tmp_path: Path) -> None:
     say(tmp_path / "data")
     told = json.loads(status(tmp_path / "data", "--json").stdout)
-    assert told["lag"] == {"process": 3 << 20, "memory": 0}
+    assert told["streams"]["process"]["lag_bytes"] == 3 << 20
     assert told["streams"]["process"]["rejected"] == 7
     assert "arrivals" not in told["streams"]["process"]
     assert (told["site"], told["epoch"], told["rate"]) == ("berlin", 4, 1_234.0)

@@ -85,7 +85,10 @@ _suspects = Counter(
 _unknown = Counter(
     "hackwatch_unknown_fields", "Message fields that no schema knows (ignored).", ("stream",), registry=REGISTRY
 )
-_lag = Gauge("hackwatch_lag_bytes", "Bytes of a topic partition not yet read.", _PLACE, registry=REGISTRY)
+_lag = Gauge("hackwatch_lag_bytes", "Bytes of a spool partition not yet read.", _PLACE, registry=REGISTRY)
+_lag_messages = Gauge(
+    "hackwatch_lag_messages", "Messages of a Kafka partition not yet read.", _PLACE, registry=REGISTRY
+)
 _watermark_age = Gauge(
     "hackwatch_watermark_age_seconds", "Wall clock minus watermark of a stream.", ("stream",), registry=REGISTRY
 )
@@ -142,10 +145,13 @@ def add_unknown_fields(stream: str, fields: Mapping[str, int]) -> None:
     _unknown.labels(stream).inc(sum(fields.values()))
 
 
-def set_position(stream: str, lags: Mapping[int, int], *, watermark: float | None, wall: float) -> None:
-    """Lag in bytes of each partition, and the stream's watermark (Unix seconds; None: none yet)."""
+def set_position(
+    stream: str, lags: Mapping[int, int], *, watermark: float | None, wall: float, in_messages: bool = False
+) -> None:
+    """Lag of each partition in bytes or messages, and the stream's watermark (Unix seconds; None: none yet)."""
+    gauge = _lag_messages if in_messages else _lag
     for partition, lag in lags.items():
-        _lag.labels(stream, str(partition)).set(lag)
+        gauge.labels(stream, str(partition)).set(lag)
     if watermark is not None:
         _watermark_age.labels(stream).set(wall - watermark)
 

@@ -24,7 +24,7 @@ _COUNTERS = ("records", "late", "duplicate", "rejected", "suspects")
 Examples:
   hackwatch status                        what the engine said last
   hackwatch status --max-age 60 || page   somebody, if it has been silent for a minute
-  hackwatch status --json | jq .lag       what it has not yet read
+  hackwatch status --json | jq .epoch     the last epoch in lake and store
 """,
 )
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
@@ -57,7 +57,7 @@ def command(context: CliContext, as_json: bool, max_age: float) -> None:
 
 
 def health(status: Mapping[str, Any], now: float, max_age: float) -> dict[str, Any]:
-    """A status with what follows from it: `healthy`, `age` (seconds since it was said), `lag` of all streams.
+    """A status with what follows from it: `healthy`, and `age` (seconds since it was said).
 
     `now`: Unix seconds. Arrivals of single machines are left out: they are what `hackwatch top` shows.
     """
@@ -71,7 +71,6 @@ def health(status: Mapping[str, Any], now: float, max_age: float) -> dict[str, A
         "healthy": age <= max_age and status["state"] != "stopped",
         "age": age,
         "epoch_age": status["epoch_age"] + age,
-        "lag": {name: told.get("lag_bytes", 0) for name, told in streams.items()},
         "streams": streams,
     }
 
@@ -79,7 +78,7 @@ def health(status: Mapping[str, Any], now: float, max_age: float) -> dict[str, A
 def lines(told: Mapping[str, Any]) -> Iterator[str]:
     """What `health` returned, for people."""
     from hackwatch.text import printable
-    from hackwatch.top.figures import age, amount, size
+    from hackwatch.top.figures import age, amount, waiting
 
     silence = "" if told["healthy"] else " (silent)" if told["state"] != "stopped" else ""
     yield printable(f"{told['state']}{silence}, said {age(told['age'])} ago by process {told['pid']}")
@@ -91,7 +90,8 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
     )
     for name, stream in told["streams"].items():
         counted = ", ".join(f"{amount(stream[key])} {key}" for key in _COUNTERS if stream[key] or key == "records")
-        yield printable(f"{name}: {counted}; {size(told['lag'][name])} to read; model {stream['model'] or 'none'}")
+        lag = waiting(stream["lag_bytes"], stream.get("lag_messages", 0))
+        yield printable(f"{name}: {counted}; {lag} to read; model {stream['model'] or 'none'}")
 
 
 def _status(settings: Settings) -> dict[str, Any]:

@@ -227,6 +227,7 @@ class _Board(StatusBoard):
             lambda status: service.store.write_status(settings.pipeline, status),
             entities=entities,
             every_seconds=settings.engine.status_seconds,
+            in_messages=[name for name in entities if topics.is_kafka(settings.spool_url(name))],
         )
 
     def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -113,10 +113,11 @@ class StatusBoard:
         *,
         entities: Mapping[str, str],
         every_seconds: float = 1.0,
+        in_messages: Collection[str] = (),
     ) -> None:
-        """`entities`: stream -> its entity column."""
+        """`entities`: stream -> its entity column; `in_messages`: streams whose topic counts messages, not bytes."""
         self._pipeline, self._site, self._clock, self._publish = pipeline, site, clock, publish
-        self._entities, self._every = entities, every_seconds
+        self._entities, self._every, self._in_messages = entities, every_seconds, in_messages
         self._arrivals = {stream: Arrivals() for stream in entities}
         self._latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._rates: deque[tuple[float, dict[str, int]]] = deque(maxlen=6)
@@ -232,12 +233,14 @@ class StatusBoard:
         lags = {partition: lag for (name, partition), lag in engine.lag().items() if name == stream}
         detector = engine.parts.models.current()[stream]
         records, suspects = self._arrivals[stream].shown(wall)
-        metrics.set_position(stream, lags, watermark=watermark, wall=wall)
+        in_messages, lag = stream in self._in_messages, sum(lags.values())
+        metrics.set_position(stream, lags, watermark=watermark, wall=wall, in_messages=in_messages)
         metrics.set_model(stream, detector.version if detector else None)
         return {
             **{name: getattr(counts, name) for name in Counts.__slots__},
             "rate": rate,
-            "lag_bytes": sum(lags.values()),
+            "lag_bytes": 0 if in_messages else lag,
+            "lag_messages": lag if in_messages else 0,
             "watermark": watermark,
             "model": detector.version if detector else None,
             "threshold": detector.threshold if detector else None,

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -42,8 +42,15 @@ class Board:
     """Gathers from all queries, and publishes about once a second. Its methods may be called by any thread."""
 
     def __init__(
-        self, pipeline: str, site: str, clock: Clock, publish: Callable[[Mapping[str, Any]], None], names: Sequence[str]
+        self,
+        pipeline: str,
+        site: str,
+        clock: Clock,
+        publish: Callable[[Mapping[str, Any]], None],
+        names: Sequence[str],
+        in_messages: Collection[str] = (),
     ) -> None:
+        """`in_messages`: streams whose topic counts messages, not bytes."""
         self._pipeline, self._site, self._clock, self._publish = pipeline, site, clock, publish
         self._streams = {name: _Stream() for name in names}
         self._seconds: deque[float] = deque(maxlen=_BATCHES_KEPT)
@@ -51,6 +58,7 @@ class Board:
         self._state, self._started = "recovering", clock.wall()
         self._batches, self._committed = 0, clock.wall()
         self._lags: dict[str, int] = {}
+        self._in_messages = in_messages
         self.wake: Callable[[], None] = lambda: None
 
     def known(self, stream: str, totals: Counts) -> None:
@@ -138,12 +146,14 @@ class Board:
         (began, before), (now, total) = stream.rates[0], stream.rates[-1]
         records, suspects = stream.arrivals.shown(wall)
         lag = self._lags.get(name, 0)
-        metrics.set_position(name, {0: lag}, watermark=stream.watermark, wall=wall)
+        in_messages = name in self._in_messages
+        metrics.set_position(name, {0: lag}, watermark=stream.watermark, wall=wall, in_messages=in_messages)
         detector = stream.detector
         return {
             **{counter: getattr(stream.totals, counter) for counter in Counts.__slots__},
             "rate": (total - before) / (now - began) if now > began else 0.0,
-            "lag_bytes": lag,
+            "lag_bytes": 0 if in_messages else lag,
+            "lag_messages": lag if in_messages else 0,
             "watermark": stream.watermark,
             "model": detector.version if detector else None,
             "threshold": detector.threshold if detector else None,

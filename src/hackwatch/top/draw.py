@@ -12,7 +12,7 @@ from rich.text import Text
 from hackwatch.pipeline.alert import Severity
 from hackwatch.text import printable
 from hackwatch.top import panes
-from hackwatch.top.figures import UNICODE, Glyphs, age, amount, clock, size
+from hackwatch.top.figures import UNICODE, Glyphs, age, amount, clock, waiting
 from hackwatch.top.lines import BARS, WIDE, WIDER, beside, fit, in_ascii, line
 from hackwatch.top.read import View
 from hackwatch.top.screen import Screen
@@ -89,7 +89,7 @@ def _head(view: View, width: int, glyphs: Glyphs) -> list[Text]:
     speed = _figures(
         ("", f"{amount(view.rate)} records/s", False),
         ("latency", latency, False),
-        ("lag", size(view.lag_bytes), view.lag_bytes > 1 << 20),
+        ("lag", waiting(view.lag_bytes, view.lag_messages), view.lag_bytes > 1 << 20 or view.lag_messages > 10_000),
     )
     order = _figures(
         *((name, amount(view.total(name)), view.total(name) > 0) for name in ("late", "rejected", "duplicate")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-__all__ = ["ASCII", "UNICODE", "Glyphs", "age", "amount", "clock", "columns", "size", "spark", "stamp"]
+__all__ = ["ASCII", "UNICODE", "Glyphs", "age", "amount", "clock", "columns", "size", "spark", "stamp", "waiting"]
 
 #: Buckets of 2 s that make one column of a sparkline: 10 s hold a whole number of samples taken every 1, 2, 5 or 10 s.
 GROUP, LEAST = 5, 3
@@ -63,6 +63,12 @@ def size(number: float) -> str:
         if number < 1000 * factor:
             return f"{number / factor:.3g} {unit}"
     return f"{number / (1 << 30):.3g} GiB"
+
+
+def waiting(lag_bytes: int, lag_messages: int) -> str:
+    """What is not yet read: bytes of spools, messages of Kafka topics: `3.4 MiB`, `12,034 messages`, or both."""
+    messages = f"{amount(lag_messages)} messages" if lag_messages else ""
+    return " + ".join(text for text in (size(lag_bytes) if lag_bytes or not messages else "", messages) if text)
 
 
 def age(seconds: float | None) -> str:

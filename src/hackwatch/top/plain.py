@@ -9,7 +9,7 @@ from hackwatch.errors import HackwatchError
 from hackwatch.store import StoredAlert
 from hackwatch.text import printable
 from hackwatch.top.draw import headline, trouble
-from hackwatch.top.figures import UNICODE, Glyphs, age, amount, size, stamp
+from hackwatch.top.figures import UNICODE, Glyphs, age, amount, stamp, waiting
 from hackwatch.top.panes import title, why
 from hackwatch.top.read import Reader, View
 
@@ -61,7 +61,8 @@ def status_line(view: View) -> str:
     machines = f"{len(view.entities)} machine{'' if len(view.entities) == 1 else 's'}"
     arrived = f"{amount(view.rate)} records/s from {machines}, {amount(suspects)} suspects in 2 min"
     latency = f"latency {view.latency_p50:,.0f} ms (p99 {view.latency_p99:,.0f})"
-    behind = f"lag {size(view.lag_bytes)}, watermark {age(view.watermark_age)}, epoch {age(view.epoch_age)}"
+    lag = waiting(view.lag_bytes, view.lag_messages)
+    behind = f"lag {lag}, watermark {age(view.watermark_age)}, epoch {age(view.epoch_age)}"
     state = trouble(view) or printable(view.state)
     progress = f"; {view.progress}" if view.progress else ""
     return f"{stamp(view.now)}  {state}: {arrived}, {counts}, {latency}, {behind}{progress}"

@@ -37,7 +37,10 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class StreamView:
-    """One stream: totals since the pipeline began, `rate` in records/s, `watermark_age` in seconds behind now."""
+    """One stream: totals since the pipeline began, `rate` in records/s, `watermark_age` in seconds behind now.
+
+    What is not yet read is in `lag_bytes` for a spool, in `lag_messages` for a Kafka topic.
+    """
 
     name: str
     records: int
@@ -50,6 +53,7 @@ class StreamView:
     lag_bytes: int
     watermark_age: float | None
     model: str | None
+    lag_messages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,10 @@ class View:
     @property
     def lag_bytes(self) -> int:
         return sum(stream.lag_bytes for stream in self.streams)
+
+    @property
+    def lag_messages(self) -> int:
+        return sum(stream.lag_messages for stream in self.streams)
 
     @property
     def watermark_age(self) -> float | None:
@@ -179,6 +187,7 @@ def _stream(name: str, told: Mapping[str, Any], now: float) -> StreamView:
         lag_bytes=told["lag_bytes"],
         watermark_age=None if watermark is None else now - watermark,
         model=told["model"],
+        lag_messages=told.get("lag_messages", 0),
     )
 
 
@@ -227,6 +236,7 @@ def snapshot(view: View) -> dict[str, Any]:
         "stale": view.stale,
         "latency_ms": {"p50": view.latency_p50, "p99": view.latency_p99},
         "lag_bytes": view.lag_bytes,
+        "lag_messages": view.lag_messages,
         "watermark_age": view.watermark_age,
         "streams": {s.name: {name: getattr(s, name) for name in StreamView.__slots__ if name != "name"}
                     for s in view.streams},
