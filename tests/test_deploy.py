@@ -180,8 +180,8 @@ def commands_of(service: dict[str, Any]) -> Iterator[list[str]]:
     if words and words[0] not in ("master", "worker"):
         yield words
     script = " ".join(str(word) for word in service.get("entrypoint", ()))
-    for line in re.findall(r"^\s*hackwatch (.*)$", script, re.MULTILINE):
-        yield shlex.split(line.replace("$$topic", "process"))
+    for line in re.findall(r"hackwatch ([a-z].*)$", script, re.MULTILINE):
+        yield [word for word in shlex.split(line.partition(">")[0].replace("$$", ""))]
 
 
 @pytest.mark.parametrize("name", [name for name, s in services() if "hackwatch" in s["image"].lower()])
