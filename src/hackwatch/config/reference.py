@@ -70,8 +70,9 @@ its line and key.
   `HACKWATCH_ENGINE__EPOCH_SECONDS=2`, `HACKWATCH_STREAMS__PROCESS__LATENESS_SECONDS=5`. Lists and tables are written as
   in TOML: `HACKWATCH_DETECTION__RULES='["my-rules.toml"]'`. Relative paths start at the current folder.
 - **Flags** win over both.
-- **Secrets** (`url`, `secret`, `headers` of routes, the keys of `[lake.storage]`) are never printed. Give them as
-  `NAME_file` (a file that holds the value) or `NAME_env` (an environment variable) rather than in the settings file.
+- **Secrets** (`url`, `secret`, `headers` of routes, the keys of `[lake.storage]`, the store's `password`) are never
+  printed. Give them as `NAME_file` (a file that holds the value) or `NAME_env` (an environment variable) rather than in
+  the settings file.
 - The **data folder** is made for its owner alone (mode 0700). One that other users may enter is refused, with the
   command that mends it.
 
