@@ -19,15 +19,21 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_FILE = click.Path(path_type=Path, exists=True)
+#: Most records that are trained on in this process, unless told otherwise.
+_RECORDS = 200_000
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=_FILE)
 @stream_option
 @click.option("--simulated", is_flag=True, help="Train on simulated labelled records instead of FILES.")
-@click.option("--lake", is_flag=True, help="Train on the records of the lake (no labels) instead of FILES.")
-@click.option("--records", default=200_000, show_default=True, help="Most records from the simulation or the lake.")
+@click.option("--lake", is_flag=True, help="Train on the records of the lake instead of FILES.")
+@click.option(
+    "--records",
+    type=click.IntRange(min=1),
+    help="Most records from the simulation or the lake; default 200,000, with --engine spark all.",
+)
 @click.option(
     "--method",
     type=click.Choice(["supervised", "unsupervised", "permuted"]),
@@ -40,6 +46,17 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--trees", default=60, show_default=True, help="Trees of the boosted model or the forest.")
 @click.option("--depth", default=6, show_default=True, help="Greatest depth of a tree.")
 @click.option("--tune", default=0, metavar="N", help="First search for better options with N trials (extra: tune).")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "spark"]),
+    default="local",
+    show_default=True,
+    help="What trains: this process, or Spark on records of any number (extra: spark).",
+)
+@click.option("--master", metavar="URL", help="With --engine spark: where Spark runs, instead of [spark] master.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="With --engine spark: tasks that train one model; default all cores."
+)
 @click.option("--letterless-kib", is_flag=True, help="Sizes without a unit letter are KiB, not bytes.")
 @click.option("--promote/--no-promote", default=True, show_default=True, help="Let engines use it at once.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the bundle there, not to the registry.")
@@ -51,13 +68,16 @@ def command(
     stream_name: str,
     simulated: bool,
     lake: bool,
-    records: int,
+    records: int | None,
     method: str | None,
     alert_budget: float,
     seed: int,
     trees: int,
     depth: int,
     tune: int,
+    engine: str,
+    master: str | None,
+    workers: int | None,
     letterless_kib: bool,
     promote: bool,
     out: Path | None,
@@ -68,12 +88,16 @@ def command(
     Labels are the columns label (or attack) and type. The threshold comes from scores of normal records that the model
     did not see, so that at most the alert budget of them become suspects.
 
+    With --engine spark, FILES are normalised Parquet (files or folders), and the methods are supervised (XGBoost) and
+    permuted (Spark ML's random forest). The bundle is of the same kind.
+
     \b
     Examples:
       hackwatch train --as process Linux_process_1.csv Linux_process_2.csv
       hackwatch train --as memory --simulated
       hackwatch train --as process --lake --method unsupervised
       hackwatch train --as process labelled.parquet --tune 50 --no-promote
+      hackwatch train --as process --engine spark --master spark://host:7077 /data/labelled
     """
     from hackwatch import streams
     from hackwatch.detect.train import Options, train
@@ -83,17 +107,26 @@ def command(
     stream = streams.get(stream_name)
     options = Options(alert_budget=alert_budget, seed=seed, trees=trees, depth=depth)
     rejected = 0
-    if simulated:
-        data = _simulated(stream, seed, records)
-    elif lake:
-        data = from_lake(context, stream, records)
+    if engine == "spark":
+        if simulated or tune or letterless_kib:
+            raise click.UsageError("--simulated, --tune and --letterless-kib need --engine local.")
+        bundle = _on_spark(context, files, stream, method, options, records, master, workers or 0)
+        out_of = bundle.description.rows
     else:
-        data, rejected = read_records(files, stream, letterless_kib=letterless_kib)
-    method = method or ("supervised" if _has_labels(data) else "unsupervised")
-    if tune:
-        options = _tuned(context, data, stream, options, tune)
-    with progress() as report:
-        bundle = train(data, stream, method, options, report)
+        if master is not None or workers is not None:
+            raise click.UsageError("--master and --workers need --engine spark.")
+        if simulated:
+            data = _simulated(stream, seed, records or _RECORDS)
+        elif lake:
+            data = from_lake(context, stream, records or _RECORDS)
+        else:
+            data, rejected = read_records(_only_files(files), stream, letterless_kib=letterless_kib)
+        method = method or ("supervised" if _has_labels(data) else "unsupervised")
+        if tune:
+            options = _tuned(context, data, stream, options, tune)
+        with progress() as report:
+            bundle = train(data, stream, method, options, report)
+        out_of = data.height
     if out is not None:
         from hackwatch.detect.bundle import save_bundle
 
@@ -101,7 +134,31 @@ def command(
         version = bundle.version
     else:
         version = registry(context).add(bundle, stream, promote=promote)
-    _say(bundle, version, data.height, rejected, promote and out is None, as_json)
+    _say(bundle, version, out_of, rejected, promote and out is None, as_json)
+
+
+def _only_files(files: tuple[Path, ...]) -> tuple[Path, ...]:
+    folders = [str(file) for file in files if file.is_dir()]
+    if folders:
+        raise click.UsageError(f"Folders need --engine spark: {', '.join(folders)}")
+    return files
+
+
+def _on_spark(
+    context: CliContext,
+    files: tuple[Path, ...],
+    stream: Stream,
+    method: str | None,
+    options: Options,
+    records: int | None,
+    master: str | None,
+    workers: int,
+) -> Bundle:
+    from hackwatch.spark.mltrain import train_from
+
+    settings = context.settings(**({} if master is None else {"spark__master": master}))
+    with progress() as report:
+        return train_from(settings, files, stream, method, options, most=records, workers=workers, progress=report)
 
 
 def _simulated(stream: Stream, seed: int, records: int) -> pl.DataFrame:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import threading
+from importlib.abc import MetaPathFinder
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,23 @@ def _import_xgboost() -> Any:
         import xgboost
     finally:
         del sys.modules["sklearn"]
+    sys.meta_path.insert(0, _WrappersForSpark())
     return xgboost
+
+
+class _WrappersForSpark(MetaPathFinder):
+    """Gives XGBoost its scikit-learn wrappers after all, when somebody is about to train with `xgboost.spark`.
+
+    Spark keeps Python processes: one that scored with hackwatch may be the next that trains.
+    """
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname == "xgboost.spark" and "sklearn" not in sys.modules:
+            import sklearn  # type: ignore[import-untyped]  # noqa: F401  # has no types; XGBoost looks whether it is there
+
+        if fullname == "xgboost.spark" and not sys.modules["xgboost.compat"].SKLEARN_INSTALLED:
+            for name in ("xgboost.compat", "xgboost.sklearn"):
+                importlib.reload(sys.modules[name])
 
 
 xgb = _import_xgboost()

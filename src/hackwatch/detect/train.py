@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,11 +18,11 @@ from hackwatch.detect.bundle import Bundle, Description, Model
 from hackwatch.detect.calibration import Floats
 from hackwatch.detect.features import Encoder
 from hackwatch.detect.methods import METHODS
-from hackwatch.detect.statistics import describe
+from hackwatch.detect.statistics import Statistics, describe
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.streams.base import Stream
 
-__all__ = ["LEAST_ROWS", "Options", "Progress", "Rows", "Trained", "prepare", "train"]
+__all__ = ["LEAST_ROWS", "Options", "Progress", "Rows", "Trained", "bundled", "prepare", "train"]
 
 #: Called with (what is being done, steps done, steps in all).
 Progress = Callable[[str, int, int], None]
@@ -164,16 +164,31 @@ def train(
     trained = ways[method](rows, stream, options, progress or (lambda what, done, steps: None))
     normal = records.filter(pl.col("label").fill_null(0) == 0) if "label" in records.columns else records
     statistics = describe(normal, stream.features.columns)
+    columns = {name: str(records.schema[name]) for name in stream.features.columns}
+    return bundled(trained, stream, method, options, statistics, columns, records.height, now)
+
+
+def bundled(
+    trained: Trained,
+    stream: Stream,
+    method: str,
+    options: Options,
+    statistics: tuple[Statistics, ...],
+    columns: Mapping[str, str],
+    records: int,
+    now: datetime | None = None,
+) -> Bundle:
+    """The bundle of what a method has trained; `columns` with their Polars types, `records`: how many it saw."""
     held, records_held = trained.held
     shares, _ = np.histogram(held, bins=SCORE_BINS, range=(0, 1), weights=records_held / records_held.sum())
     description = Description(
         stream=stream.name,
         method=method,
-        columns={name: str(records.schema[name]) for name in stream.features.columns},
-        units={name: stream.units[name] for name in stream.features.columns if name in stream.units},
+        columns=columns,
+        units={name: stream.units[name] for name in columns if name in stream.units},
         threshold=float(np.float32(trained.threshold)),
         alert_budget=options.alert_budget,
-        rows=records.height,
+        rows=records,
         created=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
         score_shares=tuple(shares.tolist()),
         metrics=trained.metrics,

@@ -19,7 +19,7 @@ import polars as pl
 
 from hackwatch.errors import DataError
 
-__all__ = ["SavedTree", "Stage", "read_stages", "read_trees"]
+__all__ = ["SavedTree", "Stage", "ensemble", "read_stages", "read_trees"]
 
 AGAIN = "save the PipelineModel again, and copy the whole folder"
 #: What a search over parameters saves: the best pipeline is inside.
@@ -126,13 +126,18 @@ def read_trees(stage: Stage) -> list[SavedTree]:
     try:
         if "nodeData" not in data.columns:
             return [_tree(data.sort("id"), 1.0)]
-        nodes = data.select("treeID", pl.col("nodeData").struct.unnest())
         trees = stage.data("treesMetadata")
         weights = dict(zip(trees.to_series(0).to_list(), trees.to_series(2).to_list(), strict=True))
-        parts = nodes.sort("treeID", "id").partition_by("treeID", as_dict=True)
-        return [_tree(part, float(weights[number])) for (number,), part in sorted(parts.items())]
+        return ensemble(data, weights)
     except (pl.exceptions.PolarsError, LookupError, TypeError, ValueError) as error:
         raise DataError(f"trees cannot be read: {error}", where=str(stage.folder), next_step=AGAIN) from error
+
+
+def ensemble(data: pl.DataFrame, weights: Mapping[int, float]) -> list[SavedTree]:
+    """The trees in an ensemble's `data`, in their order."""
+    nodes = data.select("treeID", pl.col("nodeData").struct.unnest())
+    parts = nodes.sort("treeID", "id").partition_by("treeID", as_dict=True)
+    return [_tree(part, float(weights[number])) for (number,), part in sorted(parts.items())]
 
 
 def _tree(nodes: pl.DataFrame, weight: float) -> SavedTree:
