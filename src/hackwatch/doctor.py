@@ -18,6 +18,7 @@ from typing import Literal
 
 from hackwatch.config import Settings
 from hackwatch.errors import HackwatchError
+from hackwatch.objects import Bucket, is_remote, storage_options
 
 __all__ = ["EXTRAS", "Finding", "examine"]
 
@@ -50,7 +51,8 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Look at everything; a check that itself fails is a fault that says so."""
     checks: list[Callable[[Settings], Iterator[Finding]]] = [
-        _python, _cores, _memory, _libraries, _data_folder, _disk, _files, _store, _engine, _collect, _clock, _extras
+        _python, _cores, _memory, _libraries, _data_folder, _disk, _buckets, _files, _store, _engine, _collect, _clock,
+        _extras,
     ]  # fmt: skip
     findings: list[Finding] = []
     for check in checks:
@@ -132,6 +134,18 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     level: Level = "fault" if free < 0.1 else "hint" if free < wanted else "ok"
     advice = "" if level == "ok" else f"free some space, or lower spool.retention_gib (now {wanted:g}) and keep less"
     yield Finding("disk space", level, f"{free:.1f} GiB free", advice)
+
+
+def _buckets(settings: Settings) -> Iterator[Finding]:
+    """Whether lake and models in a bucket can be used: writes one small object there and deletes it."""
+    for name, place in (("lake", settings.lake_location), ("models", settings.models_location)):
+        if is_remote(place):
+            try:
+                Bucket(place, storage_options(settings.lake.storage)).prove(again=True)
+            except HackwatchError as error:
+                yield Finding(f"{name} on S3", "fault", f"{error.where}: {error.what}", error.next_step or "")
+            else:
+                yield Finding(f"{name} on S3", "ok", f"{place}: several writers are safe")
 
 
 def _files(_: Settings) -> Iterator[Finding]:

@@ -15,6 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from hackwatch.cli import main
+from hackwatch.config import load_settings
+from hackwatch.doctor import examine
 from hackwatch.errors import ConfigurationError, EnvironmentError_, HackwatchError
 from hackwatch.lake import Lake
 from hackwatch.objects import Bucket
@@ -314,6 +316,20 @@ def test_commands_work_on_it(lake: Lake, s3: Server, tmp_path: Path, monkeypatch
     assert SECRET not in shown
 
 
+@pytest.mark.parametrize(("secret", "level", "said"), [(SECRET, "ok", "several writers are safe"), ("x", "fault", "S")])
+def test_the_doctor_tries_the_bucket(
+    lake: Lake, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str, level: str, said: str
+) -> None:
+    monkeypatch.setenv("S3_SECRET", secret)
+    config = tmp_path / "hackwatch.toml"
+    config.write_text(f'data = "data"\n[lake]\npath = "{lake.location}"\n{s3.settings()}')
+    found = {finding.name: finding for finding in examine(load_settings(config))}
+    assert found["lake on S3"].level == level
+    assert said in found["lake on S3"].what
+    assert "models on S3" not in found
+    assert Bucket(lake.location, lake.options).keys() == []
+
+
 def test_a_wrong_secret_ends_a_command_with_advice(
     lake: Lake, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,7 +344,6 @@ def test_a_wrong_secret_ends_a_command_with_advice(
 
 
 def test_ordinary_variables_give_the_keys(lake: Lake, s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hackwatch.config import load_settings
     from hackwatch.lake import open_lake
 
     lake.append("t", records(4), 1, "main")

@@ -11,6 +11,7 @@ from hackwatch.config.table import Location, Table
 
 __all__ = ["LakeSettings", "StorageSettings", "folder_or_bucket"]
 
+_SECRET = re.compile(r"secret|token$|password|customer_key")
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9._-]{1,62}(/[^/]+)*/?")
 
 
@@ -59,6 +60,15 @@ class StorageSettings(Table):
         examples=[{"virtual_hosted_style_request": "true"}],
         description="More options, by the names of object_store's S3 client (such as `timeout`, `proxy_url`).",
     )
+
+    @field_validator("options")
+    @classmethod
+    def _no_secrets(cls, value: dict[str, str]) -> dict[str, str]:
+        """Options are shown: what must not be has settings of its own."""
+        for name in value:
+            if _SECRET.search(name.lower()):
+                raise ValueError(f"{name} is a secret: give secret_access_key or session_token, by _file or _env")
+        return value
 
 
 class LakeSettings(Table):
