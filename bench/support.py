@@ -222,6 +222,7 @@ def run(benches: Mapping[str, Bench], description: str | None, arguments: Sequen
     chosen = getattr(options, "only", None) or list(benches)
     figures: list[Figure] = []
     with _folder(options.folder) as folder:
+        _compile_into(folder / "bytecode")
         workspace = Workspace(folder, sizes)
         for name in chosen:
             if name:
@@ -245,6 +246,16 @@ def _folder(wanted: Path | None) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _compile_into(folder: Path) -> None:
+    """Let the measured processes start from bytecode, as an installed program does.
+
+    Where Python may not write any (often so in a container), it would compile all of its libraries at every start:
+    that is what would be measured then.
+    """
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
 
 
 def shown(figures: Sequence[Figure]) -> str:
