@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from hackwatch.config import KafkaSettings
 from hackwatch.errors import ConfigurationError, EnvironmentError_
 from hackwatch.topics.kafka.address import Address
 from hackwatch.topics.kafka.client import (
     ConfigResource,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     NewTopic,
@@ -24,15 +23,23 @@ from hackwatch.topics.kafka.client import (
     TopicPartition,
     Trouble,
     admin,
+    consumer,
 )
 
 __all__ = ["KafkaPartition", "KafkaTopic", "create_topic", "describe_topic", "ensure_topic", "topic_names"]
 
+_Answer = TypeVar("_Answer")
 ANSWER_SECONDS = 15.0
 #: All brokers being down is believed after this.
 DOWN_SECONDS = 2.0
 _WRONG = (KafkaError.INVALID_REPLICATION_FACTOR, KafkaError.INVALID_CONFIG, KafkaError.INVALID_PARTITIONS)
-_FOR_A_MOMENT = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+_FOR_A_MOMENT = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
 _RETENTION = "retention.ms"
 _OLDEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call] # the library lacks its type
 _NEXT: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call] # the same
@@ -110,7 +117,7 @@ def describe_topic(address: Address, settings: KafkaSettings, groups: tuple[str,
             return KafkaTopic(str(address), ())
         places = [TopicPartition(address.topic, one.id) for one in found]
         oldest, ends = _offsets(client, places, _OLDEST), _offsets(client, places, _NEXT)
-        committed = {group: _committed(client, group, places) for group in groups}
+        committed = {group: _committed(address, group, settings, places) for group in groups}
         parts = tuple(
             KafkaPartition(
                 one.id,
@@ -197,22 +204,39 @@ def _create(client: _Client, topic: NewTopic, *, unless_exists: bool = False) ->
 
 
 def _offsets(client: _Client, places: list[TopicPartition], which: OffsetSpec) -> dict[int, int]:
-    """Partition -> offset. A topic made just now may have no leaders for a moment."""
+    """Partition -> offset."""
+
+    def ask() -> dict[int, int]:
+        asked = client.inner.list_offsets(dict.fromkeys(places, which), request_timeout=ANSWER_SECONDS)
+        return {place.partition: found.offset for place, found in client.answer(asked).items()}
+
+    return _settled(ask)
+
+
+def _committed(address: Address, group: str, settings: KafkaSettings, places: list[TopicPartition]) -> dict[int, int]:
+    """Partition -> what the group committed.
+
+    Asked of a consumer: when the group's coordinator moves, or starts, the admin client's way ends the process
+    (librdkafka 2.16, a null pointer in rd_kafka_cgrp_op).
+    """
+    reader = consumer(address.servers, group, settings)
+    try:
+        found = _settled(lambda: reader.committed(places, timeout=ANSWER_SECONDS))
+    finally:
+        reader.close()
+    return {one.partition: one.offset for one in found if one.error is None and one.offset >= 0}
+
+
+def _settled(ask: Callable[[], _Answer]) -> _Answer:
+    """The answer, asked for again while a topic or group made just now is not ready for a moment."""
     end = time.monotonic() + ANSWER_SECONDS
     while True:
-        asked = client.inner.list_offsets(dict.fromkeys(places, which), request_timeout=ANSWER_SECONDS)
         try:
-            return {place.partition: found.offset for place, found in client.answer(asked).items()}
+            return ask()
         except KafkaException as error:
             if error.args[0].code() not in _FOR_A_MOMENT or time.monotonic() > end:
                 raise
             time.sleep(0.1)
-
-
-def _committed(client: _Client, group: str, places: list[TopicPartition]) -> dict[int, int]:
-    request = [ConsumerGroupTopicPartitions(group, places)]
-    answers = client.answer(client.inner.list_consumer_group_offsets(request, request_timeout=ANSWER_SECONDS))
-    return {one.partition: one.offset for one in answers[group].topic_partitions if one.offset >= 0}
 
 
 def _retention_hours(client: _Client, topic: str) -> float | None:

@@ -14,7 +14,6 @@ from hackwatch.errors import ConfigurationError, EnvironmentError_
 try:
     from confluent_kafka import (
         Consumer,
-        ConsumerGroupTopicPartitions,
         KafkaError,
         KafkaException,
         Message,
@@ -33,7 +32,6 @@ __all__ = [
     "AdminClient",
     "ConfigResource",
     "Consumer",
-    "ConsumerGroupTopicPartitions",
     "KafkaError",
     "KafkaException",
     "Message",

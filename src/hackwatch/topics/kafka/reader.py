@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -12,7 +13,15 @@ from hackwatch.errors import DataError, EnvironmentError_
 from hackwatch.streams.base import Messages
 from hackwatch.topics.kafka.address import Address
 from hackwatch.topics.kafka.buffers import Buffer, piece_of, runs_of
-from hackwatch.topics.kafka.client import Consumer, KafkaError, Message, TopicPartition, Trouble, consumer
+from hackwatch.topics.kafka.client import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+    Trouble,
+    consumer,
+)
 from hackwatch.topics.kafka.watch import Watch
 
 __all__ = ["KafkaReader"]
@@ -26,6 +35,7 @@ LEAST_AHEAD = 1 << 20
 AGAIN_SECONDS = 15.0
 #: After a change of leader a partition may end, for a moment, before what it had already given.
 END_SECONDS = 3.0
+INTRODUCE_SECONDS = 1.0
 _ERROR = Message.error
 _END, _OUTSIDE = KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET
 
@@ -134,12 +144,19 @@ class KafkaReader:
             return buffer
         if buffer is None and partition not in self.partitions():
             return None
+        if not self._buffers:
+            self._introduce()
         self._buffers[partition] = Buffer(start)
         if buffer is None:
             self._consumer.incremental_assign([self._place(partition, start)])
         else:
             self._jump(partition)
         return self._buffers[partition]
+
+    def _introduce(self) -> None:
+        """Let a new client know the brokers first: told where to read before, it asks for them after a second only."""
+        with suppress(KafkaException):
+            self._consumer.list_topics(self._address.topic, timeout=INTRODUCE_SECONDS)
 
     def _place(self, partition: int, offset: int) -> TopicPartition:
         return TopicPartition(self._address.topic, partition, offset)
@@ -152,6 +169,7 @@ class KafkaReader:
         self._gone.discard(partition)
         self._consumer.close()
         self._consumer = self._open()
+        self._introduce()
         for buffer in self._buffers.values():
             buffer.paused = False
         self._ended.clear()
