@@ -29,6 +29,7 @@ CASES: dict[str, dict[str, Any]] = {
     "everything": {
         "engine": "spark",
         "site": "berlin",
+        "pipeline": "berlin",
         "image": {"repository": "registry.example.org/hackwatch", "tag": "spark", "pullSecrets": [{"name": "pull"}]},
         "metrics": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
         "networkPolicy": {"enabled": True, "egress": [{"ports": [{"protocol": "TCP", "port": 9092}]}]},
@@ -49,7 +50,7 @@ CASES: dict[str, dict[str, Any]] = {
         "persistence": {"enabled": False},
         "serviceAccount": {"name": "shared"},
         "secretFiles": {},
-        "settings": 'pipeline = "{{ .Release.Name }}"',
+        "settings": 'store.url = "postgresql://{{ .Release.Name }}@db/store"',
     },
 }
 
@@ -95,6 +96,7 @@ def test_the_engine_accepts_the_settings(made: dict[str, dict[str, Any]], tmp_pa
     assert (settings.metrics.host, settings.log.format) == ("0.0.0.0", "json")
     assert str(settings.data).startswith("/var/lib/hackwatch/")
     assert settings.site == made["Service"]["metadata"]["labels"]["site"]
+    assert settings.pipeline == ("berlin" if settings.site == "berlin" else "main")
     mounted = {item["secret"]["items"][0]["path"] for volume in volumes(made) for item in sources(volume)}
     assert set(re.findall(r'"/run/secrets/(\w+)"', text)) <= mounted
 
