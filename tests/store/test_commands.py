@@ -58,7 +58,8 @@ def test_alerts_are_listed_decided_and_muted(filled: Run) -> None:
     filled("alerts", "ack", key, "--note", "mine")
     shown = json.loads(filled("alerts", "show", key, "--json").stdout)
     assert (shown["status"], shown["note"]) == ("acknowledged", "mine")
-    filled("alerts", "close", key)
+    filled("alerts", "ack", key, "--close")
+    assert json.loads(filled("alerts", "show", key, "--json").stdout)["status"] == "closed"
     filled("alerts", "mute", "--entity", "4", "--for", "1h")
     assert "4" in filled("alerts", "mutes").stdout
     exported = filled("alerts", "export", "--status", "all").stdout
