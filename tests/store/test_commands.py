@@ -62,7 +62,8 @@ def test_alerts_are_listed_decided_and_muted(filled: Run) -> None:
     assert json.loads(filled("alerts", "show", key, "--json").stdout)["status"] == "closed"
     filled("alerts", "mute", "--entity", "4", "--for", "1h")
     assert "4" in filled("alerts", "mutes").stdout
-    exported = filled("alerts", "export", "--status", "all").stdout
+    assert filled("alerts", "list", "--status", "all", "--site", "elsewhere").stdout.count(key[:8]) == 0
+    exported = filled("alerts", "export", "--status", "all", "--site", "local").stdout
     assert [json.loads(line)["id"] for line in exported.splitlines()] == [key]
 
 

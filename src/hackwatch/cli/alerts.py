@@ -48,6 +48,7 @@ def _filters(function: Callable[..., None]) -> Callable[..., None]:
             click.option("--severity", type=click.Choice(_SEVERITIES), help="This severity or a worse one."),
             click.option("--entity", help="About this entity (machine)."),
             click.option("--rule", help="Of this rule."),
+            click.option("--site", help="Of this site, where several share the store."),
             click.option(
                 "--status",
                 multiple=True,
