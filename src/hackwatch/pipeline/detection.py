@@ -92,7 +92,7 @@ class _Joined:
             return
         count = sum(map(len, runs))
         payload = b"".join([run.payload for run in runs])
-        self.whole = Messages(runs[0].topic, -1, payload, np.arange(count, dtype=np.int64), count)
+        self.whole = Messages(runs[0].topic, -1, payload, np.arange(count, dtype=np.int64), count, _ends(runs))
         self._partitions = np.repeat([run.partition for run in runs], [len(run) for run in runs]).astype(np.int32)
         self._offsets = np.concatenate([run.offsets for run in runs])
 
@@ -104,6 +104,13 @@ class _Joined:
         for name, values in (("partition", self._partitions), ("offset", self._offsets)):
             placed.replace_column(frame.get_column_index(name), pl.Series(name, values[number]))
         return placed
+
+
+def _ends(runs: Sequence[Messages]) -> npt.NDArray[np.int64] | None:
+    """The newlines of the joined payload, if those of all runs are known."""
+    starts = np.cumsum([0, *(len(run.payload) for run in runs)])
+    known = [run.ends + start for run, start in zip(runs, starts[:-1], strict=True) if run.ends is not None]
+    return np.concatenate(known) if len(known) == len(runs) else None
 
 
 def score_records(

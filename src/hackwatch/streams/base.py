@@ -37,7 +37,7 @@ class Messages:
 
     `payload` holds the messages, each ended by one newline (no message contains a newline).
     `offsets` is the position of each message (int64, increasing; the spool uses byte positions, Kafka counts).
-    `next_offset` is where reading goes on.
+    `next_offset` is where reading goes on. `ends`: where in the payload each message's newline is, if that is known.
     """
 
     topic: str
@@ -45,6 +45,7 @@ class Messages:
     payload: bytes
     offsets: npt.NDArray[np.int64]
     next_offset: int
+    ends: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)

@@ -79,7 +79,7 @@ class Decoder:
         return Decoded(records, _NONE_REJECTED, len(messages), dict(unknown))
 
     def _ordinary(self, messages: Messages, options: DecodeOptions) -> Decoded:
-        lines = Lines.of(messages.payload)
+        lines = Lines.of(messages.payload, messages.ends)
         if len(lines) != len(messages):
             raise InternalError(
                 f"{len(messages)} offsets for {len(lines)} messages", where=f"{messages.topic}/{messages.partition}"

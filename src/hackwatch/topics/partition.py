@@ -13,6 +13,7 @@ import numpy as np
 from hackwatch.clock import Clock
 from hackwatch.errors import DataError
 from hackwatch.streams.base import Messages
+from hackwatch.streams.lines import newlines
 from hackwatch.topics.retention import committed_offsets
 from hackwatch.topics.segments import (
     Tail,
@@ -237,11 +238,11 @@ class PartitionReader:
             environment_error(error, segment_path(self._folder, base))
         if not payload:
             return None
-        newlines = np.flatnonzero(np.frombuffer(payload, dtype=np.uint8) == 10)
-        offsets = np.empty(len(newlines), dtype=np.int64)
+        ends = newlines(payload)
+        offsets = np.empty(len(ends), dtype=np.int64)
         offsets[0] = start
-        np.add(newlines[:-1], start + 1, out=offsets[1:])
-        return Messages(self._topic, self._number, payload, offsets, next_offset)
+        np.add(ends[:-1], start + 1, out=offsets[1:])
+        return Messages(self._topic, self._number, payload, offsets, next_offset, ends)
 
     def _open_at(self, start: int) -> tuple[int, int]:
         """Open the segment that holds `start`: (its base, where the next one starts)."""
