@@ -68,7 +68,7 @@ _CONSUMER: dict[str, Any] = {
     "fetch.error.backoff.ms": 100,
     "fetch.message.max.bytes": 1 << 20,
     "queued.min.messages": 100_000,
-    "queued.max.messages.kbytes": 16 << 10,
+    "queued.max.messages.kbytes": 8 << 10,
 }
 #: What reading by the engine's own positions rests on: not to be set by anyone.
 _BY_POSITION: dict[str, Any] = {
@@ -215,7 +215,7 @@ def _meaning(error: KafkaError) -> tuple[str, str]:
     if code == KafkaError._SSL:
         return f"TLS with Kafka failed: {error.str()}", "check the ssl.* properties in [kafka]"
     if "AUTHORIZATION" in error.name():
-        return f"Kafka does not allow it: {error.str()}", "ask for an ACL: read, write, describe, and create for feeds"
+        return f"Kafka does not allow it: {error.str()}", "ask for the rights on topic and group; docs/kafka.md says which"
     if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
         return "there is no such topic in Kafka", "`hackwatch topics create` makes it"
     if code in _UNREACHABLE:
