@@ -196,6 +196,14 @@ class Bucket:
         with self._explained(prefix):
             return sorted(item["path"] for item in obstore.list(self._store, prefix or None).collect())
 
+    def holds(self, prefix: str, ending: str) -> bool:
+        """Whether one of the first keys below a prefix (a thousand) ends so; one question, however many there are."""
+        import obstore
+
+        with self._explained(prefix):
+            first = next(iter(obstore.list(self._store, prefix, chunk_size=1000)), ())
+            return any(item["path"].endswith(ending) for item in first)
+
     def folders(self, prefix: str = "") -> list[str]:
         """The names of what has keys of its own below a prefix."""
         import obstore

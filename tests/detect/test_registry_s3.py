@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from hackwatch.cli import main
 from hackwatch.detect.bucket_shelf import BucketShelf
 from hackwatch.detect.bundle import Bundle, load_bundle, save_bundle
 from hackwatch.detect.registry import Registry
@@ -18,7 +20,7 @@ from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
 from hackwatch.objects import Bucket
 from tests.conftest import mode
 from tests.detect.support import STREAM, records
-from tests.servers.s3 import Server, missing
+from tests.servers.s3 import SECRET, Server, missing
 
 pytestmark = pytest.mark.slow
 TEST = records(20, seed=3)
@@ -178,6 +180,28 @@ def test_of_two_that_promote_at_once_neither_is_lost(machine: Machine, one: Bund
         thread.join()
     promoted = [entry["version"] for entry in registry.show("process")["promotions"]]
     assert sorted(promoted) == versions
+
+
+def test_commands_work_on_it(s3: Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("S3_SECRET", SECRET)
+
+    def on(machine: str, *arguments: str) -> str:
+        config = tmp_path / f"{machine}.toml"
+        config.write_text(f'data = "{machine}"\n[detection]\nmodels = "{url}"\n{s3.settings()}')
+        done = CliRunner().invoke(main, ["--config", str(config), *arguments])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    training = ("train", "--as", "process", "--simulated", "--records", "3000", "--trees", "3")
+    first = on("trainer", *training).split(":")[0]
+    on("trainer", *training, "--seed", "2", "--out", str(tmp_path / "bundle"))
+    assert f"* {first}" in on("berlin", "models", "list")
+    second = on("madrid", "models", "import", str(tmp_path / "bundle")).split()[-1]
+    assert (first[:15], second[:15]) == ("process-000001-", "process-000002-")
+    assert f"engines use {second} now" in on("berlin", "models", "promote", second)
+    assert second in on("madrid", "models", "show", "process")
+    assert f"engines use {first} again" in on("trainer", "models", "rollback", "process")
+    assert f"* {first}" in on("madrid", "models", "list")
 
 
 # ---------------------------------------------------------------------- as an engine sees it, and the server away

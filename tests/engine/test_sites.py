@@ -41,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def place(server: Server, bucket: str, path: Path, site: str) -> Folder:
-    """A site whose lake and models are in the bucket."""
+    """A site whose lake and models are in the bucket, or in a folder that all sites see."""
     folder = Folder.make(path, models=False, more=f'site = "{site}"\n')
     text = folder.config.read_text()
     text = text.replace("[lake]\n", f'[lake]\npath = "{bucket}/lake"\n')
@@ -187,8 +187,11 @@ def _without_system(run: Outcome) -> dict[str, tuple[Any, ...]]:
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-def test_one_training_job_reads_all_sites_and_both_engines_adopt_its_model(server: Server, tmp_path: Path) -> None:
-    bucket = server.bucket()
+@pytest.mark.parametrize("shared", ["folder", "s3"])
+def test_one_training_job_reads_all_sites_and_both_engines_adopt_its_model(
+    server: Server, tmp_path: Path, shared: str
+) -> None:
+    bucket = server.bucket() if shared == "s3" else str(tmp_path / "shared")
     sites = {site: place(server, bucket, tmp_path / site, site) for site in SITES}
     elsewhere = place(server, bucket, tmp_path / "trainer", "trainer")
     for number, folder in enumerate(sites.values()):

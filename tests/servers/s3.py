@@ -119,6 +119,7 @@ class Server:
         """SIGSTOP: connections stay open, and nothing answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # until all of its threads stand still
 
     def thaw(self) -> None:
         assert self._process is not None

@@ -76,9 +76,8 @@ class Models:
     def _failure(self, stream: str, version: str, error: Exception, wall: float) -> Alert:
         old = self._current[stream]
         going_on = f"going on with {old.version}" if old else f"{stream} is not scored by a model"
-        return system_alert(
-            stream, "model-refused", version, f"Model {version} was refused, {going_on}", str(error), wall
-        )
+        what = "The registry of models cannot be read" if version == POINTER else f"Model {version} was refused"
+        return system_alert(stream, "model-refused", version, f"{what}, {going_on}", str(error), wall)
 
 
 def system_alert(stream: str, rule: str, occurrence: str, title: str, detail: str, wall: float) -> Alert:

@@ -217,7 +217,7 @@ class BucketHome:
         return nullcontext()  # the bucket's own errors are
 
     def has_log(self) -> bool:
-        return any(key.endswith(".json") for key in self.bucket.keys(LOG))
+        return self.bucket.holds(LOG, ".json")
 
     def exists(self, key: str) -> bool:
         return self.bucket.tag(key) is not None
