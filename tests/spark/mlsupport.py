@@ -146,7 +146,9 @@ def verdicts(
     """Spark's own: the numbers of the rows that it lets pass, their probability of class 1, and its predictions."""
     from pyspark.ml.functions import vector_to_array
 
-    scored = model.transform(frame(session, rows.drop("label", strict=False)))
+    # What else a lake's rows have (a prediction, a position) is not for the pipeline.
+    seen = rows.select(name for name in rows.columns if name in PROCESS.schema)
+    scored = model.transform(frame(session, seen))
     shown = scored.select("row", vector_to_array(scored.probability)[1].alias("probability"), "prediction")
     table = pl.DataFrame(shown.toArrow()).sort("row")
     return table["row"].to_numpy(), table["probability"].to_numpy(), table["prediction"].to_numpy() > 0.5

@@ -46,10 +46,11 @@ DAY = 86_400.0
 def run_service(settings: Settings, stop: threading.Event, *, clock: Clock | None = None) -> None:
     """Run the engine until `stop` is set; everything it read until then is committed when this returns.
 
-    Raises ConfigurationError (rules, routes), EnvironmentError_ (data folder in use or not usable), DataError
-    (damaged store).
+    Raises ConfigurationError (rules, routes, a stream that only Spark can score), EnvironmentError_ (data folder in use
+    or not usable), DataError (damaged store).
     """
     clock = clock or SystemClock()
+    _check_scorers(settings)
     prepare_data_folder(settings.data)
     with ExitStack() as stack:
         stack.enter_context(EngineLock(settings.lock_file))
@@ -58,6 +59,20 @@ def run_service(settings: Settings, stop: threading.Event, *, clock: Clock | Non
         _LOG.info("engine started", extra={"data": str(settings.data), "pipeline": settings.pipeline})
         service.run()
         _LOG.info("engine stopped", extra={"epoch": service.engine.epoch - 1})
+
+
+def _check_scorers(settings: Settings) -> None:
+    """Refuse to score by other models than the settings name."""
+    given = {name: stream.spark_ml for name, stream in settings.streams.items() if stream.enabled and stream.spark_ml}
+    if given:
+        raise ConfigurationError(
+            f"a Spark ML pipeline is to score {', '.join(given)}, which needs Spark",
+            where=", ".join(f"streams.{name}.spark_ml" for name in given),
+            next_step="hackwatch run --engine spark; or take the setting out, and "
+            + "; ".join(
+                f"hackwatch models import --spark-ml {folder} --as {name} --promote" for name, folder in given.items()
+            ),
+        )
 
 
 def _prefer_latency() -> None:

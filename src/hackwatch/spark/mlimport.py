@@ -28,7 +28,7 @@ from hackwatch.spark.mlfiles import SavedTree
 from hackwatch.spark.mlstages import CLASSIFIERS, Pipeline, read_pipeline
 from hackwatch.streams.base import Stream
 
-__all__ = ["import_pipeline"]
+__all__ = ["cells_of", "import_pipeline", "refused_cells"]
 
 
 def import_pipeline(
@@ -41,24 +41,24 @@ def import_pipeline(
     unknown. Raises ConfigurationError with all problems, DataError for damaged files.
     """
     pipeline = read_pipeline(folder, stream)
-    columns = {column: _cells(column, pipeline, stream) for column in _sources(pipeline, stream)}
+    columns = {name: cells for name in stream.schema if (cells := cells_of(name, pipeline, stream)) is not None}
     grown = [_Grower(pipeline, columns).grow(tree) for tree in pipeline.trees]
     encoder = Encoder(tuple(cells.feature() for cells in columns.values()))
     sizes = [len(tree.left) for tree, _ in grown]
     leaves = Leaves(np.concatenate([values for _, values in grown]), np.cumsum([0, *sizes[:-1]]))
     trees = Trees(forest([tree for tree, _ in grown], len(encoder)))
-    model = Imported(trees, leaves, pipeline.decision, tuple(_refused(pipeline, cells) for cells in columns.values()))
+    model = Imported(
+        trees, leaves, pipeline.decision, tuple(refused_cells(pipeline, cells) for cells in columns.values())
+    )
     bundle = Bundle(_description(pipeline, stream, columns, now), encoder, model, ())
     return bundle if usual is None else _with_usual(bundle, usual)
 
 
-def _sources(pipeline: Pipeline, stream: Stream) -> list[str]:
-    made = {scalar.source for scalar in pipeline.made}
-    return [column for column in stream.schema if column in made]
-
-
-def _cells(column: str, pipeline: Pipeline, stream: Stream) -> Cells:
+def cells_of(column: str, pipeline: Pipeline, stream: Stream) -> Cells | None:
+    """The cells of a normalised column; None if the pipeline does not read it."""
     scalars = [scalar for scalar in pipeline.made if scalar.source == column]
+    if not scalars:
+        return None
     if stream.schema[column] == pl.String():
         return text_cells(column, scalars)
     return number_cells(column, scalars, _thresholds(column, pipeline))
@@ -75,7 +75,7 @@ def _thresholds(column: str, pipeline: Pipeline) -> list[float]:
     return found
 
 
-def _refused(pipeline: Pipeline, cells: Cells) -> npt.NDArray[np.bool_]:
+def refused_cells(pipeline: Pipeline, cells: Cells) -> npt.NDArray[np.bool_]:
     """Which cells of a column Spark refuses, at any stage."""
     refused = np.zeros(len(cells), np.bool_)
     for scalar in pipeline.made:

@@ -14,7 +14,7 @@ from hackwatch.spark.mlcolumns import Scalar, assembled, hot, indexed, number
 from hackwatch.spark.mlfiles import SavedTree, Stage, read_stages, read_trees
 from hackwatch.streams.base import Stream
 
-__all__ = ["CLASSIFIERS", "Pipeline", "read_pipeline"]
+__all__ = ["CLASSIFIERS", "Pipeline", "follow", "read_pipeline"]
 
 CLASSIFIERS = ("DecisionTreeClassificationModel", "RandomForestClassificationModel", "GBTClassificationModel")
 _FEATURES = "StringIndexer, OneHotEncoder, VectorAssembler"
@@ -29,7 +29,8 @@ class Pipeline:
     """What was understood of a pipeline.
 
     `features`: the vector that the trees read. `made`: all numbers on the way, those too that no tree reads, for they
-    may refuse a record. `notes`: what the owner should know. `problems`: why it cannot be imported.
+    may refuse a record. `notes`: what the owner should know. `problems`: why it cannot be imported. `missing`: columns
+    that the stream has not.
     """
 
     features: list[Scalar] = field(default_factory=list)
@@ -40,6 +41,15 @@ class Pipeline:
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+def follow(folder: Path, stream: Stream) -> Pipeline:
+    """All that can be said of a pipeline, with its problems. DataError for damaged files."""
+    reader = _Reader(stream)
+    for stage in read_stages(folder):
+        reader.read(stage)
+    return reader.pipeline
 
 
 def read_pipeline(folder: Path, stream: Stream) -> Pipeline:
@@ -47,10 +57,7 @@ def read_pipeline(folder: Path, stream: Stream) -> Pipeline:
 
     Raises ConfigurationError with every problem at once (stage, what, what to do), DataError for damaged files.
     """
-    reader = _Reader(stream)
-    for stage in read_stages(folder):
-        reader.read(stage)
-    found = reader.pipeline
+    found = follow(folder, stream)
     if found.classifier is None and not found.problems:
         found.problems.append(f"no classifier: end the pipeline with one of {', '.join(CLASSIFIERS)}")
     if found.problems:
@@ -169,6 +176,7 @@ class _Reader:
             return made
         kind = self._stream.schema.get(name)
         if kind is None:
+            self.pipeline.missing.append(name)
             self._problem(
                 stage,
                 f"there is no column {name!r} in {self._stream.name} records",

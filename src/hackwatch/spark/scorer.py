@@ -12,6 +12,7 @@ import polars as pl
 
 from hackwatch.detect.base import Driver
 from hackwatch.errors import DataError
+from hackwatch.spark.mlguard import REFUSED, Guard
 from hackwatch.streams.base import POSITION, Stream
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Scorer:
     """The pipeline saved in a folder, loaded once for a run."""
 
     def __init__(self, spark: SparkSession, folder: Path, stream: Stream) -> None:
-        """Raises DataError if the folder does not hold a saved PipelineModel."""
+        """Raises DataError if the folder holds no saved PipelineModel, ConfigurationError if it needs other columns."""
         from pyspark.errors import PySparkException
         from pyspark.ml import PipelineModel
 
@@ -56,25 +57,28 @@ class Scorer:
                 where=str(folder),
                 next_step="name the folder that pipeline_model.save(...) wrote",
             ) from error
-        self._stream = stream
+        self._stream, self._guard = stream, Guard(folder, stream)
         self.detector = GivenModel(stream.name, f"spark-ml-{self._model.uid.rpartition('_')[2]}")
 
     def scored(self, records: DataFrame) -> DataFrame:
         """Normalised rows with SCORES added, in their order.
 
-        The score is the probability of class 1 where the model gives one, else its prediction.
+        The score is the probability of class 1 where the model gives one, else its prediction. A record that the
+        pipeline would refuse or drop scores 0.
         """
         from pyspark.ml.functions import vector_to_array
         from pyspark.sql import functions as F
 
-        found = self._model.transform(records)
+        found = self._guard.around(self._model.transform, records)
         score = F.col("prediction")
         if "probability" in found.columns:
             score = F.element_at(vector_to_array(F.col("probability")), 2)
         scored: DataFrame = found.select(
             *(F.col(f"`{name}`") for name in rows_schema(self._stream)),
-            score.cast("double").alias("given_score"),
-            F.col("prediction").cast("double").alias("given_prediction"),
+            *(
+                F.when(F.col(REFUSED), F.lit(0.0)).otherwise(told.cast("double")).alias(name)
+                for name, told in (("given_score", score), ("given_prediction", F.col("prediction")))
+            ),
         )
         return scored
 
