@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.feeding import Reporter, report_options, stopped_by_signals, writers
+from hackwatch.cli.feeding import Reporter, report_options, shown_place, stopped_by_signals, writers
 
 if TYPE_CHECKING:
     from hackwatch.feeds.replay import Shape
@@ -21,6 +21,12 @@ _TOPICS = (
     "Where to fill the topics `process` and `memory`: a folder, kafka://HOST:PORT, or an address with {stream} in it. "
     "Default: where the engine reads them."
 )
+
+
+def _both_topics(context: CliContext) -> str:
+    """Where the engine reads the streams of a host."""
+    settings = context.settings()
+    return ", ".join(dict.fromkeys(settings.spool_url(name) for name in _HOST))
 
 
 @click.group()
@@ -162,7 +168,7 @@ def simulate(
         on_attack=announce,
     )
     with writers(context, _HOST, to) as [process, memory], stopped_by_signals(duration) as stop:
-        reporter = Reporter("simulate", to or context.settings().data / "spool", as_json=as_json)
+        reporter = Reporter("simulate", shown_place(context, _HOST, to), as_json=as_json)
         sent = feed.run(process, memory, stop, reporter.progress)
         reporter.done(sent, machines=list(feed.machine_names)[:100], attacks=len(feed.episodes))
 
@@ -203,7 +209,7 @@ def collect(
     else:
         feed = CollectFeed(machine=machine, interval=interval, samples=1 if once else None)
     with writers(context, _HOST, to) as [process, memory], stopped_by_signals(duration) as stop:
-        reporter = Reporter("collect", to or context.settings().data / "spool", as_json=as_json)
+        reporter = Reporter("collect", shown_place(context, _HOST, to), as_json=as_json)
         reporter.done(feed.run(process, memory, stop, reporter.progress))
 
 
