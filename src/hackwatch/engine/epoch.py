@@ -142,14 +142,15 @@ class EpochWriter:
 
     def _completed(self, table: str, frames: Sequence[pl.DataFrame], number: int) -> pl.DataFrame:
         """One frame with the columns that are the same for a whole epoch, and the partition columns."""
-        frame = _joined(frames)
-        if table in self._readers:
+        mine = table in self._readers
+        added = [
+            pl.col("event_time" if mine else "processing_time").dt.date().alias("date"),
+            pl.lit(self._site).alias("site"),
+        ]
+        if mine:
             topic = pl.lit(self._readers[table].topic).alias("topic")
-            frame = frame.with_columns(topic, pl.lit(number, dtype=pl.Int64).alias("epoch"))
-            day = pl.col("event_time")
-        else:
-            day = pl.col("processing_time")
-        return frame.with_columns(day.dt.date().alias("date"), pl.lit(self._site).alias("site"))
+            added = [topic, pl.lit(number, dtype=pl.Int64).alias("epoch"), *added]
+        return _joined(frames).with_columns(added)
 
     def _commit(self, epoch: Epoch) -> EpochCommit:
         return EpochCommit(

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from hackwatch.detect.base import Detector, Driver
@@ -84,11 +85,12 @@ class AlertPolicy:
         raised: list[tuple[Occurrences, int, Row]] = []
         matched = with_rules(records["rules"])
         if self.rules is not None and len(matched):
-            raised += self._raised(stream, records[matched], records["rules"][matched].to_list())
+            raised += self._raised(stream, records, matched, records["rules"][matched].to_list())
         if on_suspect:
             suspect = records["prediction"].to_numpy() == 1
             suspect[matched] = False
-            raised += self._raised(stream, records[np.flatnonzero(suspect)], [[SUSPECT]] * np.count_nonzero(suspect))
+            rows = np.flatnonzero(suspect)
+            raised += self._raised(stream, records, rows, [[SUSPECT]] * len(rows))
         if not raised:
             return []
         drivers = _drivers(stream, [row for _, _, row in raised], detectors)
@@ -99,14 +101,14 @@ class AlertPolicy:
         ]
 
     def _raised(
-        self, stream: Stream, hits: pl.DataFrame, rules: Sequence[Sequence[str]]
+        self, stream: Stream, records: pl.DataFrame, rows: npt.NDArray[np.intp], rules: Sequence[Sequence[str]]
     ) -> Iterator[tuple[Occurrences, int, Row]]:
-        """What is to be raised now, per interval, with the first record that showed it."""
-        times = microseconds(hits["event_time"]).tolist()
-        for seen, row in self._groups(stream.name, hits, stream.entity, rules, times, stream.subject):
+        """What is to be raised now, per interval, with the first record that showed it. `rules`: of each of `rows`."""
+        entities, times, subjects = (records[name][rows] for name in (stream.entity, "event_time", stream.subject))
+        for seen, first in self._groups(stream.name, entities, rules, microseconds(times), subjects):
             if seen.rule == SUSPECT or (self.rules is not None and seen.rule in self.rules):
                 for interval in self.suppressor.add(seen):
-                    record = hits.row(row, named=True)
+                    record = records.row(int(rows[first]), named=True)
                     yield seen, interval, record if seen.rule == SUSPECT else record | {"rules": seen.rule}
 
     def attacks(
@@ -115,8 +117,8 @@ class AlertPolicy:
     ) -> list[Alert]:  # fmt: skip
         """Alerts of correlated pairs (columns of the correlator's schema)."""
         name = f"{left.name}+{right.name}"
-        times = np.maximum(*(microseconds(pairs[f"{stream.name}_event_time"]) for stream in (left, right))).tolist()
-        groups = self._groups(name, pairs, left.entity, [[ATTACK]] * len(pairs), times, left.subject)
+        times = np.maximum(*(microseconds(pairs[f"{stream.name}_event_time"]) for stream in (left, right)))
+        groups = self._groups(name, pairs[left.entity], [[ATTACK]] * len(pairs), times, pairs[left.subject])
         raised = [(seen, pairs.row(row, named=True)) for seen, row in groups if self.suppressor.add(seen)]
         sides = [{stream.name: _side(stream, row) for stream in (left, right)} for _, row in raised]
         why = [_drivers(stream, [side[stream.name] for side in sides], detectors) for stream in (left, right)]
@@ -161,20 +163,20 @@ class AlertPolicy:
     # -- occurrences ---------------------------------------------------------------------------------------------
 
     def _groups(
-        self, name: str, hits: pl.DataFrame, entity: str, rules: Sequence[Sequence[str]], times: Sequence[int],
-        subject: str,
+        self, name: str, entities: pl.Series, rules: Sequence[Sequence[str]], times: npt.NDArray[np.int64],
+        subjects: pl.Series,
     ) -> Iterator[tuple[Occurrences, int]]:  # fmt: skip
         """Occurrences per entity, rule and interval, each with its first row. `rules`: those that each row shows."""
         groups: dict[tuple[str, str, int], tuple[int, list[int], set[str]]] = {}
-        rows = zip(hits[entity].to_list(), rules, times, hits[subject].to_list(), strict=True)
+        rows = zip(entities.to_list(), rules, times.tolist(), subjects.to_list(), strict=True)
         for row, (who, shown, time, what) in enumerate(rows):
             for rule in shown:
                 key = (who, rule, time // self.suppressor.length)
-                _, when, subjects = groups.setdefault(key, (row, [], set()))
+                _, when, what_all = groups.setdefault(key, (row, [], set()))
                 when.append(time)
-                subjects.add(what)
-        for (who, rule, interval), (row, when, subjects) in groups.items():
-            few = sorted(subjects)[:SUBJECTS_KEPT]
+                what_all.add(what)
+        for (who, rule, interval), (row, when, what_all) in groups.items():
+            few = sorted(what_all)[:SUBJECTS_KEPT]
             yield Occurrences(name, who, rule, interval, when, few, *self._storm(rule)), row
 
     def _storm(self, rule_id: str) -> tuple[int, int]:

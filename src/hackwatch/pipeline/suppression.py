@@ -89,9 +89,9 @@ class Suppressor:
         recent = self._recent.setdefault((seen.stream, seen.entity, seen.rule), [])
         recent.extend(seen.times)
         recent.sort()
-        times = np.asarray(recent, dtype=np.int64)
-        if len(times) < seen.at_least:
+        if len(recent) < seen.at_least:
             return []
+        times = np.asarray(recent, dtype=np.int64)
         last = times[seen.at_least - 1 :]
         close = last - times[: len(last)] <= seen.within
         return [int(interval) for interval in np.unique(last[close] // self.length)]
