@@ -243,6 +243,7 @@ def test_a_damaged_model_leaves_the_old_one_at_work(
         shutil.copytree(home, hidden)
         other = Folder(tmp_path / "other")
         shutil.copytree(folder.data / "models", other.data / "models")
+        shutil.copy(folder.config, other.config)
         bad = add_models(other, seed=3)["process"]
         ruin(other, bad)
         for path in (other.data / "models" / "process").iterdir():
