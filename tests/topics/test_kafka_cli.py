@@ -55,7 +55,10 @@ def place(kafka: Broker, tmp_path: Path) -> Place:
 def test_a_topic_is_made_filled_listed_described_and_read(place: Place) -> None:
     assert "nothing yet" in place.run("topics", "list").output
     place.run("topics", "create", "process", "--partitions", "3", "--retention-hours", "2")
-    assert place.run("feed", "simulate", "host", "--rate", "2000", "--duration", "1", "--json").exit_code == 0
+    sent = json.loads(
+        place.run("feed", "simulate", "host", "--rate", "2000", "--duration", "1", "--json").stdout.splitlines()[-1]
+    )
+    assert sent["to"] == f"{place.url('process')}, {place.url('memory')}"
 
     process, memory = json.loads(place.run("topics", "list", "--json").output)
     assert (process["stream"], process["address"], len(process["partitions"])) == ("process", place.url("process"), 3)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hackwatch.feeds.pace import Progress
     from hackwatch.topics import TopicWriter
 
-__all__ = ["Reporter", "report_options", "stopped_by_signals", "topic_of", "writers"]
+__all__ = ["Reporter", "report_options", "shown_place", "stopped_by_signals", "topic_of", "writers"]
 
 _REDRAW_SECONDS = 0.2
 
@@ -86,6 +86,16 @@ def topic_of(stream: str, to: str, *, only: bool) -> str:
             next_step="name the brokers alone, or each topic by its stream: kafka://HOST:PORT/{stream}_stream",
         )
     return to if named else f"{to.rstrip('/')}/{stream}"
+
+
+def shown_place(context: CliContext, streams: tuple[str, ...], to: str | None) -> str:
+    """Where a feed of these streams writes, for people."""
+    if to is not None:
+        return to
+    settings = context.settings()
+    spool = settings.data / "spool"
+    urls = [settings.spool_url(stream) for stream in streams]
+    return str(spool) if all(url.startswith(f"spool:{spool}") for url in urls) else ", ".join(urls)
 
 
 @contextmanager
