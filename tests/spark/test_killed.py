@@ -11,7 +11,9 @@ import pytest
 
 from hackwatch.feeds.simulate.bulk import Batch
 from hackwatch.lake import Lake
+from tests.engine.kafka_folder import KafkaFolder
 from tests.engine.processes import FAULTS, NAMES, Folder, Outcome, simulated
+from tests.servers.kafka import Broker
 from tests.servers.spark import missing
 from tests.spark.drivers import Driver, batches, command, commits, logged
 from tests.spark.support import SPARK, assert_same, work_off_embedded
@@ -47,16 +49,20 @@ def live(folder: Folder, chance: random.Random, *, at_the_lake: bool) -> None:
             time.sleep(chance.uniform(0.0, 3.0))
 
 
-def test_every_record_counts_once_over_ten_kills(tmp_path: Path) -> None:
+def test_every_record_counts_once_over_ten_kills(kafka: Broker, tmp_path: Path) -> None:
+    """Both read the same topics of Kafka, the undisturbed one by the embedded engine."""
     chance = random.Random(SEED)
-    calm, disturbed = Folder.make(tmp_path / "calm"), Folder.make(tmp_path / "disturbed", more=SPARK)
+    for name in NAMES:
+        kafka.create(f"killed-{name}", 2)
+    calm = KafkaFolder.on(tmp_path / "calm", kafka, "killed")
+    disturbed = KafkaFolder.on(tmp_path / "disturbed", kafka, "killed", more=SPARK)
     unfinished = 0
     for number in range(KILLS):
-        write(calm, number)
         write(disturbed, number)
         live(disturbed, chance, at_the_lake=number % 2 == 0)
         unfinished += logged(disturbed) > 0
     work_off_embedded(calm)
+    calm.close()
     with Driver(disturbed, command(disturbed, "--available-now")) as last:
         assert last.ended() == 0, last.log[-4000:]
     assert unfinished, "some kill came between the lake and the store, or before"

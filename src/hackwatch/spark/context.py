@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from hackwatch.lake import Lake
 from hackwatch.pipeline.alerting import AlertPolicy
 from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.progress import Board
+from hackwatch.spark.spool import Rounds
 from hackwatch.store.base import BatchEntry, EngineStore
 
 if TYPE_CHECKING:
@@ -66,8 +68,7 @@ class Query(ABC):
         if "policy" in self.ledger.state:
             self.policy.restore(self.ledger.state["policy"])
         self.error: HackwatchError | None = None
-        self.running: StreamingQuery | None = None
-        self.starts, self._available_now = 0, False
+        self.running: StreamingQuery | Rounds | None = None
         self._gate = threading.Lock()
         self._closed = False
 
@@ -81,7 +82,6 @@ class Query(ABC):
 
     def start(self, *, available_now: bool) -> None:
         """Start with Spark; with `available_now` it ends once all is read that is there."""
-        self._available_now, self.starts = available_now, self.starts + 1
         settings = self.context.settings
         writer = (
             self.frame()
@@ -95,10 +95,6 @@ class Query(ABC):
         else:
             writer = writer.trigger(processingTime=f"{round(settings.spark.trigger_seconds * 1000)} milliseconds")
         self.running = writer.start()
-
-    def start_again(self) -> None:
-        """After a failure that may pass: it goes on where it was."""
-        self.start(available_now=self._available_now)
 
     @property
     def mode(self) -> str:
@@ -115,19 +111,20 @@ class Query(ABC):
         self.running.stop()
 
     def _batch(self, frame: DataFrame, number: int) -> None:
+        with self.open_gate():
+            self._counted(frame, number)
+
+    @contextmanager
+    def open_gate(self) -> Iterator[None]:
+        """Work on a batch: a stop waits for its end, and what comes after the stop does not count."""
         with self._gate:
             if self._closed:
-                return self._wait_for_the_end()
+                raise EnvironmentError_("the engine is being stopped", where=f"query {self.name}")
             try:
-                self._counted(frame, number)
+                yield
             except HackwatchError as error:
                 self.error = self.error or error
                 raise
-        return None
-
-    def _wait_for_the_end(self) -> None:
-        """A batch that comes after the stop must not count as done: Spark interrupts it in a moment."""
-        raise EnvironmentError_("the engine is being stopped", where=f"query {self.name}")
 
     def _counted(self, frame: DataFrame, number: int) -> None:
         context = self.context
@@ -136,9 +133,12 @@ class Query(ABC):
         self.models.refresh(wall)
         entry = self.ledger.begin(number, spark_query, wall, self.models.versions())
         if entry is not None:
-            detectors = self.models.exactly(entry.models)
-            given = {name: found for name, found in context.given.items() if name in detectors}
-            self.take(frame, entry, {**detectors, **given}, spark_query)
+            self.take(frame, entry, self.detectors(entry), spark_query)
+
+    def detectors(self, entry: BatchEntry) -> Detectors:
+        """The detectors that a batch was logged with."""
+        found = self.models.exactly(entry.models)
+        return {**found, **{name: given for name, given in self.context.given.items() if name in found}}
 
     def patiently(self, what: str, action: Callable[[], object]) -> None:
         """Run an action until the disk lets it succeed."""

@@ -26,7 +26,8 @@ from hackwatch.spark.plan import (
 )
 from hackwatch.spark.scorer import Scorer, rows_schema
 from hackwatch.spark.shipping import pack
-from hackwatch.spark.sources import source_of
+from hackwatch.spark.sources import KafkaTopic, SpoolTopic, source_of
+from hackwatch.spark.spool import Rounds
 from hackwatch.spark.tables import delay_seconds
 from hackwatch.spark.work import finish, normalise, work
 from hackwatch.store.base import BatchEntry
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Ingest"]
 
+#: In place of the name of Spark's query where there is none.
+SPOOL = "spool"
 #: Epochs whose watermarks are remembered.
 HISTORY = 1000
 
@@ -52,6 +55,7 @@ class Ingest(Query):
     def __init__(self, context: Context, stream: str) -> None:
         super().__init__(context, stream, (stream,))
         self.stream, self.source = streams.get(stream), source_of(context.settings, stream)
+        self._rounds: Rounds | None = None
         self._options = context.settings.streams[stream]
         folder = self._options.spark_ml
         self._scorer = Scorer(context.spark, folder, self.stream) if folder is not None else None
@@ -72,7 +76,44 @@ class Ingest(Query):
         self._schemas = {stream: records_schema(self.stream), "rejected": rejected_schema()}
 
     def frame(self) -> DataFrame:
+        assert isinstance(self.source, KafkaTopic)
         return self.source.frame(self.context.spark)
+
+    def start(self, *, available_now: bool) -> None:
+        if isinstance(self.source, KafkaTopic):
+            super().start(available_now=available_now)
+            return
+        rounds = Rounds(f"spool {self.name}", self._round, self.source.planner(self.name), self._trigger)
+        self.running, self._rounds = rounds, rounds
+        rounds.done = self._positions()
+        rounds.start(available_now=available_now)
+
+    @property
+    def _trigger(self) -> float:
+        return self.context.settings.spark.trigger_seconds
+
+    def _round(self, ends: dict[int, int] | None) -> bool:
+        """A batch of a spool; False if nothing is there."""
+        assert isinstance(self.source, SpoolTopic)
+        assert self._rounds is not None
+        planner, epoch = self._rounds.planner, self.ledger.epoch + 1
+        logged = self.ledger.logged(epoch)
+        ranges = logged.ranges if logged else planner.next(self._positions(), ends or planner.ends())
+        if not ranges:
+            return False
+        with self.open_gate():
+            wall = self.context.clock.wall()
+            self.models.refresh(wall)
+            entry = self.ledger.begin(epoch - 1, SPOOL, wall, self.models.versions(), ranges)
+            assert entry is not None
+            frame = self.source.batch(self.context.spark, entry.ranges)
+            self.take(frame, entry, self.detectors(entry), SPOOL)
+            self._rounds.done = self._positions()
+            planner.reader.commit(self._rounds.done)
+        return True
+
+    def _positions(self) -> dict[int, int]:
+        return {partition: at for (_, _, partition), at in self.ledger.offsets.items()}
 
     @property
     def watermark(self) -> int:

@@ -11,7 +11,7 @@ import polars as pl
 from hackwatch.errors import DataError
 from hackwatch.pipeline.alert import Alert, AlertUpdate
 from hackwatch.pipeline.core import Counts
-from hackwatch.store.base import WINDOWS_SCHEMA, BatchEntry, EngineStore, EpochCommit
+from hackwatch.store.base import WINDOWS_SCHEMA, BatchEntry, EngineStore, EpochCommit, OffsetRange
 
 __all__ = ["Ledger", "Window"]
 
@@ -41,15 +41,34 @@ class Ledger:
         self._offsets: dict[Place, int] = dict(found.offsets) if found else {}
         self._logged = {entry.epoch: entry for entry in (found.batches if found else ())}
 
-    def begin(self, batch: int, spark_query: str, wall: float, models: Mapping[str, str]) -> BatchEntry | None:
-        """Log a batch, or take up what was logged of it; None if it is done. Raises DataError (another checkpoint)."""
+    @property
+    def offsets(self) -> Mapping[Place, int]:
+        """(stream, topic, partition) -> the position behind what is done."""
+        return self._offsets
+
+    def logged(self, epoch: int) -> BatchEntry | None:
+        """What was logged of a batch that is not done."""
+        return self._logged.get(epoch)
+
+    def begin(
+        self,
+        batch: int,
+        spark_query: str,
+        wall: float,
+        models: Mapping[str, str],
+        ranges: tuple[OffsetRange, ...] = (),
+    ) -> BatchEntry | None:
+        """Log a batch, or take up what was logged of it; None if it is done. Raises DataError (another checkpoint).
+
+        `ranges`: its messages, where Spark does not keep them.
+        """
         epoch = batch + 1
         self._check(epoch, spark_query)
         if epoch <= self.epoch:
             return None
         entry = self._logged.pop(epoch, None)
         if entry is None:
-            entry = BatchEntry(epoch, epoch, wall, 0.0, (), dict(models))
+            entry = BatchEntry(epoch, epoch, wall, 0.0, ranges, dict(models))
             self._store.log_batches(self.name, [entry])
         return entry
 

@@ -45,9 +45,6 @@ _LOG = logging.getLogger(__name__)
 CHORES_SECONDS, TURN_SECONDS = 5.0, 0.2
 #: How long a batch at work may take to finish when the engine is stopped; it is repeated at the next start if not.
 FINISH_SECONDS = 60.0
-_TOO_SLOW = "Python worker failed to connect back"
-#: How often a query is started in all before that counts as a failure.
-STARTS = 5
 DAY = 86_400.0
 
 
@@ -144,11 +141,6 @@ class _Service:
         if query.error is not None:
             raise query.error
         failure = query.running.exception() if query.running is not None else None
-        if failure is not None and _TOO_SLOW in str(failure) and query.starts < STARTS:
-            # Spark gives a new process of Python ten seconds; on a machine that is very busy this is not enough.
-            _LOG.warning("query %s is started again: Python was slow to start", query.name)
-            query.start_again()
-            return
         if failure is not None and not self.stop.is_set():
             raise EnvironmentError_(
                 f"Spark ended the query: {_first_lines(str(failure))}",

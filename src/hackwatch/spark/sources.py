@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from hackwatch import topics
 from hackwatch.config import Settings
 from hackwatch.spark.kafka import java_options
-from hackwatch.spark.spool import Spool, SpoolSource
+from hackwatch.spark.spool import RANGES, Planner, Spool
+from hackwatch.store.base import OffsetRange
 from hackwatch.streams.base import DecodeOptions
+from hackwatch.topics import Retention
 from hackwatch.topics.kafka.address import is_kafka, parse_address
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 __all__ = ["KafkaTopic", "Source", "SpoolTopic", "source_of"]
-
-
-class Source(Protocol):
-    """A stream's topic. `topic`: its name in the lake; `spool`: where tasks find the messages of ranges, if they do."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def decode(self) -> DecodeOptions: ...
-    @property
-    def spool(self) -> Spool | None: ...
-
-    def frame(self, spark: SparkSession) -> DataFrame:
-        """The streaming frame."""
-        ...
-
-    def prepared(self, batch: DataFrame) -> DataFrame:
-        """The rows of a batch as `work` takes them."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +58,25 @@ class SpoolTopic:
 
     spool: Spool
     decode: DecodeOptions
-    options: dict[str, str]
+    retention: Retention
+    max_bytes: int
 
     @property
     def topic(self) -> str:
         return self.spool.topic
 
-    def frame(self, spark: SparkSession) -> DataFrame:
-        spark.dataSource.register(SpoolSource)
-        return spark.readStream.format(SpoolSource.name()).options(**self.options).load()
+    def planner(self, stream: str) -> Planner:
+        return Planner(self.spool.reader(self.retention), stream, self.max_bytes)
+
+    def batch(self, spark: SparkSession, ranges: Sequence[OffsetRange]) -> DataFrame:
+        """A row for each range; tasks read them."""
+        return spark.createDataFrame([(part.partition, part.start, part.end) for part in ranges], RANGES)
 
     def prepared(self, batch: DataFrame) -> DataFrame:
         return batch
+
+
+Source = KafkaTopic | SpoolTopic
 
 
 def source_of(settings: Settings, stream: str) -> Source:
@@ -104,13 +95,5 @@ def source_of(settings: Settings, stream: str) -> Source:
     folder = topics.spool_folder(url)
     spool = Spool(str(folder), folder.name, settings.pipeline, max(16 << 20, options.max_message_bytes + 1))
     keep = settings.spool
-    told = {
-        "folder": spool.folder,
-        "topic": spool.topic,
-        "pipeline": spool.pipeline,
-        "longest_message": str(spool.longest_message),
-        "max_bytes": str(settings.spark.max_mib << 20),
-        "keep_bytes": str(int(keep.retention_gib * (1 << 30))),
-        "keep_seconds": str(keep.retention_hours * 3600),
-    }
-    return SpoolTopic(spool, decode, told)
+    retention = Retention(max_bytes=int(keep.retention_gib * (1 << 30)), max_age_seconds=keep.retention_hours * 3600)
+    return SpoolTopic(spool, decode, retention, settings.spark.max_mib << 20)

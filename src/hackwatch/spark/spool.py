@@ -1,27 +1,30 @@
-"""A spool as a source of Spark: offsets are byte positions per partition, rows are ranges of messages.
+"""Spool folders on Spark: the driver plans batches of byte ranges, and the tasks that get them read the segments.
 
-The messages themselves do not pass through the JVM: a row names a range, and the task that gets it reads the segment
-files, as the source's own task would.
+Spark has its own sources in Python, but starts a process for each query that must answer within ten seconds, which a
+busy machine does not manage. The store knows what a batch holds before it begins, as with the embedded engine; so no
+source and no checkpoint of Spark is needed here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
-
+from hackwatch.store.base import OffsetRange
 from hackwatch.topics.retention import Retention
 from hackwatch.topics.spool import SpoolReader
 
-__all__ = ["RANGES", "Spool", "SpoolSource"]
+__all__ = ["RANGES", "Planner", "Rounds", "Spool"]
 
+_LOG = logging.getLogger(__name__)
+#: The rows of a batch.
 RANGES = "partition INT, start BIGINT, `end` BIGINT"
-Offsets = dict[str, int]
 _LOOK_BYTES = 64 << 10
+Offsets = dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,115 +46,83 @@ class Spool:
         )
 
 
-@dataclass
-class _Range(InputPartition):
-    partition: int
-    start: int
-    end: int
+class Planner:
+    """Cuts a spool into batches of about `max_bytes` over all partitions."""
 
+    def __init__(self, reader: SpoolReader, stream: str, max_bytes: int) -> None:
+        self.reader, self._stream, self._max_bytes = reader, stream, max_bytes
 
-class SpoolSource(DataSource):
-    """Format `hackwatch-spool`.
+    def ends(self) -> Offsets:
+        """Where the messages of each partition end now."""
+        return {number: self.reader.end_offset(number) for number in self.reader.partitions()}
 
-    Options: folder, topic, pipeline, longest_message, max_bytes, keep_bytes, keep_seconds.
-    """
-
-    @classmethod
-    def name(cls) -> str:
-        return "hackwatch-spool"
-
-    def schema(self) -> str:
-        return RANGES
-
-    def streamReader(self, schema: Any) -> DataSourceStreamReader:  # Spark's name
-        options = self.options
-        spool = Spool(options["folder"], options["topic"], options["pipeline"], int(options["longest_message"]))
-        keep_bytes, keep_seconds = options.get("keep_bytes"), options.get("keep_seconds")
-        retention = Retention(
-            max_bytes=int(keep_bytes) if keep_bytes else None,
-            max_age_seconds=float(keep_seconds) if keep_seconds else None,
-        )
-        bounded = find_spec("pyspark.sql.streaming.datasource") is not None
-        planner = _bounded_planner() if bounded else _EverythingPlanner
-        return planner(spool, retention, int(options["max_bytes"]))
-
-
-class _Planner(DataSourceStreamReader):
-    """Plans batches of about `max_bytes` over all partitions, and lets the spool forget what is done."""
-
-    def __init__(self, spool: Spool, retention: Retention, max_bytes: int) -> None:
-        self._reader = spool.reader(retention)
-        self._max_bytes = max_bytes
-
-    def initialOffset(self) -> Offsets:
-        return {str(number): self._reader.start_offset(number) for number in self._reader.partitions()}
-
-    def _ends(self) -> Offsets:
-        return {str(number): self._reader.end_offset(number) for number in self._reader.partitions()}
-
-    def _bounded(self, start: Offsets, ends: Offsets) -> Offsets:
-        """The end of the next batch: about `max_bytes` further, of each partition the same part of what is left.
+    def next(self, done: Mapping[int, int], ends: Offsets) -> tuple[OffsetRange, ...]:
+        """The next ranges from the positions `done`; of each partition the same part of what is left.
 
         So partitions that cover the same time stay together while a backlog is read.
         """
-        left = {number: max(0, end - self._from(start, number)) for number, end in ends.items()}
+        starts = {number: done.get(number, self.reader.start_offset(number)) for number in ends}
+        left = {number: max(0, end - starts[number]) for number, end in ends.items()}
         part = min(1.0, self._max_bytes / max(1, sum(left.values())))
-        return {
-            number: self._boundary(int(number), self._from(start, number), end, int(left[number] * part))
-            for number, end in ends.items()
-        }
+        ranges = []
+        for number, end in ends.items():
+            if left[number]:
+                last = self._boundary(number, starts[number], end, int(left[number] * part))
+                ranges.append(OffsetRange(self._stream, self.reader.topic, number, starts[number], last))
+        return tuple(ranges)
 
     def _boundary(self, number: int, begin: int, end: int, share: int) -> int:
         """A position about `share` behind `begin` at which a message ends."""
         if end - begin <= share:
-            return max(begin, end)
+            return end
         # Read from the middle of a message, a spool gives its rest; where reading goes on is the end of a whole one.
-        found = self._reader.read(number, begin + share, max_bytes=_LOOK_BYTES, end=end)
+        found = self.reader.read(number, begin + share, max_bytes=_LOOK_BYTES, end=end)
         return end if found is None else found.next_offset
 
-    def _from(self, start: Offsets, number: str) -> int:
-        return start[number] if number in start else self._reader.start_offset(int(number))
 
-    def partitions(self, start: Offsets, end: Offsets) -> Sequence[InputPartition]:
-        places = [(int(number), self._from(start, number), last) for number, last in sorted(end.items())]
-        return [_Range(number, first, last) for number, first, last in places if last > first]
+class Rounds:
+    """One batch after the other, in a thread; as far as the service asks, it looks like a query of Spark."""
 
-    def read(self, partition: InputPartition) -> Iterator[tuple[int, int, int]]:
-        assert isinstance(partition, _Range)
-        yield partition.partition, partition.start, partition.end
+    def __init__(
+        self, name: str, one_round: Callable[[Offsets | None], bool], planner: Planner, seconds: float
+    ) -> None:
+        """`one_round`: do a batch (up to these ends, if there are any), False if nothing was there."""
+        self._name, self._round, self.planner, self._seconds = name, one_round, planner, seconds
+        self._stop = threading.Event()
+        self._failure: Exception | None = None
+        self._thread: threading.Thread | None = None
+        self.done: Mapping[int, int] = {}
 
-    def commit(self, end: Offsets) -> None:
-        self._reader.commit({int(number): offset for number, offset in end.items()})
+    def start(self, *, available_now: bool) -> None:
+        ends = self.planner.ends() if available_now else None
+        self._thread = threading.Thread(target=self._work, args=(ends,), name=self._name, daemon=True)
+        self._thread.start()
+
+    def _work(self, ends: Offsets | None) -> None:
+        try:
+            while not self._stop.is_set():
+                worked = self._round(ends)
+                if ends is not None and not worked:
+                    return
+                self._stop.wait(0.0 if ends is not None else self._seconds)
+        except Exception as error:  # to be asked for, as a query of Spark is
+            self._failure = error
+
+    @property
+    def isActive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def exception(self) -> Exception | None:
+        return self._failure
+
+    @property
+    def lastProgress(self) -> dict[str, Any] | None:
+        ends = {str(number): end for number, end in self.planner.ends().items()}
+        done = {str(number): self.done.get(int(number), 0) for number in ends}
+        return {"sources": [{"endOffset": done, "latestOffset": ends}]}
 
     def stop(self) -> None:
-        self._reader.close()
-
-
-class _EverythingPlanner(_Planner):
-    """For Spark before 4.2, which asks for all there is."""
-
-    def latestOffset(self) -> Offsets:  # type: ignore[override]  # as Spark 4.0 has it
-        return self._ends()
-
-
-def _bounded_planner() -> type[_Planner]:
-    """For Spark 4.2 and later: batches have a size, and a run can end with what was there at its start."""
-    from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxBytes, SupportsTriggerAvailableNow
-
-    class BoundedPlanner(_Planner, SupportsTriggerAvailableNow):
-        _last: Offsets | None = None
-
-        def prepareForTriggerAvailableNow(self) -> None:
-            self._last = self._ends()
-
-        def getDefaultReadLimit(self) -> ReadLimit:
-            return ReadMaxBytes(self._max_bytes)
-
-        def latestOffset(self, start: Offsets, limit: ReadLimit) -> Offsets:
-            ends = self._ends() if self._last is None else self._last
-            return ends if isinstance(limit, ReadAllAvailable) else self._bounded(start, ends)
-
-        def reportLatestOffset(self) -> Offsets:
-            return self._ends()
-
-    return BoundedPlanner
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        self.planner.reader.close()
