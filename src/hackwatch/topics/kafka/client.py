@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger(__name__)
+SILENT_SECONDS = 60.0
 _Client = TypeVar("_Client")
 
 #: A broker that is back is found again within a second. What the client prints by itself is said by `Trouble`, once.
@@ -91,7 +92,7 @@ _DURABLE: dict[str, Any] = {"acks": "all", "enable.idempotence": True}
 
 
 class Trouble:
-    """What a client says is wrong with its brokers; said in the log once, until `over`.
+    """What a client says is wrong with its brokers; the same is said in the log once a minute at the most.
 
     Called from whatever thread serves the client's callbacks.
     """
@@ -99,21 +100,23 @@ class Trouble:
     def __init__(self, where: str, settings: KafkaSettings) -> None:
         self._where, self._settings = where, settings
         self._lock = threading.Lock()
-        self._said: set[str] = set()
+        self._said: dict[str, float] = {}
         self._fatal: EnvironmentError_ | None = None
         self._last: KafkaError | None = None
         self._since: float | None = None
 
     def __call__(self, error: KafkaError) -> None:
+        now, name = time.monotonic(), error.name()
         with self._lock:
             if error.code() in _USELESS and self._since is None:
-                self._since = time.monotonic()
+                self._since = now
             if error.code() != KafkaError._ALL_BROKERS_DOWN or self._last is None:
                 self._last = error  # that all brokers are down says less than why each of them is
             if error.fatal():
                 self._fatal = explain(error, self._where, self._settings)
-            said = error.name() in self._said
-            self._said.add(error.name())
+            said = now - self._said.get(name, float("-inf")) < SILENT_SECONDS
+            if not said:
+                self._said[name] = now
         if not said:
             _LOG.warning("kafka: %s", self._settings.hidden(error.str()), extra={"topic": self._where})
 
@@ -122,7 +125,6 @@ class Trouble:
         if self._last is not None:
             with self._lock:
                 self._last = self._since = None
-                self._said.clear()
 
     def down(self, seconds: float) -> bool:
         """Whether no broker has been of use for so long. A moment of it is normal: of several addresses that a name

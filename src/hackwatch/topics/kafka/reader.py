@@ -112,6 +112,12 @@ class KafkaReader:
 
         A stretch of offsets that no message has (markers of transactions, compacted ones) comes as no messages.
         """
+        try:
+            return self._read(partition, start, max_bytes, end)
+        except KafkaException as error:
+            raise self._trouble.explain(error) from error
+
+    def _read(self, partition: int, start: int, max_bytes: int, end: int | None) -> Messages | None:
         if end is not None and start >= end:
             return None
         buffer = self._buffer_at(partition, start)
