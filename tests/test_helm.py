@@ -175,6 +175,17 @@ def test_executors_find_their_driver(made: dict[str, dict[str, Any]]) -> None:
 
 @pytest.mark.slow
 @needs_tools
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [("engin=spark", "engin"), ("engine=flink", "engine"), ("site=a b", "site"), ("metrics.port=no", "port")],
+)
+def test_a_wrong_value_is_refused(value: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=complaint):
+        helm("template", CHART, tmp_path, "--set", value)
+
+
+@pytest.mark.slow
+@needs_tools
 def test_a_wrong_object_is_found() -> None:
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {"port": []}}
     with pytest.raises(kubernetes_validate.ValidationError, match="port"):
