@@ -393,10 +393,7 @@ class Engine:
 
 
 def _at_once(work: Callable[..., Scored], *arguments: Any) -> Future[Scored]:
-    """Do what another thread would do: for small micro-batches to hand over costs more than it wins.
-
-    Their work holds the interpreter nearly all the time, so that threads would only wait for each other.
-    """
+    """Do it in this thread: small work holds the interpreter all the time, threads would only wait for each other."""
     done: Future[Scored] = Future()
     done.set_result(work(*arguments))
     return done
