@@ -134,6 +134,13 @@ WRONG = {
 }
 
 
+@pytest.mark.parametrize("url", ["kafka://broker", "kafka://me:pass@broker/t", "kafka://b/a b", "kafka:///t"])
+def test_a_wrong_address_in_the_settings_is_named_with_all_that_is_wrong(url: str, tmp_path: Path) -> None:
+    path = settings_file(tmp_path, f'[streams.process]\ntopic = "{url}"\n')
+    with pytest.raises(ConfigurationError, match=r"hackwatch.toml:2: streams.process.topic: must be kafka://HOST:PORT"):
+        load_settings(path)
+
+
 @pytest.mark.parametrize("line", WRONG)
 def test_a_wrong_setting_is_named(line: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as error:

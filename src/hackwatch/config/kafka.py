@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from hackwatch.config.table import Location, Name, Table
 
-__all__ = ["KafkaSettings"]
+__all__ = ["KafkaSettings", "topic_address"]
 
 #: Properties that hold a secret, whatever table they were written into.
 _SECRET = re.compile(r"password|passphrase|secret|\.pem$|oauthbearer\.config|\bjaas\b")
@@ -29,6 +29,16 @@ _OURS = {
     "request.required.acks": "it is always `all`",
     "transactional.id": "hackwatch does not use transactions",
 }
+
+
+_ADDRESS = re.compile(r"kafka://[^/@\s]+/[A-Za-z0-9._-]{1,249}")
+
+
+def topic_address(value: str | None) -> str | None:
+    """The value, unless it begins as the address of a Kafka topic and is none."""
+    if value is not None and value.startswith("kafka:") and not _ADDRESS.fullmatch(value):
+        raise ValueError("must be kafka://HOST:PORT[,HOST:PORT]/TOPIC, without a login")
+    return value
 
 
 class KafkaSettings(Table):
@@ -86,7 +96,7 @@ class KafkaSettings(Table):
     def _is_kafka(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith("kafka://"):
             raise ValueError("must be kafka://HOST:PORT/TOPIC")
-        return value
+        return topic_address(value)
 
     def client(self) -> dict[str, str]:
         """All properties as librdkafka takes them, secrets in clear: for a client, never to be shown."""

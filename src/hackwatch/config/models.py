@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from hackwatch.config.address import is_server, with_password
-from hackwatch.config.kafka import KafkaSettings
+from hackwatch.config.kafka import KafkaSettings, topic_address
 from hackwatch.config.lake import LakeSettings, folder_or_bucket
 from hackwatch.config.routes import Route
 from hackwatch.config.spark import SparkSettings
@@ -96,6 +96,11 @@ class StreamSettings(Table):
         examples=["/var/lib/hackwatch/pipeline-model"],
         description="Folder of a saved Spark ML PipelineModel that scores this stream on the Spark engine.",
     )
+
+    @field_validator("topic")
+    @classmethod
+    def _is_topic(cls, value: str | None) -> str | None:
+        return topic_address(value)
 
 
 class CorrelationSettings(Table):
