@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import polars as pl
 from polars.datatypes import IntegerType
@@ -82,6 +83,9 @@ _TOKEN = re.compile(
 )
 
 
+Columns = tuple[tuple[str, pl.DataType | type[pl.DataType]], ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Condition:
     """A compiled condition.
@@ -118,12 +122,19 @@ def compile_condition(sql: str, schema: Mapping[str, pl.DataType | type[pl.DataT
     >>> sorted(compile_condition("CMD IN ('nc', 'ncat') AND CPU > 0.1", schema).columns)
     ['CMD', 'CPU']
     """
+    return _compiled(sql, tuple(schema.items()))
+
+
+@lru_cache(maxsize=1024)
+def _compiled(sql: str, known: Columns) -> Condition:
+    """Once only, though a condition is checked when it is loaded and compiled when it is used."""
+    schema = dict(known)
     tokens = _tokens(sql)
     columns = _check(tokens, schema)
     if not columns:
         raise ValueError("the condition looks at no column")
     expression = _parse(sql)
-    _probe(expression, schema)
+    _probe(expression, known)
     parts = tuple((frozenset(_check(_tokens(part), schema) or columns), part) for part in _conjuncts(sql, tokens))
     return Condition(expression, frozenset(columns), parts)
 
@@ -183,9 +194,9 @@ def _conjuncts(sql: str, tokens: list[_Token]) -> list[str]:
     return [sql[start:end] for start, end in zip(starts, [*cuts, len(sql)], strict=True)]
 
 
-def _probe(expression: pl.Expr, schema: Mapping[str, pl.DataType | type[pl.DataType]]) -> None:
+def _probe(expression: pl.Expr, columns: Columns) -> None:
     try:
-        result = probe_rows(schema).select(fired=expression)["fired"]
+        result = _rows(columns).select(fired=expression)["fired"]
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"cannot be evaluated: {_first_line(error)}") from error
     if result.dtype != pl.Boolean:
@@ -194,10 +205,15 @@ def _probe(expression: pl.Expr, schema: Mapping[str, pl.DataType | type[pl.DataT
 
 def probe_rows(schema: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
     """Rows of awkward values for each column of `schema`, one of them all null."""
+    return _rows(tuple(schema.items()))
+
+
+@lru_cache(maxsize=16)
+def _rows(columns: Columns) -> pl.DataFrame:
     texts = ["", "a", "-", " .x", "é" * 15, "%_\\", "9" * 19, None]
     reals = [0.0, 1.0, -1.0, 1e308, float("inf"), float("nan"), 1e-9, None]
     values: dict[str, pl.Series] = {}
-    for column, given in schema.items():
+    for column, given in columns:
         dtype = given if isinstance(given, pl.DataType) else given()
         if dtype == pl.String:
             values[column] = pl.Series(texts)
