@@ -51,6 +51,7 @@ spark.blockManager.port: "7079"
 spark.executor.instances: {{ .Values.spark.executors | quote }}
 spark.executor.cores: {{ .Values.spark.executorCores | quote }}
 spark.executor.memory: {{ .Values.spark.executorMemory }}
+spark.executor.memoryOverheadFactor: "0.5"
 spark.sql.shuffle.partitions: {{ mul .Values.spark.executors .Values.spark.executorCores | quote }}
 spark.kubernetes.namespace: {{ .Release.Namespace }}
 spark.kubernetes.driver.pod.name: {{ include "hackwatch.name" . }}-0
