@@ -134,19 +134,21 @@ def _topic(
     with closing(reader), stopped_by_signals(duration) as stop:
         consumer = Consumer(reader, by=by, from_start=from_start)
         if once or as_json:
-            _print_once(consume_once(consumer, stop, until_read=from_start, save=save), as_json=as_json)
+            _print_once(topic, consume_once(consumer, stop, until_read=from_start, save=save), as_json=as_json)
         else:
             consume(consumer, stop, plain=plain, write=click.echo, save=save)
 
 
-def _print_once(flow: Flow, *, as_json: bool) -> None:
+def _print_once(topic: str, flow: Flow, *, as_json: bool) -> None:
     import json
 
     from hackwatch.errors import EnvironmentError_
     from hackwatch.top.flow import flow_lines, flow_values
 
     if flow.trouble is not None:
-        raise EnvironmentError_(f"the topic cannot be read: {flow.trouble}", where=flow.topic)
+        raise EnvironmentError_(
+            f"the topic cannot be read: {flow.trouble}", where=topic, next_step="check that it runs and is spelled so"
+        )
     if as_json:
         click.echo(json.dumps(flow_values(flow), ensure_ascii=True))
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 
 import polars as pl
 
@@ -22,8 +21,11 @@ __all__ = ["EnrichedSink"]
 SLICE = 10_000
 #: How long one attempt waits for the brokers; then the engine says that it waits, and tries again.
 PATIENCE_SECONDS, LOOK_SECONDS = 5.0, 0.2
-#: Only failures are reported back: a call for each record would cost more than sending it.
-_OWN = {"message.timeout.ms": 0, "delivery.report.only.error": True, "linger.ms": 20}
+#: Only failures are reported back: a call for each record would cost more than sending it. After a failure nothing
+#: that follows in its partition is sent either, so that positions only grow there, but for what is sent again.
+_OWN = {
+    "message.timeout.ms": 0, "delivery.report.only.error": True, "linger.ms": 20, "enable.gapless.guarantee": True,
+}  # fmt: skip
 
 
 class EnrichedSink:
@@ -66,10 +68,7 @@ class EnrichedSink:
 
     def close(self) -> None:
         """Let go of the client; what is still under way belongs to an epoch that does not count yet."""
-        if self._producer is not None:
-            connected, self._producer = self._producer, None
-            connected.purge()
-            connected.flush(0.0)
+        self._producer = None
 
     def _connected(self) -> Producer:
         if self._producer is None:
@@ -89,19 +88,16 @@ class EnrichedSink:
                 except BufferError:
                     self._make_room(connected)
                 except KafkaException as error:
-                    self._refused = error.args[0]
-                    raise self._trouble.explain(error) from None
+                    raise self._failed(error) from None
                 else:
                     break
             self._handed_over += 1
-        connected.poll(0)
-        self._check()
+        self._serve(connected, 0.0)
 
     def _make_room(self, connected: Producer) -> None:
         waiting, until = len(connected), time.monotonic() + PATIENCE_SECONDS
         while len(connected) >= waiting:
-            connected.flush(LOOK_SECONDS)
-            self._check()
+            self._serve(connected, LOOK_SECONDS)
             if time.monotonic() > until:
                 raise self._unanswered(len(connected))
 
@@ -109,20 +105,28 @@ class EnrichedSink:
         """Wait until all is acknowledged, as long as there is progress."""
         waiting, until = len(connected), time.monotonic() + PATIENCE_SECONDS
         while waiting:
-            left = connected.flush(LOOK_SECONDS)
-            self._check()
+            left = self._serve(connected, LOOK_SECONDS)
             if left < waiting:
                 waiting, until = left, time.monotonic() + PATIENCE_SECONDS
             elif time.monotonic() > until:
                 raise self._unanswered(left)
-        self._check()
+
+    def _serve(self, connected: Producer, seconds: float) -> int:
+        """Let the client report what became of messages; how many are not acknowledged yet."""
+        try:
+            left = connected.flush(seconds)
+        except KafkaException as error:  # one after which the client sends nothing more
+            raise self._failed(error) from None
+        if self._refused is not None:
+            raise self._trouble.explain(self._refused)
+        return left
 
     def _undelivered(self, error: KafkaError | None, _message: Message) -> None:
         self._refused = self._refused or error
 
-    def _check(self) -> None:
-        if self._refused is not None:
-            raise self._trouble.explain(self._refused)
+    def _failed(self, error: KafkaException) -> EnvironmentError_:
+        self._refused = self._refused or error.args[0]
+        return self._trouble.explain(self._refused)
 
     def _unanswered(self, waiting: int) -> EnvironmentError_:
         told = self._trouble.explain(KafkaError(KafkaError._TIMED_OUT))
@@ -134,5 +138,4 @@ class EnrichedSink:
         """The client gave messages up: nobody knows which, so all of the call go out again, by a new client."""
         self._call = self._refused = None
         self._trouble = Trouble(str(self._address), self._settings)
-        with suppress(KafkaException):
-            self.close()
+        self.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from hackwatch.config import KafkaSettings
 from hackwatch.pipeline.alert import Alert
@@ -50,8 +51,10 @@ class KafkaRoute:
         for number, alert in enumerate(alerts):
             if not self._produce(connected, alert, outcomes, number):
                 break
-        # The client itself gives up what the brokers do not take in time, and says why.
-        connected.flush(self._timeout + 1.0)
+        # The client itself gives up what the brokers do not take in time, and says why. An error after which it is of
+        # no use leaves messages without an outcome.
+        with suppress(KafkaException):
+            connected.flush(self._timeout + 1.0)
         delivered = next((number for number, outcome in enumerate(outcomes) if outcome is not True), len(alerts))
         if delivered < len(alerts):
             self.close()
@@ -62,8 +65,9 @@ class KafkaRoute:
         if self._producer is not None:
             connected, self._producer = self._producer, None
             # What is to be sent again must not arrive from here as well.
-            connected.purge()
-            connected.flush(0.0)
+            with suppress(KafkaException):
+                connected.purge()
+                connected.flush(0.0)
 
     def _produce(self, connected: Producer, alert: Alert, outcomes: list[Outcome], number: int) -> bool:
         """Hand the message to the client; False if it does not take it."""

@@ -14,6 +14,7 @@ from hackwatch.top.consumer import Consumer, Flow
 from hackwatch.top.figures import ASCII, UNICODE
 from hackwatch.top.flow import draw_flow, flow_lines
 from hackwatch.top.live import has_screen, keyboard, screen_console
+from hackwatch.top.story import Story
 
 __all__ = ["DRAW_SECONDS", "LINES_SECONDS", "SAVE_SECONDS", "consume", "consume_once"]
 
@@ -73,7 +74,8 @@ def _show(consumer: Consumer, stop: threading.Event, console: Console, saved: _E
     shown: list[Text] = []
     due = float("-inf")
     alternate = Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
-    with keyboard() as keys, alternate as live:
+    # What the log would write over the screen is in the headline.
+    with Story(time.time).instead_of_the_log(), keyboard() as keys, alternate as live:
         while not stop.is_set():
             busy = consumer.look(LOOK_SECONDS)
             if time.monotonic() >= due:
