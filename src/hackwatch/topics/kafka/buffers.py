@@ -51,13 +51,15 @@ class Buffer:
     Offsets that no message has (markers of transactions, compacted ones) lie within like others.
     """
 
-    __slots__ = ("_pieces", "base", "next", "paused", "size")
+    __slots__ = ("_pieces", "base", "next", "paused", "resumed", "size")
 
     def __init__(self, start: int) -> None:
         self._pieces: deque[Piece] = deque()
         self.base = self.next = start
         self.size = 0
         self.paused = False
+        #: Fetched again after a pause, and nothing has come yet.
+        self.resumed = False
 
     def add(self, piece: Piece) -> None:
         """What came next; messages that are here already are left out."""

@@ -177,12 +177,12 @@ class KafkaReader:
         self._consumer = self._open()
         self._introduce()
         for buffer in self._buffers.values():
-            buffer.paused = False
+            buffer.paused = buffer.resumed = False
         self._ended.clear()
         self._consumer.assign([self._place(number, buffer.next) for number, buffer in self._buffers.items()])
 
     def _resume(self, partition: int, buffer: Buffer) -> None:
-        buffer.paused = False
+        buffer.paused, buffer.resumed = False, True
         self._consumer.resume([self._place(partition, buffer.next)])
 
     def _await(self, partition: int, buffer: Buffer, start: int, end: int, max_bytes: int) -> None:
@@ -235,15 +235,27 @@ class KafkaReader:
             self._keep(batch)
         return True
 
-    def _keep(self, batch: Sequence[Message]) -> None:
+    def _keep(self, batch: Sequence[Message]) -> bool:
+        """Put messages into their buffers; False if the rest must be fetched again.
+
+        After a pause the client must go on exactly where it was. Should it not, then what seems to be a stretch
+        without messages is looked at again by a new client.
+        """
         for partition, run in runs_of(batch):
             buffer = self._buffers.get(partition)
-            if buffer is not None:
-                buffer.add(piece_of(run, self._longest))
-                self._ended.discard(partition)
-                if buffer.size > self._ahead and not buffer.paused:
-                    buffer.paused = True
-                    self._consumer.pause([self._place(partition, buffer.next)])
+            if buffer is None:
+                continue
+            piece = piece_of(run, self._longest)
+            if buffer.resumed and piece.offsets[0] > buffer.next:
+                self._jump(partition)
+                return False
+            buffer.resumed = False
+            buffer.add(piece)
+            self._ended.discard(partition)
+            if buffer.size > self._ahead and not buffer.paused:
+                buffer.paused = True
+                self._consumer.pause([self._place(partition, buffer.next)])
+        return True
 
     def _keep_with_events(self, batch: Sequence[Message]) -> None:
         """Messages and events in the order in which they came."""
@@ -251,19 +263,26 @@ class KafkaReader:
         for at, message in enumerate(batch):
             error = message.error()
             if error is not None:
-                if at > since:
-                    self._keep(batch[since:at])
+                if at > since and not self._keep(batch[since:at]):
+                    return
+                if not self._event(message, error):
+                    return
                 since = at + 1
-                self._event(message, error)
         if since < len(batch):
             self._keep(batch[since:])
 
-    def _event(self, message: Message, error: KafkaError) -> None:
+    def _event(self, message: Message, error: KafkaError) -> bool:
+        """Note an end, a position outside the partition, or trouble; False as of `_keep`."""
         partition, offset = message.partition(), message.offset()
         if partition not in self._buffers or error.code() not in (_END, _OUTSIDE):
             self._trouble(error)
         elif error.code() == _OUTSIDE:
             self._gone.add(partition)
         elif offset is not None:
-            self._buffers[partition].reached(offset)
+            buffer = self._buffers[partition]
+            if buffer.resumed and offset > buffer.next:
+                self._jump(partition)
+                return False
+            buffer.reached(offset)
             self._ended.add(partition)
+        return True

@@ -56,7 +56,10 @@ class Watch:
 
     def oldest(self, partition: int) -> int:
         """The oldest offset still kept; asked for now."""
-        return self._offsets([partition], _OLDEST).get(partition, 0)
+        try:
+            return self._offsets([partition], _OLDEST).get(partition, 0)
+        except KafkaException as error:
+            raise self._trouble.explain(error) from error
 
     def check(self) -> None:
         """Raise EnvironmentError_ while the brokers do not answer."""
@@ -120,12 +123,7 @@ class Watch:
         if not partitions:
             return {}
         asked = [TopicPartition(self._address.topic, partition, which) for partition in partitions]
-        try:
-            answered = self._client.offsets_for_times(asked, timeout=ANSWER_SECONDS)
-        except KafkaException as error:
-            if not self._looking.locked():
-                raise self._trouble.explain(error) from error
-            raise
+        answered = self._client.offsets_for_times(asked, timeout=ANSWER_SECONDS)
         return {one.partition: one.offset for one in answered if one.error is None and one.offset >= 0}
 
     # -- the consumer group --------------------------------------------------------------------------------------
