@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from hackwatch.errors import ConfigurationError, EnvironmentError_, HackwatchError, InternalError
+from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_, HackwatchError, InternalError
 from hackwatch.store import NoStore, Store, open_store
 from hackwatch.store.holding import TakenOver
 from hackwatch.store.postgresql import PostgresqlDatabase
@@ -550,6 +550,18 @@ def test_a_database_that_does_not_know_all_characters_is_refused(postgres: Serve
         open_store(postgres.url(name))
     assert "--encoding=UTF8" in str(caught.value)
     postgres.drop(name)
+
+
+def test_a_store_that_is_replaced_under_an_engine_is_told(postgres_url: str) -> None:
+    """Nothing is written into another store as if it were the one before."""
+    with open_store(postgres_url) as store, store.hold("main"):
+        with psycopg.connect(postgres_url) as connection:
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public")
+        with pytest.raises(DataError, match="not the store that it was"):
+            store.log_batches("main", [batch(1)])
+        with open_store(postgres_url), pytest.raises(TakenOver):
+            store.log_batches("main", [batch(1)])
 
 
 @pytest.mark.platform

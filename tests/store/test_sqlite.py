@@ -15,6 +15,7 @@ import pytest
 
 from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_, InternalError
 from hackwatch.store import open_store
+from hackwatch.store.holding import TakenOver
 from hackwatch.store.schema import MIGRATIONS, VERSION, migrate
 from hackwatch.store.sqlite import SqliteDatabase
 from tests.store.support import alert, batch, commit
@@ -165,6 +166,17 @@ def test_processes_open_and_write_at_once(path: Path) -> None:
     assert [process.returncode for process in processes] == [0, 0, 0]
     with open_store(path) as store:
         assert len(store.alerts(limit=None)) == 180
+
+
+def test_of_two_engines_of_one_pipeline_the_first_may_write_no_more(path: Path) -> None:
+    """Two data folders, one file: what both write would be mixed."""
+    with open_store(path) as first, open_store(path) as second, first.hold("main"):
+        first.log_batches("main", [batch(1)])
+        with second.hold("main"):
+            with pytest.raises(TakenOver):
+                first.log_batches("main", [batch(2)])
+            second.log_batches("main", [batch(2)])
+            first.log_batches("other", [batch(1)])
 
 
 def test_what_was_said_to_be_written_survives_a_kill(path: Path) -> None:

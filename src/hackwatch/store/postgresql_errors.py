@@ -75,6 +75,12 @@ def explain(error: psycopg.Error, where: str, parameters: Mapping[str, Any]) -> 
             where=where,
             next_step="restore the database from a backup, or start with a new one: topics are then read anew",
         )
+    if state in ("42P01", "42703"):
+        return DataError(
+            f"this is not the store that it was: {what}",
+            where=where,
+            next_step="stop whoever replaces or changes its tables, and start the engine again",
+        )
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return _unreachable(what, where, parameters)
     return InternalError(f"the store refused a statement: {what}", where=where)
