@@ -32,7 +32,7 @@ def options(folder: Path, text: str, environ: dict[str, str]) -> dict[str, str]:
     [
         ("s3://lake", True),
         ("s3://lake/", True),
-        ("s3://my.lake-2/a/b c/d", True),
+        ("s3://my.lake-2/a/B_c/d-1.2/", True),
         ("/var/lake", False),
         ("~/lake", False),
     ],
@@ -56,6 +56,7 @@ def test_relative_folders_begin_at_the_settings_file(tmp_path: Path) -> None:
         pytest.param('[lake]\npath = "s3a://lake"', ":2: lake.path: must be a folder, or s3://BUCKET", id="s3a"),
         pytest.param('[lake]\npath = "s3://"', ":2: lake.path: must be a folder, or s3://BUCKET", id="no bucket"),
         pytest.param('[lake]\npath = "s3://Lake"', ":2: lake.path: must be a folder", id="upper case"),
+        pytest.param('[lake]\npath = "s3://lake/a b"', ":2: lake.path: must be a folder", id="odd prefix"),
         pytest.param('[detection]\nmodels = "https://x/y"', ":2: detection.models: must be a folder", id="models"),
         pytest.param('site = ""', ":1: site: ", id="no site"),
         pytest.param(

@@ -12,7 +12,8 @@ from hackwatch.config.table import Location, Table
 __all__ = ["LakeSettings", "StorageSettings", "folder_or_bucket"]
 
 _SECRET = re.compile(r"secret|token$|password|customer_key")
-_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9._-]{1,62}(/[^/]+)*/?")
+# Libraries do not agree on how other characters of a prefix are written in a request.
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?")
 
 
 def folder_or_bucket(value: str | None) -> str | None:
@@ -20,7 +21,9 @@ def folder_or_bucket(value: str | None) -> str | None:
     if value is not None and not value:
         raise ValueError("must name a folder, or s3://BUCKET/PREFIX")
     if value is not None and "://" in value and not _BUCKET.fullmatch(value):
-        raise ValueError("must be a folder, or s3://BUCKET/PREFIX with a bucket's name in lower case")
+        raise ValueError(
+            "must be a folder, or s3://BUCKET/PREFIX: a bucket in lower case, and letters, digits, dots, - and _"
+        )
     return value
 
 
