@@ -69,6 +69,7 @@ def configuration(settings: Settings, *, kafka: bool, submitted: bool = False) -
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(_ARROW_RECORDS),
+        "spark.sql.streaming.noDataMicroBatches.enabled": "false",
         "spark.executorEnv.POLARS_MAX_THREADS": "1",
         "spark.scheduler.mode": "FAIR",
         "spark.ui.showConsoleProgress": "false",

@@ -23,7 +23,6 @@ __all__ = ["RANGES", "Planner", "Rounds", "Spool"]
 _LOG = logging.getLogger(__name__)
 #: The rows of a batch.
 RANGES = "partition INT, start BIGINT, `end` BIGINT"
-_LOOK_BYTES = 64 << 10
 Offsets = dict[int, int]
 
 
@@ -76,7 +75,7 @@ class Planner:
         if end - begin <= share:
             return end
         # Read from the middle of a message, a spool gives its rest; where reading goes on is the end of a whole one.
-        found = self.reader.read(number, begin + share, max_bytes=_LOOK_BYTES, end=end)
+        found = self.reader.read(number, begin + share, max_bytes=1, end=end)
         return end if found is None else found.next_offset
 
 

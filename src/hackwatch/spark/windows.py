@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Windows"]
 
-#: Relative standard deviation of the distinct counts.
-ERROR = 0.01
+#: Logarithm of the size of the sketches that count: a relative standard deviation of 0.8 %, and small counts exact.
+#: (approx_count_distinct would do, but keeps its 1,639 words as columns, which takes seconds to plan and compile.)
+SKETCH = 14
 
 
 class Windows(Query):
@@ -61,7 +62,7 @@ class Windows(Query):
             .agg(
                 F.count("*").alias("records"),
                 F.sum(F.col("prediction").cast("long")).alias("suspects"),
-                F.approx_count_distinct(F.when(suspect, F.col(stream.identity)), ERROR).alias("count"),
+                F.hll_sketch_agg(F.when(suspect, F.col(stream.identity)), F.lit(SKETCH)).alias("sketch"),
                 F.max("epoch").alias("epoch"),
             )
             .select(
@@ -69,7 +70,7 @@ class Windows(Query):
                 F.unix_timestamp("window.start").alias("start"),
                 "records",
                 "suspects",
-                "count",
+                F.coalesce(F.hll_sketch_estimate("sketch"), F.lit(0)).alias("count"),
                 "epoch",
             )
         )

@@ -1,0 +1,141 @@
+"""What needs no Spark: rows as messages, options of Kafka's Java client, batches of a spool, the ledger of a query."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+import pytest
+
+from hackwatch.errors import ConfigurationError, DataError
+from hackwatch.pipeline.core import Counts
+from hackwatch.store import open_store
+from hackwatch.topics.spool import SpoolReader, SpoolWriter
+
+pytest.importorskip("pyspark")
+
+from hackwatch.spark.kafka import java_options
+from hackwatch.spark.ledger import Ledger
+from hackwatch.spark.messages import kafka_messages
+from hackwatch.spark.spool import Planner
+
+
+def rows(*values: tuple[int, int, bytes]) -> pa.RecordBatch:
+    """(partition, offset, value) as Spark gives them, each value ended by a newline."""
+    partitions, offsets, texts = zip(*values, strict=True)
+    return pa.record_batch(
+        {
+            "value": pa.array([text + b"\n" for text in texts], pa.binary()),
+            "partition": pa.array(partitions, pa.int32()),
+            "offset": pa.array(offsets, pa.int64()),
+        }
+    )
+
+
+def test_rows_become_runs_of_their_partitions() -> None:
+    runs = list(kafka_messages(rows((0, 5, b"a"), (0, 9, b"bb"), (1, 2, b""), (0, 10, b"c")), "topic"))
+    assert [(run.partition, run.payload, run.offsets.tolist(), run.next_offset) for run in runs] == [
+        (0, b"a\nbb\n", [5, 9], 10),
+        (1, b"\n", [2], 3),
+        (0, b"c\n", [10], 11),
+    ]
+
+
+def test_a_newline_inside_a_message_becomes_a_space() -> None:
+    (run,) = kafka_messages(rows((0, 1, b'{\n"a": 1}'), (0, 2, b"\n"), (0, 3, b"x")), "topic")
+    assert run.payload == b'{ "a": 1}\n \nx\n'
+    assert len(run) == 3
+
+
+def test_a_part_of_a_batch_is_taken_from_where_it_begins() -> None:
+    (run,) = kafka_messages(rows((0, 1, b"one"), (0, 2, b"two"), (0, 3, b"three")).slice(1, 1), "topic")
+    assert (run.payload, run.offsets.tolist()) == (b"two\n", [2])
+
+
+@pytest.mark.parametrize(
+    ("given", "java"),
+    [
+        pytest.param({}, {}, id="nothing"),
+        pytest.param({"client.id": "x"}, {"kafka.client.id": "x"}, id="what both call the same"),
+        pytest.param({"debug": "all", "queued.min.messages": "1"}, {}, id="what only librdkafka knows"),
+        pytest.param(
+            {"security.protocol": "SASL_SSL", "sasl.mechanisms": "SCRAM-SHA-512", "sasl.username": "ann",
+             "sasl.password": 'p"\\w'},
+            {"kafka.security.protocol": "SASL_SSL", "kafka.sasl.mechanism": "SCRAM-SHA-512",
+             "kafka.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required "
+             'username="ann" password="p\\"\\\\w";'},
+            id="a login",
+        ),
+        pytest.param(
+            {"ssl.ca.location": "/ca.pem", "ssl.endpoint.identification.algorithm": "none"},
+            {"kafka.ssl.truststore.type": "PEM", "kafka.ssl.truststore.location": "/ca.pem",
+             "kafka.ssl.endpoint.identification.algorithm": ""},
+            id="an authority",
+        ),
+    ],
+)  # fmt: skip
+def test_properties_in_the_words_of_the_java_client(given: dict[str, str], java: dict[str, str]) -> None:
+    assert java_options(given) == java
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"enable.ssl.certificate.verification": "false"},
+        {"sasl.mechanism": "GSSAPI", "sasl.username": "ann"},
+        {"ssl.key.location": "/nowhere.pem"},
+    ],
+)
+def test_properties_that_java_cannot_have(given: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError):
+        java_options(given)
+
+
+def test_a_backlog_is_cut_at_ends_of_messages_with_the_same_part_of_each_partition(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path / "topic", partitions=2)
+    for number in range(3000):
+        writer.append([b"%06d" % number + b"x" * (100 if number % 2 else 300)])
+    writer.close()
+    reader = SpoolReader(tmp_path / "topic")
+    planner, done, batches = Planner(reader, "process", 200_000), dict[int, int](), 0
+    ends = planner.ends()
+    while ranges := planner.next(done, ends):
+        batches += 1
+        for part in ranges:
+            assert part.start == done.get(part.partition, 0)
+            messages = reader.read(part.partition, part.start, max_bytes=1 << 30, end=part.end)
+            assert messages is not None
+            assert messages.next_offset == part.end
+            done[part.partition] = part.end
+        shares = [done[number] / ends[number] for number in ends]
+        assert max(shares) - min(shares) < 0.2
+    assert done == ends
+    assert 3 <= batches <= 8
+    reader.close()
+
+
+def test_a_batch_counts_once_and_is_repeated_as_it_was_logged(tmp_path: Path) -> None:
+    with open_store(tmp_path / "store.sqlite") as store:
+        first = Ledger(store, "main", "process")
+        entry = first.begin(0, "query", 100.0, {"process": "one"})
+        assert entry is not None
+        again = Ledger(store, "main", "process").begin(0, "query", 200.0, {"process": "two"})
+        assert again == entry, "what was logged holds, whatever the time and the models are now"
+        place = ("process", "topic", 0)
+        first.commit(entry, "query", {"newest": 7}, 100.0, offsets={place: 5}, counts={place: Counts(messages=5)})
+        later = Ledger(store, "main", "process")
+        assert later.begin(0, "query", 300.0, {}) is None
+        assert later.state["newest"] == 7
+        assert later.totals[place].messages == 5
+        assert later.begin(1, "query", 300.0, {}) is not None
+
+
+@pytest.mark.parametrize(("batch", "query", "says"), [(1, "other", "another checkpoint"), (5, "query", "belong")])
+def test_a_ledger_refuses_the_checkpoint_of_another_store(tmp_path: Path, batch: int, query: str, says: str) -> None:
+    with open_store(tmp_path / "store.sqlite") as store:
+        ledger = Ledger(store, "main", "process")
+        entry = ledger.begin(0, "query", 100.0, {})
+        assert entry is not None
+        ledger.commit(entry, "query", {}, 100.0)
+        with pytest.raises(DataError, match=says):
+            ledger.begin(batch, query, 200.0, {})
