@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hackwatch.config import KafkaSettings
 from hackwatch.errors import DataError, EnvironmentError_
@@ -80,7 +80,7 @@ class KafkaWriter:
             self._check()
             for message in messages:
                 self._hand_over(message, key, partition)
-            self._producer.poll(0)
+            self._serve(self._producer.poll, 0)
         if self._always:
             self.flush()
 
@@ -89,12 +89,19 @@ class KafkaWriter:
             try:
                 self._producer.produce(self._address.topic, message, key, partition)
             except BufferError:
-                self._producer.poll(_SLICE)
+                self._serve(self._producer.poll, _SLICE)
                 self._check()
             except KafkaException as error:
                 raise self._refused(error) from None
             else:
                 return
+
+    def _serve(self, wait: Callable[[float], int], seconds: float) -> None:
+        """Let the client work and report; an error after which it sends nothing more comes out of this, too."""
+        try:
+            wait(seconds)
+        except KafkaException as error:
+            raise self._trouble.explain(error) from None
 
     def _refused(self, error: KafkaException) -> EnvironmentError_ | DataError:
         if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
@@ -126,7 +133,7 @@ class KafkaWriter:
     def flush(self) -> None:
         """Wait until all that was appended is acknowledged by all replicas."""
         while len(self._producer) and self._cause is None:
-            self._producer.flush(_SLICE)
+            self._serve(self._producer.flush, _SLICE)
         self._check()
 
     def close(self) -> None:
