@@ -19,6 +19,7 @@ from typing import Literal
 from hackwatch.config import Settings
 from hackwatch.errors import HackwatchError
 from hackwatch.objects import Bucket, is_remote, storage_options
+from hackwatch.topics.kafka.address import is_kafka
 
 __all__ = ["EXTRAS", "Finding", "examine"]
 
@@ -51,8 +52,8 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Look at everything; a check that itself fails is a fault that says so."""
     checks: list[Callable[[Settings], Iterator[Finding]]] = [
-        _python, _cores, _memory, _libraries, _data_folder, _disk, _buckets, _files, _store, _engine, _collect, _clock,
-        _extras,
+        _python, _cores, _memory, _libraries, _data_folder, _disk, _buckets, _files, _topics, _store, _engine, _collect,
+        _clock, _extras,
     ]  # fmt: skip
     findings: list[Finding] = []
     for check in checks:
@@ -152,6 +153,28 @@ def _files(_: Settings) -> Iterator[Finding]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     level: Level = "ok" if soft >= 256 else "hint"
     yield Finding("open files", level, f"at most {soft} (up to {hard})", "" if level == "ok" else "ulimit -n 1024")
+
+
+def _topics(settings: Settings) -> Iterator[Finding]:
+    """Whether topics on Kafka can be reached; spools are made when they are needed."""
+    for stream, of in settings.streams.items():
+        if of.enabled and is_kafka(url := settings.spool_url(stream)):
+            try:
+                yield _topic(stream, url, settings)
+            except HackwatchError as error:
+                yield Finding(f"topic of {stream}", "fault", f"{error.where}: {error.what}", error.next_step or "")
+
+
+def _topic(stream: str, url: str, settings: Settings) -> Finding:
+    from hackwatch.topics.kafka.address import parse_address
+    from hackwatch.topics.kafka.admin import describe_topic
+
+    status = describe_topic(parse_address(url), settings.kafka, (settings.kafka_group,))
+    if not status.partitions:
+        what = f"{url} can be reached and does not exist yet"
+        return Finding(f"topic of {stream}", "hint", what, f"hackwatch topics create {stream}, or a feed makes it")
+    kept = f"{len(status.partitions)} partitions, {status.unread_messages:,} messages to read"
+    return Finding(f"topic of {stream}", "ok", f"{url}: {kept}")
 
 
 def _store(settings: Settings) -> Iterator[Finding]:

@@ -81,6 +81,23 @@ def test_a_topic_is_made_filled_listed_described_and_read(place: Place) -> None:
     assert first == place.run(*arguments, "--limit", "4").output.splitlines()[1:]
 
 
+def test_the_doctor_looks_at_the_topics(place: Place) -> None:
+    place.run("topics", "create", "process", "--partitions", "3")
+    assert topics_found(place) == {
+        "topic of process": ("ok", f"{place.url('process')}: 3 partitions, 0 messages to read"),
+        "topic of memory": ("hint", f"{place.url('memory')} can be reached and does not exist yet"),
+    }
+    config = place.folder / "hackwatch.toml"
+    config.write_text(config.read_text().replace(place.kafka.address, "127.0.0.1:1"))
+    assert {level for level, _ in topics_found(place, fails=4).values()} == {"fault"}
+
+
+def topics_found(place: Place, fails: int = 0) -> dict[str, tuple[str, str]]:
+    findings = json.loads(place.run("doctor", "--json", fails=fails).stdout)
+    found = findings["findings"] if isinstance(findings, dict) else findings
+    return {one["name"]: (one["level"], one["what"]) for one in found if one["name"].startswith("topic of")}
+
+
 def test_what_is_not_there_or_not_for_kafka_is_said(place: Place) -> None:
     assert "there is no topic here" in place.run("topics", "describe", "process", fails=2).output
     place.run("topics", "create", "process")

@@ -110,11 +110,12 @@ class Trouble:
         with self._lock:
             if error.code() in _USELESS and self._since is None:
                 self._since = now
-            if error.code() != KafkaError._ALL_BROKERS_DOWN or self._last is None:
-                self._last = error  # that all brokers are down says less than why each of them is
+            vague = error.code() == KafkaError._ALL_BROKERS_DOWN  # says less than why each of them is
+            if not vague or self._last is None:
+                self._last = error
             if error.fatal():
                 self._fatal = explain(error, self._where, self._settings)
-            said = now - self._said.get(name, float("-inf")) < SILENT_SECONDS
+            said = vague or now - self._said.get(name, float("-inf")) < SILENT_SECONDS
             if not said:
                 self._said[name] = now
         if not said:
