@@ -31,8 +31,28 @@ pytestmark = pytest.mark.slow
 
 #: Two types of attack: each one is left out of a training once.
 ROWS = records(3000).filter(pl.col("type") != "dos")
-TEST = records(2000, seed=9)
-OPTIONS = Options(trees=20, depth=4, folds=2, alert_budget=0.01)
+OPTIONS = Options(trees=8, depth=4, folds=2, alert_budget=0.01)
+
+
+def related(rows: int, seed: int) -> pl.DataFrame:
+    """Records whose columns all follow from the program; in an attack each column follows from another one."""
+    random = np.random.default_rng(seed)
+    attack = random.random(rows) < 0.1
+    base = records(rows, seed)
+    kinds = np.where(attack, random.integers(0, 6, (4, rows)), random.integers(0, 6, rows))
+    return base.with_columns(
+        pl.Series("CMD", [f"program-{number}" for number in kinds[0]]),
+        pl.Series("CPU", np.round(kinds[1] / 8 + random.normal(0, 0.01, rows), 3)),
+        pl.Series("RSIZE", np.round(np.exp(12 + kinds[2] + random.normal(0, 0.1, rows)), -3)),
+        pl.Series("NICE", kinds[3] * 3),
+        pl.Series("label", attack.astype(np.int8)),
+        pl.Series("type", np.where(attack, "mixed", "normal")),
+    )
+
+
+#: By method: what it is trained on, and what it is measured on.
+TRAINING = {"supervised": ROWS, "permuted": related(2000, 1)}
+TEST = {"supervised": records(2000, seed=9), "permuted": related(2000, 9)}
 
 
 def spread(session: SparkSession, rows: pl.DataFrame) -> DataFrame:
@@ -46,10 +66,10 @@ def pairs(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict
     scratch = str(tmp_path_factory.mktemp("scratch"))
     return {
         method: (
-            train_on_spark(spread(spark, ROWS), STREAM, method, OPTIONS, scratch=scratch, workers=2),
-            train(ROWS, STREAM, method, OPTIONS),
+            train_on_spark(spread(spark, rows), STREAM, method, OPTIONS, scratch=scratch, workers=1),
+            train(rows, STREAM, method, OPTIONS),
         )
-        for method in ("supervised", "permuted")
+        for method, rows in TRAINING.items()
     }
 
 
@@ -64,20 +84,22 @@ def test_encoder_and_statistics_are_those_of_local_training(pairs: dict[str, tup
         assert (found.categories, found.edges, found.nulls) == (expected.categories, expected.edges, expected.nulls)
         assert found.shares == pytest.approx(expected.shares)
         assert (found.least, found.greatest) == (expected.least, expected.greatest)
-        assert found.usual == pytest.approx(expected.usual) if found.numeric else found.usual == expected.usual
+        usual = pytest.approx(expected.usual, rel=1e-3) if found.numeric else expected.usual
+        assert found.usual == usual, "a quantile of Spark is one of the values, to one part in 10,000 of the rows"
 
 
-@pytest.mark.parametrize(("method", "slack"), [("supervised", 0.01), ("permuted", 0.1)])
+@pytest.mark.parametrize(("method", "slack"), [("supervised", 0.01), ("permuted", 0.05)])
 def test_is_as_good_as_local_training(pairs: dict[str, tuple[Bundle, Bundle]], method: str, slack: float) -> None:
-    truth = (TEST["label"] == 1).to_numpy()
-    there, here = (roc_auc(truth, bundle.score(TEST)) for bundle in pairs[method])
-    assert there > max(here - slack, 0.65)
+    test = TEST[method]
+    truth = (test["label"] == 1).to_numpy()
+    there, here = (roc_auc(truth, bundle.score(test)) for bundle in pairs[method])
+    assert there > max(here - slack, 0.9)
 
 
 @pytest.mark.parametrize("method", ["supervised", "permuted"])
 def test_threshold_keeps_the_alert_budget(pairs: dict[str, tuple[Bundle, Bundle]], method: str) -> None:
     bundle = pairs[method][0]
-    normal = TEST.filter(pl.col("label") == 0)
+    normal = TEST[method].filter(pl.col("label") == 0)
     assert (bundle.score(normal) >= np.float32(bundle.threshold)).mean() < 3 * OPTIONS.alert_budget
     assert sum(bundle.description.score_shares) == pytest.approx(1)
 
@@ -101,8 +123,9 @@ def test_the_registry_keeps_it_beside_local_ones(
     for bundle in pairs[method]:
         version = registry.add(bundle, STREAM)
         loaded = registry.load(STREAM.name, version)
-        np.testing.assert_array_equal(loaded.score(TEST), bundle.score(TEST))
-        suspects = TEST.filter(pl.Series(loaded.score(TEST) >= np.float32(loaded.threshold)))
+        test = TEST[method]
+        np.testing.assert_array_equal(loaded.score(test), bundle.score(test))
+        suspects = test.filter(pl.Series(loaded.score(test) >= np.float32(loaded.threshold)))
         assert any(loaded.explain(suspects))
     assert len(registry.list()) == 2
 

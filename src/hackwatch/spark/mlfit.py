@@ -48,7 +48,10 @@ def boosters(width: int, options: Options, workers: int) -> Fit:
         from pyspark.sql import functions as F
 
         model = learner.fit(rows.withColumn("label", F.col("_label").cast("double")))
-        return bytes(model.get_booster().save_raw("ubj"))
+        booster = model.get_booster()
+        # Matrices have no names here: a booster that expects some refuses them.
+        booster.feature_names = booster.feature_types = None
+        return bytes(booster.save_raw("ubj"))
 
     return fit
 

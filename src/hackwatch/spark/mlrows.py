@@ -159,7 +159,7 @@ def _numbers(records: DataFrame, columns: Sequence[str], total: int) -> Iterator
         ]
     row: dict[str, Any] = records.agg(*asked).collect()[0].asDict() if asked else {}
     for column in columns:
-        nulls = 1 - row[f"{column} known"] / max(total, 1)
+        nulls = (total - row[f"{column} known"]) / max(total, 1)
         if row[f"{column} edges"] is None:
             yield Statistics(column, True, nulls, (1 - nulls,))
             continue
