@@ -57,18 +57,20 @@ class Feature:
         """The feature as a Float32 expression over normalised columns."""
         column = pl.col(self.column)
         if self.kind in ("rank", "rarity"):
-            names = [name for name, _ in self.values]
-            codes = pl.Series([code for _, code in self.values], dtype=pl.Float32)
-            mapped = column.cast(pl.String).replace_strict(
-                pl.Series(names, dtype=pl.String), codes, default=self.unseen, return_dtype=pl.Float32
-            )
-            return pl.when(column.is_null()).then(pl.lit(self.null, pl.Float32)).otherwise(mapped)
+            return pl.when(column.is_null()).then(pl.lit(self.null, pl.Float32)).otherwise(self._code(column))
         if self.kind == "place":
             return self._place(column.cast(pl.Float64))
         number = column.cast(pl.Float32)
         if self.kind == "log":
             number = number.sign() * number.abs().log1p()
         return number.fill_nan(None).fill_null(self.null) if not math.isnan(self.null) else number
+
+    def _code(self, column: pl.Expr) -> pl.Expr:
+        # By way of an Enum, whose codes are places in a table: a third of what `replace_strict`, which joins, costs.
+        names = [name for name, _ in self.values]
+        codes = pl.Series([*(code for _, code in self.values), self.unseen, self.unseen], dtype=pl.Float32)
+        place = column.cast(pl.String).cast(pl.Enum(names), strict=False).to_physical().cast(pl.UInt32)
+        return pl.lit(codes).gather(place.fill_null(len(names)))
 
     def _place(self, number: pl.Expr) -> pl.Expr:
         # Two infinities behind the last edge, which nothing exceeds: a literal of one value would count as a scalar.

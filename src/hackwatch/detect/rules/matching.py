@@ -78,7 +78,7 @@ class StreamRules:
         verdicts, places = [(1 << len(self._ids)) - 1], np.zeros(len(records), dtype=np.uint32)
         for memory in self._large.memories:  # one at the most
             text = records.get_column(*memory.columns)
-            values = text.unique().to_list()
+            values = sorted(text.unique().to_list(), key=lambda value: value is None)
             known = memory.judge({(value,) for value in values})
             verdicts, places = [known[(value,)] for value in values], _places(text, values)
         allowed = reduce(or_, verdicts)
@@ -156,11 +156,11 @@ class _Memory:
 
 
 def _places(text: pl.Series, values: list[str | None]) -> npt.NDArray[np.uint32]:
-    """Which of the distinct values of a text column each row has."""
-    places = {value: place for place, value in enumerate(values) if value is not None}
-    null = values.index(None) if None in values else 0
-    numbered = text.replace_strict(list(places), list(places.values()), default=null, return_dtype=pl.UInt32)
-    return numbered.to_numpy()
+    """Which of the distinct values of a text column, null last, each row has."""
+    # An Enum numbers its values, at half of what `replace_strict`, which joins, costs.
+    known = [value for value in values if value is not None]
+    numbers = text.cast(pl.Enum(known)).to_physical().cast(pl.UInt32)
+    return numbers.fill_null(len(known)).to_numpy()
 
 
 def _has_few_values(dtype: pl.DataType) -> bool:
