@@ -169,6 +169,13 @@ def test_the_command_trains_on_the_whole_lake(spark: SparkSession, lake: Path) -
     assert spark.range(3).count() == 3, "a session that ran before is left running"
 
 
+def test_local_training_knows_the_labels_of_the_lake_too(lake: Path) -> None:
+    done = command(lake, "--lake", "--trees", "5", "--no-promote", "--json")
+    assert done.exit_code == 0, done.output
+    about = json.loads(done.stdout.splitlines()[-1])
+    assert (about["method"], about["records"]) == ("supervised", simulated().height)
+
+
 def test_parquet_folders_are_read_by_spark_alone(spark: SparkSession, tmp_path: Path) -> None:
     folder = tmp_path / "labelled"
     folder.mkdir()

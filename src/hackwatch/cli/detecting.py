@@ -83,7 +83,7 @@ def read_records(
 
 
 def from_lake(context: CliContext, stream: Stream, most: int) -> pl.DataFrame:
-    """The last `most` records of a stream's table, by event time."""
+    """The last `most` records of a stream's table, by event time; with the truth, where somebody has added it."""
     from hackwatch.errors import DataError
     from hackwatch.lake import open_lake
 
@@ -96,7 +96,8 @@ def from_lake(context: CliContext, stream: Stream, most: int) -> pl.DataFrame:
         )
     scan = lake.scan(stream.name)
     with lake.reading():
-        wanted = [*stream.schema, *(name for name in ("score", "prediction") if name in scan.collect_schema())]
+        known = scan.collect_schema()
+        wanted = [*stream.schema, *(name for name in ("score", "prediction", "label", "type") if name in known)]
         return scan.select(wanted).top_k(most, by="event_time").collect().sort("event_time")
 
 
