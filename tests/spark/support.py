@@ -41,8 +41,8 @@ def on_spark(folder: Folder, spark: SparkSession) -> None:
 
 def work_off_embedded(folder: Folder) -> None:
     """The same with the embedded engine."""
-    with folder.service():
-        until(folder.worked_off, "everything is committed")
+    with folder.service() as engine:
+        until(lambda: folder.worked_off() or not engine.is_alive(), "everything is committed")
 
 
 def assert_same(found: Outcome, expected: Outcome) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from hackwatch.errors import DataError
 from hackwatch.lake import Lake
-from tests.engine.processes import Folder, Outcome, feed
+from tests.engine.processes import Folder, feed
 from tests.servers.spark import missing
 from tests.spark.mlsupport import Recipe, fitted, records, verdicts
 from tests.spark.support import SPARK, on_spark
@@ -40,7 +40,8 @@ def test_every_record_has_the_score_that_spark_ml_gives_it(spark: SparkSession, 
     ruled = (rows["rules"].list.len() > 0).to_numpy()
     assert (rows["prediction"].to_numpy() == 1)[~ruled].tolist() == predicted[~ruled].tolist()
     assert 0 < int(predicted.sum()) < len(rows)
-    counts = Outcome.of(folder).accounting.filter(pl.col("stream") == "process").sum()
+    with folder.store() as store:
+        counts = store.accounting().filter(pl.col("stream") == "process").sum()
     assert len(rows) == counts["on_time"].item() + counts["late"].item()
     parts = ("on_time", "late", "duplicate", "rejected")
     assert counts["records"].item() == sum(counts[name].item() for name in parts)

@@ -46,9 +46,10 @@ def live(folder: Folder, chance: random.Random, *, at_the_lake: bool) -> None:
             driver.wait_for(lambda: commits(folder) > before[0], "a commit to the lake")
         else:
             driver.wait_for(lambda: batches(folder) > before[1], "a batch")
-            time.sleep(chance.uniform(0.0, 3.0))
+            time.sleep(chance.uniform(0.0, 1.0))
 
 
+@pytest.mark.timeout(3600)
 def test_every_record_counts_once_over_ten_kills(kafka: Broker, tmp_path: Path) -> None:
     """Both read the same topics of Kafka, the undisturbed one by the embedded engine."""
     chance = random.Random(SEED)
