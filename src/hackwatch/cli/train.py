@@ -37,7 +37,7 @@ _RECORDS = 200_000
 @click.option(
     "--method",
     type=click.Choice(["supervised", "unsupervised", "permuted"]),
-    help="Default: supervised if there are labels, else unsupervised.",
+    help="Default: supervised if there are labels, else unsupervised (with --engine spark: permuted).",
 )
 @click.option(
     "--alert-budget", default=0.001, show_default=True, help="Share of normal records that may become suspects."
