@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 import pytest
@@ -318,6 +320,35 @@ def test_a_server_that_goes_away_while_rows_are_read_is_named(lake: Lake, lossy:
     lossy.close()
     with pytest.raises(EnvironmentError_, match="cannot be reached"), reader.reading():
         scan.collect()
+
+
+def failing(*_: object, **__: object) -> NoReturn:
+    raise OSError(28, "No space left on device")
+
+
+def test_what_is_wrong_with_this_machine_is_not_blamed_on_the_server(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for epoch in (1, 2):
+        lake.append("t", records(3), epoch, "main")
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", failing)
+    with pytest.raises(EnvironmentError_, match="No space left") as raised:
+        lake.compact("t")
+    assert "free space" in str(raised.value)
+    assert raised.value.where == tempfile.gettempdir()
+
+
+def test_upkeep_names_a_server_that_goes_away_half_way(lake: Lake, lossy: Lossy) -> None:
+    for epoch in (1, 2):
+        lake.append("t", records(3), epoch, "main")
+    lake.compact("t")
+    worker = by_way_of(lake, lossy)
+    worker.retention_hours = 0
+    home = worker.home("t")
+    table = home.table()
+    lossy.close()
+    with pytest.raises(EnvironmentError_, match="cannot be reached"), home.explained():
+        table.vacuum(0, dry_run=True, full=True, enforce_retention_duration=False)
 
 
 def test_options_that_no_server_has_are_a_wrong_setting(s3: Server) -> None:

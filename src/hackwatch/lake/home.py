@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, Any, Protocol
 
 import polars as pl
 from deltalake import DeltaTable
@@ -17,15 +18,15 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from hackwatch.errors import DataError, HackwatchError
 from hackwatch.lake import files
-
-if TYPE_CHECKING:
-    from hackwatch.objects import Bucket
+from hackwatch.objects import Bucket, explained
 
 __all__ = ["BucketHome", "FolderHome", "Home", "home_at", "unreadable"]
 
 LOG = "_delta_log"
 #: Of delta-rs: whoever waits for a server that is away shall say so.
 _RETRIES = {"max_retries": "2"}
+#: What delta-rs says when it was the server that failed, and not the table.
+_OF_SERVER = re.compile("Generic S3 error|HTTP error|error sending request|status code")
 #: The same for Polars, which takes over delta-rs' options but wants a number.
 _POLARS: Any = {"max_retries": 2}
 
@@ -209,12 +210,19 @@ class BucketHome:
 
     @cached_property
     def bucket(self) -> Bucket:
-        from hackwatch.objects import Bucket
-
         return Bucket(self.where, self._options)
 
-    def explained(self) -> AbstractContextManager[None]:
-        return nullcontext()  # the bucket's own errors are
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """The bucket's own errors are; these are of delta-rs, of Arrow, and of files on their way to the bucket."""
+        try:
+            yield
+        except (OSError, DeltaError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                with files.explained(Path(tempfile.gettempdir())):
+                    raise
+            self.bucket.check()
+            raise explained(error, self.where) from error
 
     def has_log(self) -> bool:
         return self.bucket.holds(LOG, ".json")
@@ -251,9 +259,9 @@ class BucketHome:
         except (HackwatchError, OSError) as error:
             # delta-rs says the same of a broken table and of a server that is away: the server itself knows.
             self.bucket.check()
-            if isinstance(error, HackwatchError):
-                raise
-            raise unreadable(self.where, error) from error
+            if isinstance(error, OSError) or _OF_SERVER.search(str(error)):  # and it is back already
+                raise explained(error, self.where) from error
+            raise
 
     def scan(self) -> pl.LazyFrame:
         return pl.scan_delta(self.table(), storage_options=_POLARS)
