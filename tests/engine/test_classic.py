@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from hackwatch.cli import main
 from hackwatch.config import load_settings
+from hackwatch.errors import EnvironmentError_
 from hackwatch.feeds.simulate import labelled
 from hackwatch.lake import Lake
 from hackwatch.pipeline.enriched import IDENTITY
@@ -98,8 +99,9 @@ def work_off(folder: Path, urls: dict[str, str], enriched: str, records: dict[st
 
 def accounted(data: Path) -> dict[str, int]:
     """Records on time by stream, as committed."""
-    if not (data / "store.sqlite").exists():
+    try:
+        with open_store(data / "store.sqlite", read_only=True) as store:
+            frame = store.accounting()
+    except EnvironmentError_:  # no store yet
         return {}
-    with open_store(data / "store.sqlite", read_only=True) as store:
-        frame = store.accounting()
     return dict(frame.group_by("stream").agg(pl.col("on_time").sum()).iter_rows())
