@@ -17,6 +17,7 @@ pytest.importorskip("pyspark")
 from hackwatch.spark.kafka import java_options
 from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.messages import kafka_messages
+from hackwatch.spark.progress import lag_of
 from hackwatch.spark.spool import Planner
 
 
@@ -112,6 +113,13 @@ def test_a_backlog_is_cut_at_ends_of_messages_with_the_same_part_of_each_partiti
     assert done == ends
     assert 3 <= batches <= 8
     reader.close()
+
+
+def test_lag_is_what_kafka_has_and_spark_has_not_read() -> None:
+    """Spark gives the offsets of Kafka as text, of all topics and partitions."""
+    source = {"endOffset": '{"t":{"0":5,"1":7}}', "latestOffset": '{"t":{"0":9,"1":7}}'}
+    assert lag_of(source) == 4
+    assert lag_of({"endOffset": None, "latestOffset": None}) == 0
 
 
 def test_a_batch_counts_once_and_is_repeated_as_it_was_logged(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import orjson
 
 from hackwatch import metrics
 from hackwatch.clock import Clock
@@ -22,7 +23,7 @@ from hackwatch.pipeline.core import Counts
 from hackwatch.pipeline.watermark import NEVER
 from hackwatch.spark.plan import Report
 
-__all__ = ["Board"]
+__all__ = ["Board", "lag_of"]
 
 _LOG = logging.getLogger(__name__)
 _BATCHES_KEPT = 200
@@ -124,7 +125,7 @@ class Board:
     def _status(self, progress: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         wall = self._clock.wall()
         for name, told in progress.items():
-            self._lags[name] = sum(_lag(source) for source in told.get("sources", ()))
+            self._lags[name] = sum(lag_of(source) for source in told.get("sources", ()))
         p50, p99 = np.percentile(self._seconds, (50, 99)) * 1000 if self._seconds else (0.0, 0.0)
         shown = {name: self._stream(name, stream, wall) for name, stream in self._streams.items()}
         return {
@@ -162,15 +163,18 @@ class Board:
         }
 
 
-def _lag(source: Mapping[str, Any]) -> int:
+def lag_of(source: Mapping[str, Any]) -> int:
     """How far the end of a topic is ahead, in what its offsets count."""
     end, latest = _offsets(source.get("endOffset")), _offsets(source.get("latestOffset"))
     return sum(max(0, at - end.get(place, 0)) for place, at in latest.items() if place in end)
 
 
 def _offsets(told: Any) -> dict[str, int]:
-    """Offsets of a source, flat: Kafka's are by topic and partition."""
+    """Offsets of a source, flat: Kafka's are by topic and partition, and come as text."""
     flat: dict[str, int] = {}
+    if isinstance(told, str):
+        with suppress(orjson.JSONDecodeError):
+            return _offsets(orjson.loads(told))
     if isinstance(told, Mapping):
         for name, value in told.items():
             if isinstance(value, Mapping):
