@@ -181,7 +181,7 @@ def commands_of(service: dict[str, Any]) -> Iterator[list[str]]:
         yield words
     script = " ".join(str(word) for word in service.get("entrypoint", ()))
     for line in re.findall(r"hackwatch ([a-z].*)$", script, re.MULTILINE):
-        yield [word for word in shlex.split(line.partition(">")[0].replace("$$", ""))]
+        yield shlex.split(line.partition(">")[0].replace("$$", ""))
 
 
 @pytest.mark.parametrize("name", [name for name, s in services() if "hackwatch" in s["image"].lower()])
