@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hackwatch.pipeline.enriched import IDENTITY
 from hackwatch.spark.progress import Board
 from tests.engine.kafka_folder import KafkaFolder
 from tests.engine.processes import NAMES, Folder, Outcome, feed
+from tests.routes.test_kafka import sent
 from tests.servers.kafka import Broker
 from tests.servers.spark import missing
 from tests.spark.support import SPARK, assert_same, on_spark, work_off_embedded
@@ -62,11 +65,14 @@ def test_spool_folders(spark: SparkSession, operators: list[dict[str, Any]], tmp
 
 
 def test_kafka_topics(spark: SparkSession, kafka: Broker, tmp_path: Path) -> None:
-    """Both engines read the same topics."""
+    """Both engines read the same topics, and send the same enriched records."""
     for name in NAMES:
         kafka.create(f"parity-{name}", 2)
-    embedded = KafkaFolder.on(tmp_path / "embedded", kafka, "parity")
-    sparkling = KafkaFolder.on(tmp_path / "spark", kafka, "parity", more=SPARK)
+    topic = "parity-{}-enriched"
+    embedded, sparkling = (
+        KafkaFolder.on(tmp_path / name, kafka, "parity", more=more + enriched(kafka, topic.format(name)))
+        for name, more in (("embedded", ""), ("spark", SPARK))
+    )
     for part in (1, 2):
         feed(embedded, RECORDS, seed=part)
         work_off_embedded(embedded)
@@ -75,3 +81,20 @@ def test_kafka_topics(spark: SparkSession, kafka: Broker, tmp_path: Path) -> Non
     found = Outcome.of(sparkling)
     assert_same(found, Outcome.of(embedded))
     assert_everything_occurred(found)
+    messages = [records(kafka, topic.format(name)) for name in ("embedded", "spark")]
+    assert messages[0] == messages[1]
+    assert len(messages[0]) == sum(len(found.tables[name]) for name in NAMES)
+
+
+def enriched(broker: Broker, topic: str) -> str:
+    return f'\n[kafka]\nenriched = "{broker.url(topic)}"\n'
+
+
+def records(broker: Broker, topic: str) -> dict[str, dict[str, Any]]:
+    """The enriched records of a topic by their position, without what tells one run from the other."""
+    found = {}
+    for message in sent(broker, topic, 2):
+        record = json.loads(message.value())
+        place = ":".join(str(record[name]) for name in ("stream", *IDENTITY))
+        found[place] = {name: value for name, value in record.items() if name not in ("epoch", "processing_time")}
+    return found

@@ -154,7 +154,9 @@ def collected(frame: DataFrame) -> pa.Table:
     except PySparkException as error:
         if "EnvironmentError_" in str(error):
             raise EnvironmentError_(
-                _last_line(str(error)), where="a task of Spark", next_step="free space, or check the folders"
+                _last_line(str(error)),
+                where="a task of Spark",
+                next_step="free space, check the folders, and the brokers of an enriched topic",
             ) from error
         raise
 

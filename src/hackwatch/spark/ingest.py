@@ -16,6 +16,7 @@ from hackwatch.pipeline.watermark import NEVER, Watermarks
 from hackwatch.spark.context import Context, Detectors, Query, collected
 from hackwatch.spark.plan import (
     REPORTS,
+    Enriched,
     Plan,
     Report,
     read_reports,
@@ -229,7 +230,13 @@ class Ingest(Query):
             shares=shares,
             shipped=self._ship(detectors),  # type: ignore[arg-type]  # a broadcast variable
             spool=self.source.spool,
+            enriched=self._enriched(),
         )
+
+    def _enriched(self) -> Enriched | None:
+        settings = self.context.settings
+        url, streams_read = settings.kafka.enriched, settings.streams.values()
+        return None if url is None else Enriched(url, settings.kafka, max(one.partitions for one in streams_read))
 
     def _ship(self, detectors: Detectors) -> object:
         """The model and the rules on all workers; sent again when the model is another one."""

@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from hackwatch import streams
+from hackwatch.config import KafkaSettings
 from hackwatch.lake.distributed import Share
 from hackwatch.lake.log import Action
 from hackwatch.pipeline.core import STAMP, Counts
@@ -25,6 +26,7 @@ __all__ = [
     "ADDED",
     "KEYS",
     "REPORTS",
+    "Enriched",
     "Plan",
     "Report",
     "read_reports",
@@ -67,6 +69,15 @@ _TYPES: dict[pl.DataType, str] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Enriched:
+    """The topic that scored records are also sent to; made with so many `partitions` unless it exists."""
+
+    url: str
+    kafka: KafkaSettings
+    partitions: int
+
+
 class Box(Protocol):
     """A broadcast variable."""
 
@@ -99,6 +110,7 @@ class Plan:
     shares: Mapping[str, Share]
     shipped: Box
     spool: Spool | None = None
+    enriched: Enriched | None = None
     keys_only: bool = False
     rejects_only: bool = False
     duplicates: bytes | None = None

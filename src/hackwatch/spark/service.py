@@ -65,8 +65,6 @@ def run_spark(
             session = open_session(settings, kafka=_reads_kafka(settings))
             stack.callback(session.stop)
         service = _Service(settings, session, clock, stop, stack)
-        if settings.kafka.enriched is not None:
-            _LOG.warning("the topic of enriched records gets nothing from Spark: it is the embedded engine's")
         _LOG.info("engine started on Spark", extra={"master": settings.spark.master, "pipeline": settings.pipeline})
         service.run(available_now=available_now)
         _LOG.info("engine stopped")

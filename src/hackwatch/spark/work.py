@@ -22,10 +22,10 @@ from hackwatch.pipeline.core import STAMP, Counts
 from hackwatch.pipeline.detection import Scored, detect_messages, score_records, with_rules
 from hackwatch.pipeline.watermark import Watermarks
 from hackwatch.spark.messages import kafka_messages
-from hackwatch.spark.plan import ADDED, KEYS, Plan, Report, to_ipc
+from hackwatch.spark.plan import ADDED, KEYS, Enriched, Plan, Report, to_ipc
 from hackwatch.spark.scorer import rows_schema
 from hackwatch.spark.spool import Spool
-from hackwatch.streams.base import REJECTED_SCHEMA, Messages
+from hackwatch.streams.base import REJECTED_SCHEMA, Messages, Stream
 
 __all__ = ["finish", "normalise", "work"]
 
@@ -270,10 +270,24 @@ class _Records(_Task):
             site = pl.lit(plan.site).alias("site")
             self._append("rejected", rejected.with_columns(moment.dt.date().alias("date"), site))
         if self._waiting:
-            self._append(plan.stream, pl.concat(self._records))
+            rows = pl.concat(self._records)
+            if plan.enriched is not None:
+                _send(plan.enriched, self._stream, rows, plan.epoch)
+            self._append(plan.stream, rows)
         self._records, self._rejected, self._waiting = [], [], 0
 
     def _append(self, table: str, frame: pl.DataFrame) -> None:
         share = self._plan.shares.get(table)
         if share is not None:
             self.report.actions.setdefault(table, []).extend(share.write(frame, self._plan.epoch))
+
+
+def _send(enriched: Enriched, stream: Stream, rows: pl.DataFrame, epoch: int) -> None:
+    """Send rows to the topic of enriched records, before they count: so at least once."""
+    from hackwatch.engine.enriching import EnrichedSink  # the extra `kafka`, or an error that names it
+
+    sink = EnrichedSink(enriched.url, {stream.name: stream}, enriched.kafka, partitions=enriched.partitions)
+    try:
+        sink.write(stream.name, rows, epoch)
+    finally:
+        sink.close()
