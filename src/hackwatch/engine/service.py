@@ -7,12 +7,11 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import ExitStack
 
-from hackwatch import metrics, streams, topics
+from hackwatch import streams, topics
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
 from hackwatch.detect.rules import RuleSet, load_rules
@@ -22,25 +21,21 @@ from hackwatch.engine.lock import EngineLock
 from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
 from hackwatch.engine.models import Models
 from hackwatch.engine.status import StatusBoard
+from hackwatch.engine.upkeep import Upkeep, alert_options
 from hackwatch.engine.watching import open_bundles
-from hackwatch.errors import ConfigurationError, HackwatchError
+from hackwatch.errors import ConfigurationError
 from hackwatch.lake import open_lake
-from hackwatch.lake.background import Maintenance
-from hackwatch.pipeline.alert import Alert, alert_id
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
-from hackwatch.pipeline.options import AlertOptions, CorrelationOptions, StreamOptions
-from hackwatch.routes import Dispatcher, open_delivery
-from hackwatch.store import Store, open_store
+from hackwatch.pipeline.options import CorrelationOptions, StreamOptions
+from hackwatch.store import Store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.topics.retention import Retention
 
 __all__ = ["rules_of", "run_service", "sources_of"]
 
 _LOG = logging.getLogger(__name__)
-CHORES_SECONDS = 5.0
 SWITCH_SECONDS = 0.0002
-DAY = 86_400.0
 
 
 def run_service(settings: Settings, stop: threading.Event, *, clock: Clock | None = None) -> None:
@@ -124,50 +119,29 @@ class _Service:
 
     def __init__(self, settings: Settings, clock: Clock, stop: threading.Event, stack: ExitStack) -> None:
         self.settings, self.clock, self.stop = settings, clock, stop
-        self.store = stack.enter_context(open_store(settings.store_url, site=settings.site))
-        self.hold = stack.enter_context(self.store.hold(settings.pipeline))
+        self.upkeep = Upkeep(settings, clock, stack)
+        self.store = self.upkeep.store
         _check_not_on_spark(self.store, settings)
-        self.store.set_routes([route.name for route in settings.routes if route.enabled])
         self.lake = open_lake(settings)
         self.drift = DriftWatch(
             settings.detection.drift_records,
             settings.detection.drift_psi,
-            self.system_alert if settings.detection.drift_alerts else None,
+            self.upkeep.system_alert if settings.detection.drift_alerts else None,
         )
-        self.dispatcher = self._dispatcher(stack)
+        self.dispatcher = self.upkeep.open_routes()
         self.engine = self._engine(stack)
-        self.maintenance = Maintenance(self.lake, settings.lake, settings.site)
-        stack.callback(self.maintenance.close)
-        if settings.metrics.port is not None:
-            stack.enter_context(metrics.serve(settings.metrics.port, settings.metrics.host))
+        self.upkeep.open_maintenance()
 
     def run(self) -> None:
-        with self._chores():
+        with self.upkeep.chores(self._watermarks, self.drift.report):
             try:
                 self.engine.run()
             finally:
                 self.board.stopped(self.engine)
 
-    def system_alert(self, alert: Alert) -> None:
-        """Write an alert of hackwatch about itself."""
-        site = self.settings.site
-        alert = replace(alert, site=site, id=alert_id(alert.stream, alert.entity, alert.rule, alert.subject, site))
-        _LOG.warning(alert.title, extra={"detail": alert.evidence.get("detail")})
-        try:
-            self.store.log_batches(self.settings.pipeline, (), [alert], ())
-        except HackwatchError as error:
-            _LOG.error("alert not stored", extra={"error": str(error)})
-
-    def _dispatcher(self, stack: ExitStack) -> Dispatcher:
-        def report(route: str, sent: int, failed: int, dead: int) -> None:
-            metrics.add_route(route, sent=sent, failed=failed, dead=dead)
-
-        routes = [route for route in self.settings.routes if route.enabled]
-        deliveries = [open_delivery(route, self.settings.kafka) for route in routes]
-        dispatcher = Dispatcher(self.store.outbox(self.settings.pipeline), deliveries, report=report)
-        dispatcher.start()
-        stack.callback(dispatcher.stop)
-        return dispatcher
+    def _watermarks(self) -> list[float]:
+        marks = [self.engine.parts.pipeline.watermark(stream) for stream in self.engine.parts.sources]
+        return [mark for mark in marks if mark is not None]
 
     def _engine(self, stack: ExitStack) -> Engine:
         settings = self.settings
@@ -180,7 +154,7 @@ class _Service:
         parts = Parts(
             sources=sources,
             pipeline=_pipeline(settings, sources, rules),
-            models=Models(open_bundles(settings, tuple(sources), stack), tuple(sources), self.system_alert),
+            models=Models(open_bundles(settings, tuple(sources), stack), tuple(sources), self.upkeep.system_alert),
             rules=rules,
             store=self.store,
             lake=self.lake,
@@ -191,43 +165,6 @@ class _Service:
             sinks=_sinks(settings, sources, stack),
         )
         return Engine(parts, _options(settings), self.stop)
-
-    @contextmanager
-    def _chores(self) -> Iterator[None]:
-        """What is done every few seconds beside the engine, in a thread."""
-        done = threading.Event()
-
-        def work() -> None:
-            while not done.wait(CHORES_SECONDS):
-                try:
-                    self._chore()
-                except HackwatchError as error:
-                    _LOG.warning("housekeeping failed", extra={"error": str(error)})
-
-        thread = threading.Thread(target=work, name="chores", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-    def _chore(self) -> None:
-        wall = self.clock.wall()
-        self.maintenance.run_due(self.clock.monotonic())
-        self.drift.report(wall)
-        self.hold.renew()
-        pipeline = self.settings.pipeline
-        for route, counts in self.store.outbox_counts(pipeline).items():
-            metrics.set_route_pending(route, counts["waiting"])
-        before = wall - self.settings.store.retention_days * DAY
-        windows_before = min(before, self._windows_from())
-        self.store.prune(windows_before=windows_before, alerts_before=before, outbox_before=before, pipeline=pipeline)
-
-    def _windows_from(self) -> float:
-        """Windows are as old as their events: in a replay of old data they age with the replay, not with the clock."""
-        marks = [self.engine.parts.pipeline.watermark(stream) for stream in self.engine.parts.sources]
-        return min((mark for mark in marks if mark is not None), default=0.0) - self.settings.store.retention_days * DAY
 
 
 class _Board(StatusBoard):
@@ -277,18 +214,10 @@ def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet) ->
         for name in sources
     }
     correlation = CorrelationOptions(seconds=settings.correlation.seconds) if settings.correlation.enabled else None
-    alerts = settings.alerts
     return Pipeline(
         {name: (source.stream, options[name]) for name, source in sources.items()},
         correlation,
-        AlertOptions(
-            site=settings.site,
-            suppress_seconds=alerts.suppress_seconds,
-            window_history=alerts.window_history,
-            window_warmup=alerts.window_warmup,
-            window_minimum=alerts.window_minimum,
-            window_deviations=alerts.window_deviations,
-        ),
+        alert_options(settings),
         rules,
     )
 

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from hackwatch import metrics, streams
+from hackwatch import streams
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
 from hackwatch.engine.lock import EngineLock
 from hackwatch.engine.models import Models
 from hackwatch.engine.patience import Patience
 from hackwatch.engine.service import rules_of
+from hackwatch.engine.upkeep import Upkeep, alert_options
 from hackwatch.engine.watching import open_bundles
-from hackwatch.errors import ConfigurationError, EnvironmentError_, HackwatchError
+from hackwatch.errors import ConfigurationError, EnvironmentError_
 from hackwatch.lake import open_lake
-from hackwatch.lake.background import Maintenance
 from hackwatch.lake.distributed import ensure_table, start_reading
-from hackwatch.pipeline.alert import Alert, alert_id
 from hackwatch.pipeline.alerting import AlertPolicy
-from hackwatch.pipeline.options import AlertOptions, CorrelationOptions
-from hackwatch.routes import Dispatcher, open_delivery
+from hackwatch.pipeline.options import CorrelationOptions
 from hackwatch.spark.attacks import Attacks
 from hackwatch.spark.context import Context, Query
 from hackwatch.spark.ingest import Ingest
@@ -33,7 +30,7 @@ from hackwatch.spark.plan import records_schema
 from hackwatch.spark.progress import Board
 from hackwatch.spark.session import open_session
 from hackwatch.spark.windows import Windows
-from hackwatch.store import Store, open_store
+from hackwatch.store import Store
 from hackwatch.topics.kafka.address import is_kafka
 
 if TYPE_CHECKING:
@@ -42,10 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["run_spark"]
 
 _LOG = logging.getLogger(__name__)
-CHORES_SECONDS, TURN_SECONDS = 5.0, 0.2
+TURN_SECONDS = 0.2
 #: How long a batch at work may take to finish when the engine is stopped; it is repeated at the next start if not.
 FINISH_SECONDS = 60.0
-DAY = 86_400.0
 
 
 def run_spark(
@@ -85,9 +81,8 @@ class _Service:
         self, settings: Settings, session: SparkSession, clock: Clock, stop: threading.Event, stack: ExitStack
     ) -> None:
         self.settings, self.spark, self.clock, self.stop = settings, session, clock, stop
-        self.store = stack.enter_context(open_store(settings.store_url, site=settings.site))
-        self.hold = stack.enter_context(self.store.hold(settings.pipeline))
-        self.store.set_routes([route.name for route in settings.routes if route.enabled])
+        self.upkeep = Upkeep(settings, clock, stack)
+        self.store = self.upkeep.store
         _check_not_embedded(self.store, settings.pipeline)
         self.board = Board(
             settings.pipeline,
@@ -98,24 +93,20 @@ class _Service:
             in_messages=[name for name in _enabled(settings) if settings.spool_url(name).startswith("kafka://")],
         )
         self.context = self._context(stack)
-        self.dispatcher = self._dispatcher(stack)
-        self.board.wake = self.dispatcher.wake
+        self.board.wake = self.upkeep.open_routes().wake
         self.ingest = [Ingest(self.context, name) for name in _enabled(settings)]
         for query in self.ingest:
             for counts in query.ledger.totals.values():
                 self.board.known(query.name, counts)
         self.after = self._after()
-        self.maintenance = Maintenance(open_lake(settings), settings.lake, settings.site)
-        stack.callback(self.maintenance.close)
-        if settings.metrics.port is not None:
-            stack.enter_context(metrics.serve(settings.metrics.port, settings.metrics.host))
+        self.upkeep.open_maintenance()
 
     @property
     def queries(self) -> list[Query]:
         return [*self.ingest, *self.after]
 
     def run(self, *, available_now: bool) -> None:
-        with self._chores():
+        with self.upkeep.chores(self._watermarks, lambda _: None):
             try:
                 # What comes after ingest reads what ingest has written: it must be there, if it is to end.
                 for stage in (self.ingest, self.after) if available_now else (self.queries,):
@@ -125,6 +116,9 @@ class _Service:
                     self._watch(stage)
             finally:
                 self._end()
+
+    def _watermarks(self) -> list[float]:
+        return [query.watermark / 1e6 for query in self.ingest]
 
     def _watch(self, queries: Sequence[Query]) -> None:
         """Until asked to stop, all have ended by themselves, or one has failed."""
@@ -170,15 +164,7 @@ class _Service:
     # -- parts -----------------------------------------------------------------------------------------------------
 
     def _context(self, stack: ExitStack) -> Context:
-        settings, alerts = self.settings, self.settings.alerts
-        options = AlertOptions(
-            site=settings.site,
-            suppress_seconds=alerts.suppress_seconds,
-            window_history=alerts.window_history,
-            window_warmup=alerts.window_warmup,
-            window_minimum=alerts.window_minimum,
-            window_deviations=alerts.window_deviations,
-        )
+        settings, options = self.settings, alert_options(self.settings)
         rules = rules_of(settings)
         return Context(
             settings=settings,
@@ -189,7 +175,7 @@ class _Service:
             board=self.board,
             patience=Patience(self.clock, self.stop, self.board.paused),
             lake=lambda: open_lake(settings),
-            models=lambda names: Models(open_bundles(settings, names, stack), names, self.system_alert),
+            models=lambda names: Models(open_bundles(settings, names, stack), names, self.upkeep.system_alert),
             policy=lambda: AlertPolicy(options, rules),
             given={},
         )
@@ -219,58 +205,6 @@ class _Service:
         if entry is not None:
             ledger.commit(entry, "", {"version": version}, self.clock.wall())
         return version
-
-    def _dispatcher(self, stack: ExitStack) -> Dispatcher:
-        def report(route: str, sent: int, failed: int, dead: int) -> None:
-            metrics.add_route(route, sent=sent, failed=failed, dead=dead)
-
-        routes = [route for route in self.settings.routes if route.enabled]
-        deliveries = [open_delivery(route, self.settings.kafka) for route in routes]
-        dispatcher = Dispatcher(self.store.outbox(self.settings.pipeline), deliveries, report=report)
-        dispatcher.start()
-        stack.callback(dispatcher.stop)
-        return dispatcher
-
-    def system_alert(self, alert: Alert) -> None:
-        """Write an alert of hackwatch about itself."""
-        site = self.settings.site
-        alert = replace(alert, site=site, id=alert_id(alert.stream, alert.entity, alert.rule, alert.subject, site))
-        _LOG.warning(alert.title, extra={"detail": alert.evidence.get("detail")})
-        try:
-            self.store.log_batches(self.settings.pipeline, (), [alert], ())
-        except HackwatchError as error:
-            _LOG.error("alert not stored", extra={"error": str(error)})
-
-    @contextmanager
-    def _chores(self) -> Iterator[None]:
-        done = threading.Event()
-
-        def work() -> None:
-            while not done.wait(CHORES_SECONDS):
-                try:
-                    self._chore()
-                except HackwatchError as error:
-                    _LOG.warning("housekeeping failed", extra={"error": str(error)})
-
-        thread = threading.Thread(target=work, name="chores", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-    def _chore(self) -> None:
-        self.maintenance.run_due(self.clock.monotonic())
-        self.hold.renew()
-        pipeline = self.settings.pipeline
-        for route, counts in self.store.outbox_counts(pipeline).items():
-            metrics.set_route_pending(route, counts["waiting"])
-        before = self.clock.wall() - self.settings.store.retention_days * DAY
-        marks = [query.watermark / 1e6 for query in self.ingest]
-        oldest = min(marks, default=0.0) - self.settings.store.retention_days * DAY
-        windows_before = min(before, oldest)
-        self.store.prune(windows_before=windows_before, alerts_before=before, outbox_before=before, pipeline=pipeline)
 
 
 def _check_not_embedded(store: Store, pipeline: str) -> None:
