@@ -54,9 +54,9 @@ def test_every_record_counts_once_over_ten_kills(kafka: Broker, tmp_path: Path) 
     """Both read the same topics of Kafka, the undisturbed one by the embedded engine."""
     chance = random.Random(SEED)
     for name in NAMES:
-        kafka.create(f"killed-{name}", 2)
-    calm = KafkaFolder.on(tmp_path / "calm", kafka, "killed")
-    disturbed = KafkaFolder.on(tmp_path / "disturbed", kafka, "killed", more=SPARK)
+        kafka.create(f"spark-killed-{name}", 2)
+    calm = KafkaFolder.on(tmp_path / "calm", kafka, "spark-killed")
+    disturbed = KafkaFolder.on(tmp_path / "disturbed", kafka, "spark-killed", more=SPARK)
     unfinished = 0
     for number in range(KILLS):
         write(disturbed, number)

@@ -133,7 +133,7 @@ def test_signals_end_it_and_leave_the_terminal_as_it_was(
     open_terminal.append(terminal)
     terminal.expect("A shell is odd")
     terminal.process.send_signal(number)
-    assert terminal.end(5) == 0
+    assert terminal.end(30) == 0
     assert terminal.restored
 
 
