@@ -1,13 +1,15 @@
 """The same records through a Bytewax flow, as a data engineer would write it: Kafka -> JSON -> model -> Delta.
 
     python bench/bytewax_flow.py train MODELS TRAINING     TRAINING/<stream>.ndjson -> MODELS/<stream>.json
-    python bench/bytewax_flow.py run BROKER TOPICS MODELS OUTPUT PROCESS ADDRESSES
+    python bench/bytewax_flow.py run|tuned BROKER TOPICS MODELS OUTPUT PROCESS ADDRESSES
 
 `run` reads the topics of process and memory records (TOPICS, separated by a comma) to their ends, parses and normalises
-each record, scores them in batches with XGBoost (60 trees of depth 6, as hackwatch does) and appends them to Delta
-tables. There are no windows, no correlation, no alerts and no exactly once. It is one process of a cluster with one
-worker each: PROCESS is its number, ADDRESSES those of all, separated by `;`. Prints as JSON when it began and ended to
-work (CLOCK_MONOTONIC, the same for all processes) and its CPU time; imports and loading the models are not counted.
+each record by an operator of its own, collects them into batches, scores these with XGBoost (60 trees of depth 6, as
+hackwatch does) and appends them to Delta tables: what Bytewax's guide leads to. `tuned` does all of it in one operator
+over what one poll of the consumer brought, so that nothing is handed on a record at a time or to another worker. There
+are no windows, no correlation, no alerts and no exactly once. It is one process of a cluster with one worker each:
+PROCESS is its number, ADDRESSES those of all, separated by `;`. Prints as JSON when it began and ended to work
+(CLOCK_MONOTONIC, the same for all processes) and its CPU time; imports and loading the models are not counted.
 
 Needs bytewax, confluent-kafka, xgboost, deltalake, pyarrow and numpy.
 """
@@ -19,6 +21,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,7 @@ from bytewax.run import cli_main  # type: ignore[import-not-found,unused-ignore]
 from deltalake import write_deltalake
 
 TREES, DEPTH = 60, 6
-BATCH, ROWS_PER_WRITE = 10_000, 100_000
+BATCH, BATCH_TIME, ROWS_PER_WRITE = 10_000, timedelta(seconds=1), 100_000
 NUMBERS = {
     "process": ["TRUN", "TSLPI", "TSLPU", "NICE", "PRI", "RTPR", "CPUNR", "EXC", "CPU"],
     "memory": ["MINFLT", "MAJFLT", "VSTEXT", "VSIZE", "RSIZE", "VGROW", "RGROW", "MEM"],
@@ -149,24 +152,41 @@ class DeltaPart(StatelessSinkPartition[Record]):  # type: ignore[misc,unused-ign
             self._rows = []
 
 
-def flow(broker: str, topics: list[str], models: Path, output: Path) -> Dataflow:
+def straightforward(name: str, messages: Any, model: Model) -> Any:
+    """Scored records, an operator for each step."""
+    parsed = op.map(f"{name}_parse", messages, lambda message: (str(message.partition), json.loads(message.value)))
+    normal = op.map_value(f"{name}_normalise", parsed, lambda record: normalise(name, record))
+    batches = op.collect(f"{name}_batch", normal, timeout=BATCH_TIME, max_size=BATCH)
+    return op.flat_map(f"{name}_score", batches, lambda batch: model.score(batch[1]))
+
+
+def tuned(name: str, messages: Any, model: Model) -> Any:
+    """Scored records, in one operator over what one poll brought."""
+
+    def work(polled: list[Any]) -> Iterable[Record]:
+        return model.score([normalise(name, json.loads(message.value)) for message in polled])
+
+    return op.flat_map_batch(f"{name}_score", messages, work)
+
+
+STYLES = {"run": straightforward, "tuned": tuned}
+
+
+def flow(style: str, broker: str, topics: list[str], models: Path, output: Path) -> Dataflow:
     """Both streams."""
     made = Dataflow("hackwatch")
     for stream, topic in zip(NUMBERS, topics, strict=True):
-        model = Model(stream, models)
-
-        def work(messages: list[Any], stream: str = stream, model: Model = model) -> Iterable[Record]:
-            return model.score([normalise(stream, json.loads(message.value)) for message in messages])
-
         source = kop.input(f"{stream}_in", made, brokers=[broker], topics=[topic], tail=False, batch_size=BATCH)
-        scored = op.flat_map_batch(f"{stream}_score", source.oks, work)
+        scored = STYLES[style](stream, source.oks, Model(stream, models))
         op.output(f"{stream}_out", scored, DeltaSink(output / stream))
     return made
 
 
-def run(broker: str, topics: str, models: Path, output: Path, process: int, addresses: str) -> dict[str, float]:
+def run(
+    style: str, broker: str, topics: str, models: Path, output: Path, process: int, addresses: str
+) -> dict[str, float]:
     """One process of the cluster, until the topics are read."""
-    made = flow(broker, topics.split(","), models, output)
+    made = flow(style, broker, topics.split(","), models, output)
     output.mkdir(exist_ok=True)
     began, spent = time.monotonic(), time.process_time()
     cli_main(made, workers_per_process=1, process_id=process, addresses=addresses.split(";"))
@@ -178,4 +198,4 @@ if __name__ == "__main__":
         train(Path(sys.argv[2]), Path(sys.argv[3]))
     else:
         broker, topics, models, output, process, addresses = sys.argv[2:8]
-        print(json.dumps(run(broker, topics, Path(models), Path(output), int(process), addresses)))
+        print(json.dumps(run(sys.argv[1], broker, topics, Path(models), Path(output), int(process), addresses)))
