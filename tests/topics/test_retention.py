@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from hackwatch.config import Settings, SpoolSettings
+from hackwatch.engine.service import sources_of
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.testing import FakeClock
 from hackwatch.topics import Retention
-from hackwatch.topics.retention import Pruned, read_committed
+from hackwatch.topics.retention import Pruned, read_committed, retention_of
 from hackwatch.topics.spool import SpoolReader, SpoolWriter
 from tests.topics.support import positions
 
@@ -121,6 +123,28 @@ def test_commit_prunes_now_and_then(folder: Path, clock: FakeClock) -> None:
     clock.advance(10)
     reader.commit({0: 20})
     assert bases(folder) == [20, 30, 40]
+
+
+@pytest.mark.parametrize(
+    ("gib", "hours", "expected"),
+    [
+        (1.5, 2.5, Retention(max_bytes=3 << 29, max_age_seconds=2.5 * HOUR)),
+        (0, 2.5, Retention(max_bytes=None, max_age_seconds=2.5 * HOUR)),
+        (1.5, 0, Retention(max_bytes=3 << 29, max_age_seconds=None)),
+        (0, 0, Retention()),
+    ],
+)
+def test_a_setting_of_0_keeps_everything(gib: float, hours: float, expected: Retention) -> None:
+    assert retention_of(SpoolSettings(retention_gib=gib, retention_hours=hours)) == expected
+
+
+def test_an_engine_told_to_keep_everything_deletes_nothing(folder: Path) -> None:
+    given = {"spool": {"retention_gib": 0, "retention_hours": 0}, "streams": {"process": {"topic": str(folder)}}}
+    sources = sources_of(Settings.model_validate(given | {"data": folder / "data"}))
+    sources["process"].reader.commit({0: 50})
+    for source in sources.values():
+        source.reader.close()
+    assert bases(folder) == [0, 10, 20, 30, 40]
 
 
 def test_writing_goes_on_where_it_was_after_pruning(folder: Path) -> None:

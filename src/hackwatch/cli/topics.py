@@ -284,17 +284,16 @@ def prune(context: CliContext, topic: str, keep_gib: float | None, keep_hours: f
       hackwatch topics prune memory --keep-gib 1
     """
     import json
+    from dataclasses import replace
 
-    from hackwatch.topics import Retention
+    from hackwatch.topics.retention import retention_of
     from hackwatch.topics.spool import SpoolReader
 
-    spool = context.settings().spool
-    gib = spool.retention_gib if keep_gib is None else keep_gib
-    hours = spool.retention_hours if keep_hours is None else keep_hours
-    retention = Retention(
-        max_bytes=None if gib is None else int(gib * (1 << 30)),
-        max_age_seconds=None if hours is None else hours * 3600,
-    )
+    retention = retention_of(context.settings().spool)
+    if keep_gib is not None:
+        retention = replace(retention, max_bytes=int(keep_gib * (1 << 30)))
+    if keep_hours is not None:
+        retention = replace(retention, max_age_seconds=keep_hours * 3600)
     pruned = SpoolReader(_folder(_url(context, topic))).prune(retention)
     if as_json:
         click.echo(json.dumps({"segments": pruned.segments, "bytes": pruned.bytes}))

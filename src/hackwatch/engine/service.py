@@ -30,7 +30,7 @@ from hackwatch.pipeline.detection import Scored
 from hackwatch.pipeline.options import CorrelationOptions, StreamOptions
 from hackwatch.store import Store
 from hackwatch.streams.base import DecodeOptions
-from hackwatch.topics.retention import Retention
+from hackwatch.topics.retention import retention_of
 
 __all__ = ["rules_of", "run_service", "sources_of"]
 
@@ -90,18 +90,13 @@ def rules_of(settings: Settings) -> RuleSet:
 
 def sources_of(settings: Settings) -> dict[str, Source]:
     """The enabled streams, each with a reader of its topic."""
-    spool = settings.spool
-    retention = Retention(
-        max_bytes=None if spool.retention_gib is None else int(spool.retention_gib * (1 << 30)),
-        max_age_seconds=None if spool.retention_hours is None else spool.retention_hours * 3600,
-    )
     sources = {}
     for name, stream in settings.streams.items():
         if stream.enabled:
             reader = topics.open_reader(
                 settings.spool_url(name),
                 name=settings.pipeline,
-                retention=retention,
+                retention=retention_of(settings.spool),
                 longest_message=max(16 << 20, stream.max_message_bytes + 1),
                 kafka=settings.kafka,
             )

@@ -12,8 +12,8 @@ from hackwatch.spark.kafka import java_options
 from hackwatch.spark.spool import RANGES, Planner, Spool
 from hackwatch.store.base import OffsetRange
 from hackwatch.streams.base import DecodeOptions
-from hackwatch.topics import Retention
 from hackwatch.topics.kafka.address import is_kafka, parse_address
+from hackwatch.topics.retention import Retention, retention_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -94,6 +94,4 @@ def source_of(settings: Settings, stream: str) -> Source:
         return KafkaTopic(address.servers, address.topic, decode, {**java_options(settings.kafka.client()), **limit})
     folder = topics.spool_folder(url)
     spool = Spool(str(folder), folder.name, settings.pipeline, max(16 << 20, options.max_message_bytes + 1))
-    keep = settings.spool
-    retention = Retention(max_bytes=int(keep.retention_gib * (1 << 30)), max_age_seconds=keep.retention_hours * 3600)
-    return SpoolTopic(spool, decode, retention, settings.spark.max_mib << 20)
+    return SpoolTopic(spool, decode, retention_of(settings.spool), settings.spark.max_mib << 20)

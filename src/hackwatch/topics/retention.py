@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+from hackwatch.config import SpoolSettings
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.topics.segments import (
     environment_error,
@@ -20,7 +21,16 @@ from hackwatch.topics.segments import (
     sync_folder,
 )
 
-__all__ = ["Pruned", "Retention", "committed_offsets", "prune", "read_committed", "reader_names", "write_committed"]
+__all__ = [
+    "Pruned",
+    "Retention",
+    "committed_offsets",
+    "prune",
+    "read_committed",
+    "reader_names",
+    "retention_of",
+    "write_committed",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,14 @@ class Retention:
 
     max_bytes: int | None = None
     max_age_seconds: float | None = None
+
+
+def retention_of(spool: SpoolSettings) -> Retention:
+    """What the settings say to keep: 0 there means everything, for ever."""
+    return Retention(
+        max_bytes=int(spool.retention_gib * (1 << 30)) if spool.retention_gib else None,
+        max_age_seconds=spool.retention_hours * 3600 if spool.retention_hours else None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
