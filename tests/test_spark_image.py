@@ -18,7 +18,7 @@ import pytest
 
 from hackwatch.store import open_store
 from tests.conftest import ROOT
-from tests.servers.kafka import free_ports
+from tests.servers.process import free_ports
 from tests.servers.spark import jars, missing
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=missing() or "")]

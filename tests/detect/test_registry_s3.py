@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
 from hackwatch.objects import Bucket
 from tests.conftest import mode
 from tests.detect.support import STREAM, records
-from tests.servers.s3 import SECRET, Server, missing
+from tests.servers.s3 import SECRET, Server
 
 pytestmark = pytest.mark.slow
 TEST = records(20, seed=3)
@@ -207,17 +207,6 @@ def test_commands_work_on_it(s3: Server, url: str, tmp_path: Path, monkeypatch: 
 # ---------------------------------------------------------------------- as an engine sees it, and the server away
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Server]:
-    """A server that may be stopped."""
-    if why := missing():
-        pytest.skip(why)
-    server = Server(tmp_path / "server")
-    server.start()
-    yield server
-    server.stop()
-
-
 def until(condition: Callable[[], object]) -> None:
     end = time.monotonic() + 30
     while not condition():
@@ -233,9 +222,9 @@ def raises(watched: WatchedRegistry) -> bool:
     return False
 
 
-def test_an_engine_outlives_its_registry(own: Server, one: Bundle, tmp_path: Path) -> None:
-    url = own.bucket()
-    options = {**own.options, "connect_timeout": "1s"}
+def test_an_engine_outlives_its_registry(own_s3: Server, one: Bundle, tmp_path: Path) -> None:
+    url = own_s3.bucket()
+    options = {**own_s3.options, "connect_timeout": "1s"}
     trainer = Registry(BucketShelf(url, options, tmp_path / "trainer"))
     first = trainer.add(one, STREAM)
 
@@ -248,7 +237,7 @@ def test_an_engine_outlives_its_registry(own: Server, one: Bundle, tmp_path: Pat
     assert (watched.current("process"), watched.current("memory")) == (first, None)
     second = trainer.add(one, STREAM)
     until(lambda: watched.current("process") == second)
-    own.stop()
+    own_s3.stop()
     until(lambda: raises(watched))
     assert watched.load("process", second).version == second, "its copy is on this machine"
     watched.close()
@@ -256,7 +245,7 @@ def test_an_engine_outlives_its_registry(own: Server, one: Bundle, tmp_path: Pat
     later = engine()
     assert later.current("process") == second, "what this machine saw last"
     until(lambda: raises(later))
-    own.start()
+    own_s3.start()
     until(lambda: not raises(later))
     third = trainer.add(one, STREAM)
     until(lambda: later.current("process") == third)

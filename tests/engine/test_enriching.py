@@ -21,10 +21,8 @@ from hackwatch.lake import Lake
 from hackwatch.pipeline.enriched import IDENTITY
 from tests.engine.processes import NAMES, Folder, feed, until
 from tests.routes.support import refusing_port
-from tests.routes.test_kafka import own_broker, sent
+from tests.routes.test_kafka import sent
 from tests.servers.kafka import Broker
-
-__all__ = ["own_broker"]
 
 PROCESS = {"process": streams.get("process")}
 PARTITIONS = 2
@@ -60,19 +58,19 @@ def test_every_record_is_a_message_keyed_by_its_entity_in_its_order(kafka: Broke
 
 @pytest.mark.slow
 def test_a_broker_that_goes_away_is_waited_for_and_nothing_comes_twice(
-    own_broker: Broker, monkeypatch: pytest.MonkeyPatch
+    own_kafka: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sink = EnrichedSink(own_broker.url("enriched"), PROCESS, partitions=PARTITIONS)
+    sink = EnrichedSink(own_kafka.url("enriched"), PROCESS, partitions=PARTITIONS)
     written(sink, frame(1000), 1)
     monkeypatch.setattr(enriching, "PATIENCE_SECONDS", 1.0)
-    own_broker.kill()
+    own_kafka.kill()
     for _ in range(2):
         with pytest.raises(EnvironmentError_, match=r"no Kafka broker answers.*records wait"):
             sink.write("process", frame(5000, 1000), 2)
-    own_broker.start()
+    own_kafka.start()
     written(sink, frame(5000, 1000), 2)
     sink.close()
-    assert sorted(offsets(own_broker, "enriched")) == list(range(6000))
+    assert sorted(offsets(own_kafka, "enriched")) == list(range(6000))
 
 
 def written(sink: EnrichedSink, rows: pl.DataFrame, epoch: int, seconds: float = 60.0) -> None:
@@ -134,9 +132,9 @@ def test_nobody_answering_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def fed(tmp_path: Path, own_broker: Broker) -> Folder:
+def fed(tmp_path: Path, own_kafka: Broker) -> Folder:
     """An engine's folder with records in its spool and an enriched topic."""
-    url = own_broker.url("enriched")
+    url = own_kafka.url("enriched")
     folder = Folder.make(tmp_path / "run", epoch_seconds=0.3, more=f'[kafka]\nenriched = "{url}"\n')
     feed(folder, 12_000)
     return folder
@@ -171,20 +169,20 @@ def without_repeats(messages: list[Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_without_the_broker_the_engine_waits_visibly_and_then_goes_on(fed: Folder, own_broker: Broker) -> None:
-    own_broker.kill()
+def test_without_the_broker_the_engine_waits_visibly_and_then_goes_on(fed: Folder, own_kafka: Broker) -> None:
+    own_kafka.kill()
     with fed.run() as engine:
         until(lambda: fed.state().startswith("paused: topic enriched"), "it says that it waits")
         assert fed.committed() == {}
-        own_broker.start()
+        own_kafka.start()
         until(lambda: fed.worked_off() or not engine.alive, "everything is committed")
         assert fed.state() == "running"
         engine.stop()
-    complete(fed, own_broker)
+    complete(fed, own_kafka)
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_loses_nothing(fed: Folder, own_broker: Broker) -> None:
+def test_killed_again_and_again_it_loses_nothing(fed: Folder, own_kafka: Broker) -> None:
     chance = random.Random(5)
     kills = 0
     while kills < 6 and not fed.worked_off():
@@ -198,4 +196,4 @@ def test_killed_again_and_again_it_loses_nothing(fed: Folder, own_broker: Broker
         until(lambda: fed.worked_off() or not engine.alive, "everything is committed")
         engine.stop()
     assert kills == 6
-    complete(fed, own_broker)
+    complete(fed, own_kafka)

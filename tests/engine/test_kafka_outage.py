@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,46 +9,35 @@ from polars.testing import assert_frame_equal
 
 from tests.engine.kafka_folder import KafkaFeed, KafkaFolder
 from tests.engine.processes import NAMES, Outcome, until, work_off
-from tests.servers.kafka import Broker, missing
+from tests.servers.kafka import Broker
 
 pytestmark = pytest.mark.slow
 
 RECORDS, SEED, OUTAGES = 40_000, 5, 3
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    """A broker of the test's own, to be broken."""
-    if why := missing():
-        pytest.skip(why)
-    made = Broker(tmp_path / "broker")
-    made.start()
-    yield made
-    made.stop()
-
-
 def _paused(folder: KafkaFolder) -> bool:
     return folder.state().startswith("paused: topics: ")
 
 
-def test_engine_and_feed_outlast_a_broker_that_stops_is_killed_and_freezes(broker: Broker, tmp_path: Path) -> None:
-    disturbed = KafkaFolder.on(tmp_path / "disturbed", broker, "outage")
+def test_engine_and_feed_outlast_a_broker_that_stops_is_killed_and_freezes(own_kafka: Broker, tmp_path: Path) -> None:
+    disturbed = KafkaFolder.on(tmp_path / "disturbed", own_kafka, "outage")
     feed = KafkaFeed(disturbed, RECORDS, SEED, OUTAGES + 1)
     with disturbed.writers():
         pass
     with disturbed.run() as engine:
         engine.started()
         feed.start()
-        for end in (broker.stop, broker.kill, broker.freeze):
+        for end in (own_kafka.stop, own_kafka.kill, own_kafka.freeze):
             until(lambda: disturbed.state() == "running", "the engine works")
             before = disturbed.state()
             end()
             until(lambda: _paused(disturbed), f"the engine says that it waits, after {before}")
             feed.next_life()  # it writes into the outage
-            if end == broker.freeze:
-                broker.thaw()
+            if end == own_kafka.freeze:
+                own_kafka.thaw()
             else:
-                broker.start()
+                own_kafka.start()
             until(lambda: disturbed.state() == "running", "the engine goes on by itself")
         until(feed.written.is_set, "everything is written")
         assert feed.failure is None
@@ -58,7 +46,7 @@ def test_engine_and_feed_outlast_a_broker_that_stops_is_killed_and_freezes(broke
         engine.stop()
     disturbed.close()
 
-    calm = KafkaFolder.on(tmp_path / "calm", broker, "outage")
+    calm = KafkaFolder.on(tmp_path / "calm", own_kafka, "outage")
     work_off(calm)
     calm.close()
     found, expected = Outcome.of(disturbed), Outcome.of(calm)
@@ -69,14 +57,14 @@ def test_engine_and_feed_outlast_a_broker_that_stops_is_killed_and_freezes(broke
     assert found.alerts == expected.alerts
 
 
-def test_an_engine_waits_for_a_broker_that_is_not_there_yet(broker: Broker, tmp_path: Path) -> None:
-    folder = KafkaFolder.on(tmp_path / "early", broker, "early")
-    broker.stop()
+def test_an_engine_waits_for_a_broker_that_is_not_there_yet(own_kafka: Broker, tmp_path: Path) -> None:
+    folder = KafkaFolder.on(tmp_path / "early", own_kafka, "early")
+    own_kafka.stop()
     with folder.run() as engine:
         engine.started()
         until(lambda: _paused(folder), "the engine says that it waits")
         assert "no Kafka broker answers" in folder.state()
-        broker.start()
+        own_kafka.start()
         until(lambda: folder.state() == "running", "the engine goes on by itself")
         feed = KafkaFeed(folder, 2_000, SEED, 1)
         feed.run()

@@ -9,7 +9,6 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,25 +16,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from tests.engine.processes import EngineProcess, Folder, Outcome, feed, until, work_off
-from tests.servers.postgres import PASSWORD, Server, missing
+from tests.servers.postgres import PASSWORD, Server
 
 pytestmark = pytest.mark.slow
 #: Shares of a story, each later than the one before, by their seed.
 SHARE, KILLS, SEED = 5_000, 6, 11
 WAITS = "paused: store"
-
-
-@pytest.fixture
-def own_server() -> Iterator[Server]:
-    """A server that the test may kill."""
-    if why := missing():
-        pytest.skip(why)
-    server = Server()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
 
 
 def settings(url: str, name: str = "main", site: str = "local") -> str:
@@ -77,9 +63,9 @@ def test_an_engine_killed_again_and_again(tmp_path: Path, postgres_url: str) -> 
     assert_same(Outcome.of(folder), undisturbed(folder, tmp_path / "calm"))
 
 
-def test_a_server_killed_again_and_again_under_an_engine_at_work(tmp_path: Path, own_server: Server) -> None:
+def test_a_server_killed_again_and_again_under_an_engine_at_work(tmp_path: Path, own_postgres: Server) -> None:
     """The engine says that it waits for the store, goes on by itself, and every record counts once."""
-    folder = Folder.make(tmp_path / "run", more=settings(own_server.url()), epoch_seconds=0.3)
+    folder = Folder.make(tmp_path / "run", more=settings(own_postgres.url()), epoch_seconds=0.3)
     feed(folder, SHARE)
     chance = random.Random(SEED)
     with folder.run() as engine:
@@ -87,11 +73,11 @@ def test_a_server_killed_again_and_again_under_an_engine_at_work(tmp_path: Path,
         for life in range(1, 5):
             time.sleep(chance.uniform(0.0, 1.0))
             told = engine.log.count(WAITS)
-            own_server.kill()
+            own_postgres.kill()
             feed(folder, SHARE, 1 + life)
             until(partial(_more_than, engine, told), "it says that it waits")
             assert engine.alive, engine.log
-            own_server.start()
+            own_postgres.start()
             until(folder.worked_off, "everything is committed")
         until(lambda: folder.state() == "running", "it says that it goes on")
         engine.stop()

@@ -20,6 +20,7 @@ from polars.testing import assert_frame_equal
 
 from tests.conftest import ROOT
 from tests.engine.processes import NAMES, Folder, Outcome, add_models, feed, until, work_off
+from tests.servers.process import started
 from tests.servers.s3 import SECRET, Server, missing
 
 pytestmark = pytest.mark.slow
@@ -32,12 +33,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that may be killed; its secret is in the environment of all engines."""
     if why := missing():
         pytest.skip(why)
-    server = Server(tmp_path_factory.mktemp("s3"))
-    server.start()
-    with pytest.MonkeyPatch.context() as patch:
+    with started(Server(tmp_path_factory.mktemp("s3"))) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("S3_SECRET", SECRET)
         yield server
-    server.stop()
 
 
 def place(server: Server, bucket: str, path: Path, site: str) -> Folder:

@@ -131,21 +131,12 @@ def test_an_epoch_that_another_process_has_committed_leaves_no_file(lake: Lake) 
     assert len(stored(lake)) == 2
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Server]:
-    """A server that may be stopped."""
-    if why := missing():
-        pytest.skip(why)
-    server = Server(tmp_path / "server")
-    server.start()
-    yield server
-    server.stop()
-
-
 @pytest.mark.parametrize(("request_", "epochs"), [("write", 1), ("create", 3)])
-def test_a_request_that_is_done_after_its_sender_gave_up_harms_nothing(own: Server, request_: str, epochs: int) -> None:
+def test_a_request_that_is_done_after_its_sender_gave_up_harms_nothing(
+    own_s3: Server, request_: str, epochs: int
+) -> None:
     """The server stands still with the request in its hands: the rows, or the entry that makes them count."""
-    lake = Lake(f"{own.bucket()}/lake", options={**own.options, "timeout": "1s"})
+    lake = Lake(f"{own_s3.bucket()}/lake", options={**own_s3.options, "timeout": "1s"})
     lake.append("t", records(3), 1, "main")
     needed: list[bool] = []
     for epoch in range(2, 2 + epochs):
@@ -153,14 +144,14 @@ def test_a_request_that_is_done_after_its_sender_gave_up_harms_nothing(own: Serv
         real = getattr(home, request_)
 
         def stand_still(key: str, data: bytes, real: Callable[[str, bytes], bool] = real) -> bool:
-            own.freeze()
+            own_s3.freeze()
             return real(key, data)
 
         setattr(home, request_, stand_still)
         frame = records(3, first=3 * epoch)
         with pytest.raises(EnvironmentError_, match="cannot be reached"):
             lake.append("t", frame, epoch, "main")
-        own.thaw()
+        own_s3.thaw()
         # At once, while the server still works off what was sent before; and again when it has.
         needed.append(lake.append("t", frame, epoch, "main"))
         time.sleep(0.5)

@@ -20,7 +20,7 @@ from hackwatch.routes import DeliveryError, Dispatcher, open_delivery, open_rout
 from hackwatch.routes.kafka import IDEMPOTENCY_KEY, KafkaRoute
 from hackwatch.store import Store, open_store
 from tests.routes.support import alert, deliver, eventually, refusing_port
-from tests.servers.kafka import PASSWORD, USER, Broker, missing
+from tests.servers.kafka import PASSWORD, USER, Broker
 
 
 def sent(broker: Broker, topic: str, partitions: int = 1) -> list[Any]:
@@ -40,17 +40,6 @@ def sent(broker: Broker, topic: str, partitions: int = 1) -> list[Any]:
             found.append(message)
     consumer.close()
     return found
-
-
-@pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[Broker]:
-    """A broker that the test may stop."""
-    if why := missing():
-        pytest.skip(why)
-    broker = Broker(tmp_path / "kafka")
-    broker.start()
-    yield broker
-    broker.stop()
 
 
 @pytest.mark.slow
@@ -145,35 +134,35 @@ def raise_alerts(store: Store, numbers: range) -> list[Alert]:
 
 
 @pytest.mark.slow
-def test_alerts_raised_while_the_broker_is_away_arrive_when_it_is_back(own_broker: Broker, store: Store) -> None:
-    url = own_broker.create("alerts")
+def test_alerts_raised_while_the_broker_is_away_arrive_when_it_is_back(own_kafka: Broker, store: Store) -> None:
+    url = own_kafka.create("alerts")
     settings = Settings.model_validate({"name": "soc", "type": "kafka", "topic": url, "timeout_seconds": 2})
     dispatcher = Dispatcher(store, [open_delivery(settings)], poll_seconds=0.1, chance=lambda: 0.9)
     dispatcher.start()
     try:
         raised = raise_alerts(store, range(5))
         assert eventually(lambda: store.outbox_counts()["soc"]["done"] == 5, 30)
-        own_broker.kill()
+        own_kafka.kill()
         raised += raise_alerts(store, range(5, 30))
         dispatcher.wake()
         time.sleep(4)
         counts = store.outbox_counts()["soc"]
         assert (counts["done"], counts["failed"]) == (5, 0)
-        own_broker.start()
+        own_kafka.start()
         assert eventually(lambda: store.outbox_counts()["soc"]["done"] == 30, 60)
     finally:
         assert dispatcher.stop()
-    ids = [dict(message.headers())[IDEMPOTENCY_KEY].decode() for message in sent(own_broker, "alerts")]
+    ids = [dict(message.headers())[IDEMPOTENCY_KEY].decode() for message in sent(own_kafka, "alerts")]
     assert set(ids) == {one.id for one in raised}
 
 
 @pytest.mark.slow
-def test_a_broker_that_hangs_does_not_hold_the_route_longer_than_its_timeout(own_broker: Broker) -> None:
-    url = own_broker.create("alerts")
+def test_a_broker_that_hangs_does_not_hold_the_route_longer_than_its_timeout(own_kafka: Broker) -> None:
+    url = own_kafka.create("alerts")
     route = KafkaRoute("r", url, timeout=2)
     route.send([alert(1)])
-    own_broker.freeze()
-    thaw = threading.Timer(5, own_broker.thaw)
+    own_kafka.freeze()
+    thaw = threading.Timer(5, own_kafka.thaw)
     thaw.start()
     began = time.monotonic()
     with pytest.raises(DeliveryError):
@@ -182,7 +171,7 @@ def test_a_broker_that_hangs_does_not_hold_the_route_longer_than_its_timeout(own
     thaw.join()
     deliver(route, alert(2))
     route.close()
-    assert {message.key() for message in sent(own_broker, "alerts")} == {b"4"}
+    assert {message.key() for message in sent(own_kafka, "alerts")} == {b"4"}
 
 
 @pytest.mark.parametrize("topic", ["spool:/var/spool/alerts", "http://broker/alerts"])

@@ -13,19 +13,14 @@ import pytest
 import yaml
 
 from hackwatch.cli import main
+from tests.servers.process import parts
 
 __all__ = ["compose_model", "helm", "missing", "needs_tools", "understood"]
 
 
-def parts() -> Path:
-    """Where tools/servers/deploy puts the programs."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("HACKWATCH_TEST_PARTS") or cache / "hackwatch-test-parts") / "deploy"
-
-
 def missing() -> str | None:
     """Why the programs cannot run here; None if they can."""
-    there = all((parts() / name).is_file() for name in ("helm", "compose", "made-from"))
+    there = all((parts("deploy") / name).is_file() for name in ("helm", "compose", "made-from"))
     return None if there else "no helm and compose for tests: run tools/servers/deploy"
 
 
@@ -34,7 +29,7 @@ needs_tools = pytest.mark.skipif(missing() is not None, reason=missing() or "")
 
 def compose_model(file: Path, folder: Path) -> dict[str, Any]:
     """A compose file as `docker compose` understands it; AssertionError with its complaint if it does not."""
-    done = _run([parts() / "compose", "-format", "json", file], folder)
+    done = _run([parts("deploy") / "compose", "-format", "json", file], folder)
     assert done.returncode == 0, done.stderr
     model: dict[str, Any] = json.loads(done.stdout)
     return model
@@ -46,7 +41,7 @@ def helm(command: str, chart: Path, folder: Path, *options: str) -> list[dict[st
     `folder`: for helm's own files.
     """
     release = ["hackwatch"] if command == "template" else []
-    done = _run([parts() / "helm", command, *release, chart, *options], folder)
+    done = _run([parts("deploy") / "helm", command, *release, chart, *options], folder)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return [item for item in yaml.safe_load_all(done.stdout) if item] if command == "template" else []
 

@@ -1,14 +1,11 @@
 """A real Kafka broker (KRaft) on loopback: start, stop, kill, freeze and start again with its data and ports.
 
-`kafka` is the broker that all tests of a run share; a test that breaks its broker starts one of its own.
+`kafka` is the broker that all tests of a run share, `own_kafka` one that a test may break.
 """
 
 from __future__ import annotations
 
-import atexit
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -18,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["PASSWORD", "USER", "Broker", "kafka", "missing"]
+from tests.servers.process import Server, free_ports, parts, started
+
+__all__ = ["PASSWORD", "USER", "Broker", "kafka", "missing", "own_kafka"]
 
 READY_SECONDS = 90.0
 #: Who may log in at the SASL listener (SASL_PLAINTEXT, mechanism PLAIN).
@@ -52,40 +51,20 @@ log.initial.task.delay.ms=500
 _LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 
 
-def parts() -> Path:
-    """Where tools/servers/kafka puts the broker's jars."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("HACKWATCH_TEST_PARTS") or cache / "hackwatch-test-parts") / "kafka"
-
-
 def missing() -> str | None:
     """Why no broker can run here; None if it can."""
-    if shutil.which("java") is None or not (parts() / "made-from.xml").exists():
+    if shutil.which("java") is None or not (parts("kafka") / "made-from.xml").exists():
         return "the parts of a Kafka broker are not here; tools/servers/kafka fetches them"
     return None
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on now, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
-
-
-class Broker:
+class Broker(Server):
     """One broker with its data in `folder`; `start` after `stop` or `kill` finds the same data at the same ports."""
 
     def __init__(self, folder: Path, *, heap_mib: int = 384, properties: Mapping[str, str] | None = None) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self._heap = heap_mib
         self._plain, self._sasl, controller = free_ports(3)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watchdog: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         text = _PROPERTIES.format(
             plain=self._plain,
@@ -109,11 +88,6 @@ class Broker:
         """HOST:PORT for clients that log in as USER with PASSWORD."""
         return f"127.0.0.1:{self._sasl}"
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
     def url(self, topic: str) -> str:
         """The address of a topic, as settings name it."""
         return f"kafka://{self.address}/{topic}"
@@ -136,30 +110,11 @@ class Broker:
 
     def start(self) -> None:
         """Start and wait until clients can connect."""
-        assert self._process is None, "it runs already"
         if not (self.folder / "data").exists():
             identity = self._java("kafka.tools.StorageTool", "random-uuid").stdout.decode().split()[-1]
             self._java("kafka.tools.StorageTool", "format", "--standalone", "-t", identity, "-c", self._properties)
-        with (self.folder / "broker.log").open("ab") as log:
-            command = self._command("kafka.Kafka", self._properties)
-            self._process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
-        self._watchdog = _end_with_us(self._process.pid)
+        self._launch(self._command("kafka.Kafka", self._properties), cwd=self.folder)
         self._wait()
-
-    def stop(self) -> None:
-        """Ask it to end, as an administrator does; it is killed if it will not."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self._end(signal.SIGKILL)
-
-    def freeze(self) -> None:
-        """SIGSTOP: connections stay open, and nothing answers."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
 
     @property
     def _properties(self) -> str:
@@ -167,7 +122,15 @@ class Broker:
 
     def _command(self, *arguments: str) -> list[str]:
         memory = f"-Xmx{self._heap}m"
-        return ["java", memory, f"-Xms{self._heap}m", "-XX:+UseSerialGC", "-cp", f"{parts() / 'jars'}/*", *arguments]
+        return [
+            "java",
+            memory,
+            f"-Xms{self._heap}m",
+            "-XX:+UseSerialGC",
+            "-cp",
+            f"{parts('kafka') / 'jars'}/*",
+            *arguments,
+        ]
 
     def _java(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(self._command(*arguments), cwd=self.folder, check=True, capture_output=True, timeout=120)
@@ -178,51 +141,14 @@ class Broker:
 
         end = time.monotonic() + READY_SECONDS
         while time.monotonic() < end:
-            assert self._process is not None
-            assert self._process.poll() is None, self._log()
+            assert self._runs(), self.log()
             if _listens(self._plain):
                 admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
                 with suppress(KafkaException):
                     if admin.list_topics(timeout=2).brokers:
                         return
             time.sleep(0.1)
-        raise AssertionError(
-            f"no broker after {READY_SECONDS:.0f} s: " + (self.folder / "broker.log").read_text()[-3000:]
-        )
-
-    def _log(self) -> str:
-        return (self.folder / "broker.log").read_text(errors="replace")[-3000:]
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with suppress(ProcessLookupError):
-            process.send_signal(how)
-            process.send_signal(signal.SIGCONT)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if self._watchdog is not None:
-            self._watchdog.kill()
-            self._watchdog.communicate()
-
-
-def _end_with_us(pid: int) -> subprocess.Popen[bytes]:
-    """A process that kills `pid` when this one ends in any way: the pipe between them closes then."""
-    watchdog = subprocess.Popen(
-        ["sh", "-c", f"cat >/dev/null; kill -9 {pid}"], stdin=subprocess.PIPE, start_new_session=True
-    )
-    atexit.register(_quietly_close, watchdog)
-    return watchdog
-
-
-def _quietly_close(watchdog: subprocess.Popen[bytes]) -> None:
-    with suppress(OSError):
-        if watchdog.poll() is None and watchdog.stdin is not None:
-            watchdog.stdin.close()
+        raise AssertionError(f"no broker after {READY_SECONDS:.0f} s: {self.log()}")
 
 
 def _listens(port: int) -> bool:
@@ -236,7 +162,14 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """The broker that all tests of a run share: name topics after the test, and do not stop it."""
     if why := missing():
         pytest.skip(why)
-    broker = Broker(tmp_path_factory.mktemp("kafka"))
-    broker.start()
-    yield broker
-    broker.stop()
+    with started(Broker(tmp_path_factory.mktemp("kafka"))) as broker:
+        yield broker
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[Broker]:
+    """A broker of the test's own, to be broken."""
+    if why := missing():
+        pytest.skip(why)
+    with started(Broker(tmp_path / "own-kafka")) as broker:
+        yield broker

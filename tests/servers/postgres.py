@@ -1,12 +1,11 @@
 """A real PostgreSQL server on loopback: start, stop, kill and start again with its data and port; databases on demand.
 
-`postgres` is the server that all tests of a run share; a test that breaks its server starts one of its own. Run by
-root, the server runs as another user, as it insists to.
+`postgres` is the server that all tests of a run share, `own_postgres` one that a test may break. Run by root, the
+server runs as another user, as it insists to.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
 import pwd
 import shutil
@@ -22,9 +21,10 @@ from typing import Any
 
 import pytest
 
-from tests.servers.kafka import free_ports
+from tests.servers import process
+from tests.servers.process import free_ports, started
 
-__all__ = ["PASSWORD", "USER", "Server", "missing", "postgres", "postgres_url"]
+__all__ = ["PASSWORD", "USER", "Server", "missing", "own_postgres", "postgres", "postgres_url"]
 
 READY_SECONDS = 60.0
 #: Who may do everything; the password has what has to be escaped in an address.
@@ -55,7 +55,7 @@ def missing() -> str | None:
     return None
 
 
-class Server:
+class Server(process.Server):
     """One server with its data in a folder of its own; `start` after `stop` or `kill` finds the same data and port.
 
     `durable`: whether commits are forced to disk (fsync); few tests need it.
@@ -63,13 +63,11 @@ class Server:
 
     def __init__(self, *, durable: bool = False, **settings: str) -> None:
         self._user = None if os.geteuid() else _unprivileged()
-        self.folder = Path(tempfile.mkdtemp(prefix="hackwatch-postgres-"))
+        super().__init__(Path(tempfile.mkdtemp(prefix="hackwatch-postgres-")))
         if self._user is not None:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
         (self.port,) = free_ports(1)
         self._settings = {**_SETTINGS, "fsync": "on" if durable else "off", **settings}
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watchdog: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
 
     def url(self, database: str = "postgres", *, user: str = USER, password: str | None = _ESCAPED) -> str:
@@ -79,7 +77,6 @@ class Server:
 
     def start(self) -> None:
         """Start, and wait until clients can connect."""
-        assert self._process is None, "it runs already"
         if not (self.folder / "data").exists():
             self._initialise()
         settings = {**self._settings, "port": str(self.port), "unix_socket_directories": str(self.folder)}
@@ -95,15 +92,16 @@ class Server:
 
     def kill(self) -> None:
         """SIGKILL to the server and all its processes."""
-        self._end(signal.SIGKILL)
+        family = _children(self.pid) if self._runs() else []
+        super().kill()
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
-    def remove(self) -> None:
+    def close(self) -> None:
         """Kill it and delete its data."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def log(self) -> str:
-        return (self.folder / "log").read_text(errors="replace")[-3000:]
 
     @contextmanager
     def connected(self, database: str = "postgres") -> Iterator[Any]:
@@ -134,21 +132,12 @@ class Server:
 
     def _came_up(self, command: list[str], end: float) -> bool:
         """Whether it runs and answers now. After a kill its last processes may hold the data for a moment."""
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                **self._as(),
-            )
-        self._watchdog = _end_with_us(self._process.pid)
-        while self._process.poll() is None and time.monotonic() < end:
+        self._launch(command, cwd=self.folder, **self._as())
+        while self._runs() and time.monotonic() < end:
             if self._answers():
                 return True
             time.sleep(0.02)
-        self._end(signal.SIGKILL)
+        self.kill()
         time.sleep(0.1)
         return False
 
@@ -158,23 +147,6 @@ class Server:
         with suppress(psycopg.OperationalError), psycopg.connect(self.url(), connect_timeout=5):
             return True
         return False
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        family = _children(process.pid) if how == signal.SIGKILL else []
-        for pid in [process.pid, *family]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, how)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if self._watchdog is not None:
-            self._watchdog.kill()
-            self._watchdog.communicate()
 
     def _program(self, name: str) -> str:
         folder = programs()
@@ -205,32 +177,22 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def _end_with_us(pid: int) -> subprocess.Popen[bytes]:
-    """A process that kills `pid` when this one ends in any way: the pipe between them closes then."""
-    watchdog = subprocess.Popen(
-        ["sh", "-c", f"cat >/dev/null; kill -9 {pid}"], stdin=subprocess.PIPE, start_new_session=True
-    )
-    atexit.register(_quietly_close, watchdog)
-    return watchdog
-
-
-def _quietly_close(watchdog: subprocess.Popen[bytes]) -> None:
-    with suppress(OSError):
-        if watchdog.poll() is None and watchdog.stdin is not None:
-            watchdog.stdin.close()
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """The server that all tests of a run share: do not stop it."""
     if why := missing():
         pytest.skip(why)
-    server = Server()
-    try:
-        server.start()
+    with started(Server()) as server:
         yield server
-    finally:
-        server.remove()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Server]:
+    """A server of the test's own, to be broken."""
+    if why := missing():
+        pytest.skip(why)
+    with started(Server()) as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,54 +1,43 @@
 """A real S3 server (versitygw over a folder) on loopback: start, stop, kill and start again with its data and port.
 
-`s3` is the server that all tests of a run share; a test that breaks its server starts one of its own.
+`s3` is the server that all tests of a run share, `own_s3` one that a test may break.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
-import signal
-import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from tests.servers.kafka import free_ports
+from tests.servers import process
+from tests.servers.process import free_ports, parts, started
 
-__all__ = ["KEY", "SECRET", "Server", "missing", "s3"]
+__all__ = ["KEY", "SECRET", "Server", "missing", "own_s3", "s3"]
 
 READY_SECONDS = 60.0
 KEY, SECRET = "hackwatch", "correct-horse-battery"
 _NUMBERS = count(1)
 
 
-def parts() -> Path:
-    """Where tools/servers/s3 puts the server."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("HACKWATCH_TEST_PARTS") or cache / "hackwatch-test-parts") / "s3"
-
-
 def missing() -> str | None:
     """Why no server can run here; None if it can."""
-    if not (parts() / "version").exists():
+    if not (parts("s3") / "version").exists():
         return "the S3 server is not here; tools/servers/s3 builds it"
     return None
 
 
-class Server:
+class Server(process.Server):
     """One server with its data in `folder`; `start` after `stop` or `kill` finds the same data at the same port."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.port = free_ports(1)[0]
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watchdog: subprocess.Popen[bytes] | None = None
         (folder / "data").mkdir(parents=True, exist_ok=True)
 
     @property
@@ -91,39 +80,14 @@ class Server:
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        assert self._process is None, "it runs already"
+        command = [str(parts("s3") / "versitygw"), "--port", f"127.0.0.1:{self.port}", "--quiet", "posix"]
         environ = {**os.environ, "ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET}
-        command = [str(parts() / "versitygw"), "--port", f"127.0.0.1:{self.port}", "--quiet", "posix"]
-        with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, *self._metadata(), str(self.folder / "data")],
-                stdout=log,
-                stderr=log,
-                env=environ,
-                start_new_session=True,
-            )
-        self._watchdog = _end_with_us(self._process.pid)
+        self._launch([*command, *self._metadata(), str(self.folder / "data")], env=environ)
         end = time.monotonic() + READY_SECONDS
         while not self._answers():
-            assert time.monotonic() < end, (self.folder / "server.log").read_text()[-3000:]
-            assert self._process.poll() is None, (self.folder / "server.log").read_text()[-3000:]
+            assert time.monotonic() < end, self.log()
+            assert self._runs(), self.log()
             time.sleep(0.02)
-
-    def stop(self) -> None:
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._end(signal.SIGKILL)
-
-    def freeze(self) -> None:
-        """SIGSTOP: connections stay open, and nothing answers."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        os.waitpid(self._process.pid, os.WUNTRACED)  # until all of its threads stand still
-
-    def thaw(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
 
     def _metadata(self) -> list[str]:
         """Tags of objects are attributes of files where the disk has such, else files beside them."""
@@ -144,44 +108,20 @@ class Server:
             return False
         return True
 
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        for one in (how, signal.SIGCONT):
-            with suppress(ProcessLookupError):
-                process.send_signal(one)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if self._watchdog is not None:
-            self._watchdog.kill()
-            self._watchdog.communicate()
-
-
-def _end_with_us(pid: int) -> subprocess.Popen[bytes]:
-    """A process that kills `pid` when this one ends in any way: the pipe between them closes then."""
-    watchdog = subprocess.Popen(
-        ["sh", "-c", f"cat >/dev/null; kill -9 {pid}"], stdin=subprocess.PIPE, start_new_session=True
-    )
-    atexit.register(_quietly_close, watchdog)
-    return watchdog
-
-
-def _quietly_close(watchdog: subprocess.Popen[bytes]) -> None:
-    with suppress(OSError):
-        if watchdog.poll() is None and watchdog.stdin is not None:
-            watchdog.stdin.close()
-
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server that all tests of a run share: each takes a bucket of its own, and does not stop it."""
     if why := missing():
         pytest.skip(why)
-    server = Server(tmp_path_factory.mktemp("s3"))
-    server.start()
-    yield server
-    server.stop()
+    with started(Server(tmp_path_factory.mktemp("s3"))) as server:
+        yield server
+
+
+@pytest.fixture
+def own_s3(tmp_path: Path) -> Iterator[Server]:
+    """A server of the test's own, to be broken."""
+    if why := missing():
+        pytest.skip(why)
+    with started(Server(tmp_path / "own-s3")) as server:
+        yield server

@@ -15,6 +15,8 @@ import pytest
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+from tests.servers.process import parts
+
 __all__ = ["CONF", "jars", "missing", "spark"]
 
 #: Small and quick to start: tests run beside others.
@@ -26,22 +28,16 @@ CONF = {
 }
 
 
-def parts() -> Path:
-    """Where tools/servers/spark puts what Spark needs."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("HACKWATCH_TEST_PARTS") or cache / "hackwatch-test-parts") / "spark"
-
-
 def jars() -> Path:
     """The folder of jars, as `[spark] jars` names it."""
-    return parts() / "jars"
+    return parts("spark") / "jars"
 
 
 def missing() -> str | None:
     """Why no Spark can run here; None if it can."""
     if importlib.util.find_spec("pyspark") is None:
         return "pyspark is not installed (pip install 'hackwatch[spark]')"
-    if shutil.which("java") is None or not (parts() / "made-from.xml").exists():
+    if shutil.which("java") is None or not (parts("spark") / "made-from.xml").exists():
         return "Java or the jars for Spark are not here; tools/servers/spark fetches them"
     return None
 

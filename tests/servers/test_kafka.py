@@ -26,21 +26,16 @@ time.sleep(600)
 """
 
 
-def test_a_broker_keeps_data_and_address_when_stopped_or_killed(tmp_path: Path) -> None:
+def test_a_broker_keeps_data_and_address_when_stopped_or_killed(own_kafka: Broker) -> None:
     from confluent_kafka.admin import AdminClient
 
-    broker = Broker(tmp_path / "broker")
-    broker.start()
-    try:
-        url = broker.create("kept", 3)
-        for end in (broker.stop, broker.kill):
-            end()
-            broker.start()
-            found = AdminClient({"bootstrap.servers": broker.address}).list_topics(timeout=10).topics
-            assert len(found["kept"].partitions) == 3
-            assert broker.url("kept") == url
-    finally:
-        broker.stop()
+    url = own_kafka.create("kept", 3)
+    for end in (own_kafka.stop, own_kafka.kill):
+        end()
+        own_kafka.start()
+        found = AdminClient({"bootstrap.servers": own_kafka.address}).list_topics(timeout=10).topics
+        assert len(found["kept"].partitions) == 3
+        assert own_kafka.url("kept") == url
 
 
 def test_a_broker_ends_when_its_starter_is_killed(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from hackwatch.store.holding import TakenOver
 from hackwatch.store.postgresql import PostgresqlDatabase
 from hackwatch.store.schema import MIGRATIONS, VERSION, migrate
 from tests.servers.postgres import PASSWORD, Server, missing
+from tests.servers.process import started
 from tests.store.support import alert, batch, commit, windows
 
 pytestmark = pytest.mark.slow
@@ -41,19 +42,6 @@ def finished(processes: list[subprocess.Popen[str]]) -> list[str]:
     said = [process.communicate(timeout=400)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), said
     return said
-
-
-@pytest.fixture
-def own_server() -> Iterator[Server]:
-    """A server that the test may kill."""
-    if why := missing():
-        pytest.skip(why)
-    server = Server()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
 
 
 # ---------------------------------------------------------------------- tables
@@ -409,29 +397,29 @@ def _cut_off(address: str) -> None:
 # ---------------------------------------------------------------------- a server that goes away
 
 
-def test_connections_that_a_restart_broke_are_replaced_unnoticed(own_server: Server) -> None:
-    with open_store(own_server.url()) as store:
+def test_connections_that_a_restart_broke_are_replaced_unnoticed(own_postgres: Server) -> None:
+    with open_store(own_postgres.url()) as store:
         threads = [threading.Thread(target=store.alerts) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        own_server.stop()
-        own_server.start()
+        own_postgres.stop()
+        own_postgres.start()
         store.log_batches("main", [batch(1)], [alert(1)])
         assert len(store.alerts()) == 1
 
 
-def test_a_server_that_is_gone_is_told_and_missed_by_nobody_afterwards(own_server: Server) -> None:
-    with open_store(own_server.url()) as store, store.hold("main") as lock:
+def test_a_server_that_is_gone_is_told_and_missed_by_nobody_afterwards(own_postgres: Server) -> None:
+    with open_store(own_postgres.url()) as store, store.hold("main") as lock:
         store.log_batches("main", [batch(1)])
-        own_server.kill()
+        own_postgres.kill()
         for attempt in (lambda: store.log_batches("main", [batch(2)]), store.alerts, lock.renew):
             with pytest.raises(EnvironmentError_, match="cannot be reached") as caught:
                 attempt()
             assert "look whether the server runs" in str(caught.value)
             assert caught.value.passing
-        own_server.start()
+        own_postgres.start()
         lock.renew()
         store.log_batches("main", [batch(2)])
         found = store.checkpoint("main")
@@ -454,9 +442,7 @@ for number in range(1, 100_000):
 def test_what_was_said_to_be_written_survives_a_kill_of_the_server(durable: bool) -> None:
     if why := missing():
         pytest.skip(why)
-    server = Server(durable=durable)
-    try:
-        server.start()
+    with started(Server(durable=durable)) as server:
         process = python(_WRITER, server.url())
         assert process.stdout is not None
         said = [int(process.stdout.readline()) for _ in range(40)]
@@ -472,8 +458,6 @@ def test_what_was_said_to_be_written_survives_a_kill_of_the_server(durable: bool
             assert numbers[: len(said)] == said
             assert len(numbers) - len(said) <= 1
             assert len(store.alerts(limit=None)) == len(numbers)
-    finally:
-        server.remove()
 
 
 def test_a_writer_that_was_stopped_within_a_transaction_holds_up_nobody_for_long(postgres_url: str) -> None:
@@ -565,17 +549,17 @@ def test_a_store_that_is_replaced_under_an_engine_is_told(postgres_url: str) -> 
 
 
 @pytest.mark.platform
-def test_a_full_disk_of_the_server_is_survived(own_server: Server) -> None:
-    place = own_server.folder / "small"
+def test_a_full_disk_of_the_server_is_survived(own_postgres: Server) -> None:
+    place = own_postgres.folder / "small"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root may mount a small disk")
-    shutil.chown(place, own_server.folder.owner(), own_server.folder.group())
+    shutil.chown(place, own_postgres.folder.owner(), own_postgres.folder.group())
     try:
-        with own_server.connected() as connection:
+        with own_postgres.connected() as connection:
             connection.execute(f"CREATE TABLESPACE small LOCATION '{place}'".encode())
-        with open_store(own_server.url(own_server.create(options="TABLESPACE small"))) as store:
+        with open_store(own_postgres.url(own_postgres.create(options="TABLESPACE small"))) as store:
             store.log_batches("main", [batch(1)], [alert(1)])
             with suppress(OSError), (place / "filler").open("wb", buffering=0) as file:
                 while file.write(b"x" * 4096):
@@ -591,7 +575,7 @@ def test_a_full_disk_of_the_server_is_survived(own_server: Server) -> None:
             assert found is not None
             assert found.states == large
     finally:
-        own_server.kill()
+        own_postgres.kill()
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
