@@ -129,7 +129,9 @@ class DetectionSettings(Table):
         description="Records of a stream that are compared with the training statistics at a time.",
     )
     drift_psi: float = Field(
-        0.25, gt=0, description="Population stability index of a column above which drift is reported."
+        0.25,
+        gt=0,
+        description="Population stability index of a column, or of the score, from which on drift raises an alert.",
     )
     drift_alerts: bool = Field(True, description="Whether drift raises a system alert.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,10 +43,10 @@ class DriftReport:
     """What drifted.
 
     `rows` scored, `sampled` of them looked at, `columns`: PSI per column, greatest first. `score_psi`: of the score's
-    distribution. `alarm_rate`: share of suspects by the model; `alert_budget`: the share it was trained for.
-    `state`: collecting (fewer than 500 rows), steady, watch (PSI from 0.1) or drifted (from 0.25, or suspects more than
-    5 times the budget); a model without training statistics stays at collecting. `findings`: what to tell a person,
-    worst first.
+    distribution. `alarm_rate`: share of suspects by the model; `alert_budget`: the share it was trained for;
+    `alarming`: it is more than 5 times the budget. `state`: collecting (fewer than 500 rows), steady, watch (PSI from
+    0.1) or drifted (from 0.25, or alarming); a model without training statistics stays at collecting. `findings`: what
+    to tell a person, worst first.
     """
 
     version: str
@@ -56,11 +56,27 @@ class DriftReport:
     score_psi: float
     alarm_rate: float
     alert_budget: float
+    alarming: bool
     state: str
     findings: tuple[str, ...]
 
+    @property
+    def worst(self) -> float:
+        """The greatest PSI, of a column or of the score."""
+        return max(self.score_psi, *self.columns.values(), 0.0)
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _findings(report: DriftReport) -> tuple[str, ...]:
+    found = []
+    if report.alarming:
+        found.append(f"{report.alarm_rate:.2%} of records are suspects, trained for {report.alert_budget:.2%}")
+    if report.score_psi >= WATCH:
+        found.append(f"scores moved (PSI {report.score_psi:.2f})")
+    found += [f"{name} moved (PSI {value:.2f})" for name, value in report.columns.items() if value >= WATCH]
+    return tuple(found)
 
 
 class Drift:
@@ -110,28 +126,15 @@ class Drift:
         score_psi = round(psi(self._expected, self._scores), 4)
         rate = self.suspects / self.rows if self.rows else 0.0
         budget = self._bundle.description.alert_budget
-        findings = self._findings(columns, score_psi, rate, budget)
-        if self.sampled < ENOUGH:
-            state, findings = "collecting", []
-        else:
-            worst = max([score_psi, *columns.values()], default=0.0)
-            drifted = worst >= ALARM or self._alarming(rate, budget)
-            state = "drifted" if drifted else "watch" if worst >= WATCH else "steady"
-        return DriftReport(
-            self._bundle.version, self.rows, self.sampled, columns, score_psi, rate, budget, state, tuple(findings)
+        alarming = rate > EXCESS * budget and self.suspects >= 20
+        found = DriftReport(
+            self._bundle.version, self.rows, self.sampled, columns, score_psi, rate, budget, alarming, "collecting", ()
         )
-
-    def _alarming(self, rate: float, budget: float) -> bool:
-        return rate > EXCESS * budget and self.suspects >= 20
-
-    def _findings(self, columns: Mapping[str, float], score_psi: float, rate: float, budget: float) -> list[str]:
-        found = []
-        if self._alarming(rate, budget):
-            found.append(f"{rate:.2%} of records are suspects, trained for {budget:.2%}")
-        if score_psi >= WATCH:
-            found.append(f"scores moved (PSI {score_psi:.2f})")
-        found += [f"{name} moved (PSI {value:.2f})" for name, value in columns.items() if value >= WATCH]
-        return found
+        if self.sampled < ENOUGH:
+            return found
+        drifted = found.worst >= ALARM or alarming
+        state = "drifted" if drifted else "watch" if found.worst >= WATCH else "steady"
+        return replace(found, state=state, findings=_findings(found))
 
     def snapshot(self) -> dict[str, Any]:
         """All counts as plain JSON values."""

@@ -23,7 +23,7 @@ class DriftWatch:
     """Compares a sample of what is scored with the model's training statistics; alerts once a model."""
 
     def __init__(self, enough: int, limit: float, raise_alert: Callable[[Alert], None] | None) -> None:
-        """`enough`: sampled records before anything is said; `limit`: PSI of a column that counts as drift."""
+        """`enough`: sampled records before anything is said; `limit`: PSI that counts as drift."""
         self._enough, self._limit, self._raise = enough, limit, raise_alert
         self._drifts: dict[str, tuple[str, Drift]] = {}
         self._looked = float("-inf")
@@ -51,11 +51,10 @@ class DriftWatch:
         for stream, report in reports.items():
             if self._raise is not None and report.version not in self._told and self._drifted(report):
                 self._told.add(report.version)
-                worst = ", ".join(f"{name} {value:.2f}" for name, value in list(report.columns.items())[:3])
                 title = f"{stream} records no longer look like the training data of {report.version}"
-                self._raise(system_alert(stream, "drift", report.version, title, f"PSI: {worst}", wall))
+                detail = "; ".join(report.findings[:4]) or f"PSI {report.worst:.2f}"
+                self._raise(system_alert(stream, "drift", report.version, title, detail, wall))
         return reports
 
     def _drifted(self, report: DriftReport) -> bool:
-        greatest = max(report.columns.values(), default=0.0)
-        return report.sampled >= self._enough and (greatest >= self._limit or report.state == "drifted")
+        return report.sampled >= self._enough and (report.alarming or report.worst >= self._limit)

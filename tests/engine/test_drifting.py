@@ -1,0 +1,120 @@
+"""Drift of what is scored raises one alert for a model: when enough was seen, and beyond the limit that is set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from hackwatch.detect.bundle import Bundle
+from hackwatch.engine.drifting import LOOK_SECONDS, DriftWatch
+from hackwatch.feeds.simulate import Faults
+from hackwatch.pipeline.alert import Alert
+from hackwatch.pipeline.detection import Scored
+from hackwatch.store import StoredAlert
+from hackwatch.streams.base import REJECTED_SCHEMA
+from tests.detect.support import records, trained
+from tests.engine.processes import NAMES, Folder, simulated, until
+
+USUAL = records(20_000, seed=21, attacks=0.0)
+#: One in five is a new program: a PSI of 1.9.
+SOME = USUAL.with_columns(CMD=pl.when(pl.int_range(pl.len()) % 5 == 0).then(pl.lit("new program")).otherwise("CMD"))
+OTHER = USUAL.with_columns(CMD=pl.lit("new program"))
+ATTACKED = records(20_000, seed=22, attacks=0.3)
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return trained("supervised")
+
+
+def watched(bundle: Bundle, frame: pl.DataFrame, *, enough: int = 1000, limit: float = 0.25) -> list[Alert]:
+    """The alerts of a watch that sees these records, 1000 at each look."""
+    raised: list[Alert] = []
+    watch = DriftWatch(enough, limit, raised.append)
+    for number, part in enumerate(frame.iter_slices(1000)):
+        watch.look([scored(bundle, part)], {"process": bundle}, number * LOOK_SECONDS)
+        watch.report(1000.0 + number)
+    return raised
+
+
+def scored(bundle: Bundle, part: pl.DataFrame) -> Scored:
+    rows = part.with_columns(pl.Series("score", bundle.score(part)))
+    return Scored("process", "t", rows, pl.DataFrame(schema=REJECTED_SCHEMA), {0: len(rows)}, {})
+
+
+@pytest.mark.parametrize(
+    ("frame", "limit", "alerts"),
+    [
+        pytest.param(USUAL, 0.25, 0, id="more of the same"),
+        pytest.param(SOME, 0.25, 1, id="a column moved"),
+        pytest.param(SOME, 5.0, 0, id="less than the limit that is set"),
+        pytest.param(OTHER, 5.0, 1, id="more than the limit that is set"),
+        pytest.param(ATTACKED, 100.0, 1, id="too many suspects, whatever the limit"),
+    ],
+)
+def test_one_alert_for_a_model_beyond_the_limit(bundle: Bundle, frame: pl.DataFrame, limit: float, alerts: int) -> None:
+    raised = watched(bundle, frame, limit=limit)
+    assert [(alert.kind, alert.rule, alert.subject) for alert in raised] == [
+        ("system", "drift", bundle.version)
+    ] * alerts
+
+
+def test_it_says_what_moved(bundle: Bundle) -> None:
+    [alert] = watched(bundle, OTHER)
+    assert alert.title == f"process records no longer look like the training data of {bundle.version}"
+    assert "CMD moved (PSI " in str(alert.evidence["detail"])
+    [alert] = watched(bundle, ATTACKED, limit=100.0)
+    assert "of records are suspects, trained for" in str(alert.evidence["detail"])
+
+
+@pytest.mark.parametrize(("enough", "alerts"), [(20_000, 1), (20_001, 0)])
+def test_nothing_is_said_of_too_few_records(bundle: Bundle, enough: int, alerts: int) -> None:
+    assert len(watched(bundle, OTHER, enough=enough)) == alerts
+
+
+def test_a_new_model_is_watched_anew(bundle: Bundle) -> None:
+    raised: list[Alert] = []
+    watch = DriftWatch(1000, 0.25, raised.append)
+    other = Bundle(
+        bundle.description, bundle.encoder, bundle.model, tuple(bundle.statistics.values()), version="process-2"
+    )
+    for number, model in enumerate((bundle, bundle, other, other)):
+        watch.look([scored(model, OTHER.head(1000))], {"process": model}, number * LOOK_SECONDS)
+        watch.report(1000.0)
+    assert [alert.subject for alert in raised] == [bundle.version, other.version]
+
+
+def test_only_some_micro_batches_are_looked_at(bundle: Bundle) -> None:
+    watch = DriftWatch(1000, 0.25, None)
+    for number in range(100):
+        watch.look([scored(bundle, USUAL.head(10))], {"process": bundle}, number * 0.1)
+    assert watch.report(0.0)["process"].rows == 10 * 5
+
+
+# -- a real engine -----------------------------------------------------------------------------------------------------
+
+
+def drift_alerts(folder: Folder) -> list[StoredAlert]:
+    with folder.store() as store:
+        return store.alerts(kind="system", rule="drift", limit=None)
+
+
+@pytest.mark.slow
+def test_an_engine_whose_records_are_unlike_the_training_data_says_so(tmp_path: Path) -> None:
+    folder = Folder.make(tmp_path / "run", batch_bytes=1 << 20)
+    text = folder.config.read_text().replace("drift_alerts = false", "drift_alerts = true\ndrift_records = 500")
+    folder.config.write_text(text)
+    with folder.service():
+        with folder.writers() as writers:
+            for batch in simulated(8_000, 1, Faults()):
+                payload = batch.process
+                data = payload.data.replace(b'"CMD":"', b'"CMD":"x')
+                replace(payload, data=data).write_to(writers[NAMES[0]])
+        until(folder.worked_off, "everything is committed")
+        until(lambda: drift_alerts(folder), "it says that the records have moved")
+    [alert] = drift_alerts(folder)
+    assert (alert.stream, alert.subject) == ("process", folder.registry.current("process"))
+    assert "CMD moved" in str(alert.evidence["detail"])
