@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,28 +54,11 @@ def command(
     import os
 
     from hackwatch import streams
-    from hackwatch.tables import TableFile
 
     stream = streams.get(stream_name)
     bundle = registry(context).load(stream.name, version, threads=os.cpu_count() or 1)
-    rows = suspects = rejected = 0
-    table: TableFile | None = None
-    with progress() as report:
-        chunks = record_chunks(file, stream, labels=True, letterless_kib=letterless_kib)
-        first, refused = next(chunks)
-        scored = _scored(bundle, first, drivers)
-        with TableFile(out, scored.schema) as table:
-            while True:
-                rows += scored.height
-                rejected += refused
-                suspects += int(scored["prediction"].sum())
-                table.append(scored.filter(prediction=1) if only_suspects else scored)
-                report(f"scored {rows:,} records", 0, 1)
-                following = next(chunks, None)
-                if following is None:
-                    break
-                refused = following[1]
-                scored = _scored(bundle, following[0], drivers)
+    chunks = record_chunks(file, stream, labels=True, letterless_kib=letterless_kib)
+    rows, rejected, suspects = _write(out, bundle, chunks, drivers, only_suspects)
     if as_json:
         import json
 
@@ -85,6 +69,28 @@ def command(
     click.echo(f"{rows:,} records -> {out}: {suspects:,} suspects{share} by {bundle.version}")
     if rejected:
         click.echo(f"{rejected:,} rejected; hackwatch normalise says why", err=True)
+
+
+def _write(
+    out: Path, bundle: Bundle, chunks: Iterator[tuple[pl.DataFrame, int]], drivers: bool, only_suspects: bool
+) -> tuple[int, int, int]:
+    """Score all chunks of records into the file; how many records, rejected ones and suspects there were."""
+    from itertools import chain
+
+    from hackwatch.tables import TableFile
+
+    rows = rejected = suspects = 0
+    with progress() as report:
+        scored = ((_scored(bundle, records, drivers), refused) for records, refused in chunks)
+        first = next(scored)
+        with TableFile(out, first[0].schema) as table:
+            for found, refused in chain([first], scored):
+                rows += found.height
+                rejected += refused
+                suspects += int(found["prediction"].sum())
+                table.append(found.filter(prediction=1) if only_suspects else found)
+                report(f"scored {rows:,} records", 0, 1)
+    return rows, rejected, suspects
 
 
 def _scored(bundle: Bundle, records: pl.DataFrame, with_drivers: bool) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from hackwatch.cli.detecting import from_lake, progress, registry
 if TYPE_CHECKING:
     import polars as pl
 
-    from hackwatch.config import KafkaSettings
+    from hackwatch.config import KafkaSettings, Settings
     from hackwatch.streams.base import Stream
 
 __all__ = ["command"]
@@ -59,13 +59,9 @@ def command(
         raise click.UsageError("Give --lake or --spool, not both.")
     chosen = [streams.get(name) for name in _STREAMS]
     if lake:
-        data: Mapping[str, pl.DataFrame] = {stream.name: from_lake(context, stream, records) for stream in chosen}
+        data = {stream.name: from_lake(context, stream, records) for stream in chosen}
     elif spool:
-        settings = context.settings()
-        data = {
-            stream.name: _from_topic(settings.spool_url(stream.name), stream, records, settings.kafka)
-            for stream in chosen
-        }
+        data = _from_topics(context.settings(), chosen, records)
     else:
         data = _watched(chosen, minutes, interval)
     models = registry(context)
@@ -74,15 +70,7 @@ def command(
         with progress() as report:
             bundle = learn(data[stream.name], stream, seed=seed, progress=report)
         learned[stream.name] = (models.add(bundle, stream), data[stream.name].height, bundle.threshold)
-    if as_json:
-        import json
-
-        keys = ("version", "records", "threshold")
-        click.echo(json.dumps({name: dict(zip(keys, facts, strict=True)) for name, facts in learned.items()}))
-        return
-    for name, (version, rows, threshold) in learned.items():
-        click.echo(f"{name}: learned from {rows:,} records, {version}, threshold {threshold:.4f}")
-    click.echo("engines use them now")
+    _say(learned, as_json)
 
 
 def _watched(chosen: list[Stream], minutes: float, interval: float) -> dict[str, pl.DataFrame]:
@@ -116,6 +104,12 @@ def _watched(chosen: list[Stream], minutes: float, interval: float) -> dict[str,
         return {stream.name: _from_topic(url, stream, 1 << 62) for stream, url in zip(chosen, urls, strict=True)}
 
 
+def _from_topics(settings: Settings, chosen: list[Stream], most: int) -> dict[str, pl.DataFrame]:
+    return {
+        stream.name: _from_topic(settings.spool_url(stream.name), stream, most, settings.kafka) for stream in chosen
+    }
+
+
 def _from_topic(url: str, stream: Stream, most: int, kafka: KafkaSettings | None = None) -> pl.DataFrame:
     """The newest `most` records of a topic, about evenly from its partitions."""
     import polars as pl
@@ -144,3 +138,16 @@ def _from_topic(url: str, stream: Stream, most: int, kafka: KafkaSettings | None
         )
     found = pl.concat(frames)
     return found.sort("event_time").tail(most)
+
+
+def _say(learned: Mapping[str, tuple[str, int, float]], as_json: bool) -> None:
+    """`learned`: by stream, the version, how many records it learned from, and the threshold."""
+    if as_json:
+        import json
+
+        keys = ("version", "records", "threshold")
+        click.echo(json.dumps({name: dict(zip(keys, facts, strict=True)) for name, facts in learned.items()}))
+        return
+    for name, (version, rows, threshold) in learned.items():
+        click.echo(f"{name}: learned from {rows:,} records, {version}, threshold {threshold:.4f}")
+    click.echo("engines use them now")

@@ -63,26 +63,10 @@ _RECORDS = 200_000
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @pass_context_object
 def command(
-    context: CliContext,
-    files: tuple[Path, ...],
-    stream_name: str,
-    simulated: bool,
-    lake: bool,
-    records: int | None,
-    method: str | None,
-    alert_budget: float,
-    seed: int,
-    trees: int,
-    depth: int,
-    tune: int,
-    engine: str,
-    master: str | None,
-    workers: int | None,
-    letterless_kib: bool,
-    promote: bool,
-    out: Path | None,
-    as_json: bool,
-) -> None:
+    context: CliContext, files: tuple[Path, ...], stream_name: str, simulated: bool, lake: bool, records: int | None,
+    method: str | None, alert_budget: float, seed: int, trees: int, depth: int, tune: int, engine: str,
+    master: str | None, workers: int | None, letterless_kib: bool, promote: bool, out: Path | None, as_json: bool,
+) -> None:  # fmt: skip
     """Train a detector on FILES (CSV, NDJSON or normalised Parquet), the lake or a simulation, and keep it.
 
     Labels are the columns label (or attack) and type. The threshold comes from scores of normal records that the model
@@ -100,41 +84,29 @@ def command(
       hackwatch train --as process --engine spark --master spark://host:7077 /data/labelled
     """
     from hackwatch import streams
-    from hackwatch.detect.train import Options, train
+    from hackwatch.detect.train import Options
 
     if bool(files) + simulated + lake != 1:
         raise click.UsageError("Give FILES, or --simulated, or --lake.")
     stream = streams.get(stream_name)
     options = Options(alert_budget=alert_budget, seed=seed, trees=trees, depth=depth)
-    rejected = 0
     if engine == "spark":
         if simulated or tune or letterless_kib:
             raise click.UsageError("--simulated, --tune and --letterless-kib need --engine local.")
         bundle = _on_spark(context, files, stream, method, options, records, master, workers or 0)
-        out_of = bundle.description.rows
+        rows, rejected = bundle.description.rows, 0
     else:
         if master is not None or workers is not None:
             raise click.UsageError("--master and --workers need --engine spark.")
         if simulated:
-            data = _simulated(stream, seed, records or _RECORDS)
+            data, rejected = _simulated(stream, seed, records or _RECORDS), 0
         elif lake:
-            data = from_lake(context, stream, records or _RECORDS)
+            data, rejected = from_lake(context, stream, records or _RECORDS), 0
         else:
             data, rejected = read_records(_only_files(files), stream, letterless_kib=letterless_kib)
-        method = method or ("supervised" if _has_labels(data) else "unsupervised")
-        if tune:
-            options = _tuned(context, data, stream, options, tune)
-        with progress() as report:
-            bundle = train(data, stream, method, options, report)
-        out_of = data.height
-    if out is not None:
-        from hackwatch.detect.bundle import save_bundle
-
-        save_bundle(bundle, out)
-        version = bundle.version
-    else:
-        version = registry(context).add(bundle, stream, promote=promote)
-    _say(bundle, version, out_of, rejected, promote and out is None, as_json)
+        bundle, rows = _here(context, data, stream, method, options, tune), data.height
+    version = _kept(context, bundle, stream, out, promote)
+    _say(bundle, version, rows, rejected, promote and out is None, as_json)
 
 
 def _only_files(files: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -159,6 +131,29 @@ def _on_spark(
     settings = context.settings(**({} if master is None else {"spark__master": master}))
     with progress() as report:
         return train_from(settings, files, stream, method, options, most=records, workers=workers, progress=report)
+
+
+def _here(
+    context: CliContext, data: pl.DataFrame, stream: Stream, method: str | None, options: Options, trials: int
+) -> Bundle:
+    """Train in this process, after `trials` trials of other options."""
+    from hackwatch.detect.train import train
+
+    method = method or ("supervised" if _has_labels(data) else "unsupervised")
+    if trials:
+        options = _tuned(context, data, stream, options, trials)
+    with progress() as report:
+        return train(data, stream, method, options, report)
+
+
+def _kept(context: CliContext, bundle: Bundle, stream: Stream, out: Path | None, promote: bool) -> str:
+    """The version under which the registry, or the folder `out`, holds it now."""
+    if out is None:
+        return registry(context).add(bundle, stream, promote=promote)
+    from hackwatch.detect.bundle import save_bundle
+
+    save_bundle(bundle, out)
+    return bundle.version
 
 
 def _simulated(stream: Stream, seed: int, records: int) -> pl.DataFrame:
