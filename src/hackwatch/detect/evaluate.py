@@ -99,15 +99,7 @@ def evaluate(bundle: Bundle, stream: Stream, records: pl.DataFrame) -> Evaluatio
 
     Raises DataError unless there are both attacks and normal records.
     """
-    if "label" in records.columns:
-        records = records.filter(pl.col("label").is_not_null())
-    truth = (records["label"].cast(pl.Int64) != 0).to_numpy() if "label" in records.columns else np.empty(0, np.bool_)
-    if truth.all() or not truth.any():
-        raise DataError(
-            f"{len(truth):,} labelled records, of them {int(truth.sum()):,} attacks: both kinds are needed",
-            where=f"records to evaluate {stream.name}",
-            next_step="give records with columns label (or attack) and type",
-        )
+    records, truth = _labelled(records, stream)
     scores = bundle.score(records)
     suspects = scores >= np.float32(bundle.threshold)
     tp, fp = int((suspects & truth).sum()), int((suspects & ~truth).sum())
@@ -147,6 +139,20 @@ def evaluate(bundle: Bundle, stream: Stream, records: pl.DataFrame) -> Evaluatio
         roc=_thinned(points.false, points.true),
         precision_recall=_thinned(points.true, points.precision),
     )
+
+
+def _labelled(records: pl.DataFrame, stream: Stream) -> tuple[pl.DataFrame, npt.NDArray[np.bool_]]:
+    """The records that have a label, and which of them are attacks."""
+    if "label" in records.columns:
+        records = records.filter(pl.col("label").is_not_null())
+    truth = (records["label"].cast(pl.Int64) != 0).to_numpy() if "label" in records.columns else np.empty(0, np.bool_)
+    if truth.all() or not truth.any():
+        raise DataError(
+            f"{len(truth):,} labelled records, of them {int(truth.sum()):,} attacks: both kinds are needed",
+            where=f"records to evaluate {stream.name}",
+            next_step="give records with columns label (or attack) and type",
+        )
+    return records, truth
 
 
 def _host_days(records: pl.DataFrame, stream: Stream) -> tuple[int, float]:

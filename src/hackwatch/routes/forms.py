@@ -37,8 +37,6 @@ def native(alert: Alert) -> dict[str, Any]:
 def ocsf(alert: Alert) -> dict[str, Any]:
     """An OCSF Detection Finding (class 2004), activity Create; what OCSF has no place for is under `unmapped`."""
     severity = SEVERITIES.index(alert.severity) + 1
-    analytic, analytic_name = _ANALYTICS[alert.kind]
-    seen = {"first_seen_time": _milliseconds(alert.first_seen), "last_seen_time": _milliseconds(alert.last_seen)}
     evidence: dict[str, Any] = {"data": _plain(alert.evidence)}
     if _is_host(alert):
         evidence["device"] = {"hostname": alert.entity, "type_id": 0, "type": "Unknown"}
@@ -59,8 +57,8 @@ def ocsf(alert: Alert) -> dict[str, Any]:
         "status": "New",
         "is_alert": True,
         "time": _milliseconds(alert.created),
-        "start_time": seen["first_seen_time"],
-        "end_time": seen["last_seen_time"],
+        "start_time": _milliseconds(alert.first_seen),
+        "end_time": _milliseconds(alert.last_seen),
         "count": alert.count,
         "message": alert.title,
         "risk_score": alert.risk,
@@ -69,17 +67,7 @@ def ocsf(alert: Alert) -> dict[str, Any]:
             "uid": alert.id,
             "product": {"name": "hackwatch", "vendor_name": "hackwatch", "version": _version()},
         },
-        "finding_info": {
-            "uid": alert.id,
-            "title": alert.title,
-            "desc": summary(alert),
-            "types": [alert.kind],
-            "created_time": _milliseconds(alert.created),
-            "data_sources": [alert.stream],
-            "analytic": {"uid": alert.rule, "name": alert.rule, "type_id": analytic, "type": analytic_name},
-            "attacks": _ocsf_attacks(alert),
-            **seen,
-        },
+        "finding_info": _ocsf_finding(alert),
         "resources": [{"name": alert.entity, "type": "host" if _is_host(alert) else alert.stream}],
         "evidences": [evidence],
         "unmapped": {"hackwatch": _rest(alert)},
@@ -189,6 +177,22 @@ def _tactic(alert: Alert) -> tuple[str | None, str | None]:
 
 def _present(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
+
+
+def _ocsf_finding(alert: Alert) -> dict[str, Any]:
+    analytic, analytic_name = _ANALYTICS[alert.kind]
+    return {
+        "uid": alert.id,
+        "title": alert.title,
+        "desc": summary(alert),
+        "types": [alert.kind],
+        "created_time": _milliseconds(alert.created),
+        "first_seen_time": _milliseconds(alert.first_seen),
+        "last_seen_time": _milliseconds(alert.last_seen),
+        "data_sources": [alert.stream],
+        "analytic": {"uid": alert.rule, "name": alert.rule, "type_id": analytic, "type": analytic_name},
+        "attacks": _ocsf_attacks(alert),
+    }
 
 
 def _ocsf_attacks(alert: Alert) -> list[dict[str, Any]]:
