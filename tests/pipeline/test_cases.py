@@ -6,6 +6,7 @@ import pytest
 
 from hackwatch.pipeline.core import Batch, Now, Pipeline
 from hackwatch.pipeline.options import StreamOptions
+from tests.pipeline.cases import JOINS, ORDERS, WINDOW_EDGES
 from tests.pipeline.support import START, Record, pipeline, run
 
 
@@ -19,15 +20,7 @@ def windows(target: Pipeline) -> dict[tuple[str, int], tuple[int, int, int, bool
     return {(s, int(start - START)): (n, k, c, final) for s, _, start, _, n, k, c, final in target.take_windows()}
 
 
-@pytest.mark.parametrize(
-    ("t", "start"),
-    [
-        pytest.param(0, 0, id="a start belongs to its window"),
-        pytest.param(119.999999, 0, id="the last microsecond too"),
-        pytest.param(120, 120, id="an end belongs to the next"),
-        pytest.param(-0.000001, -120, id="before is the one before"),
-    ],
-)
+@pytest.mark.parametrize(("t", "start"), WINDOW_EDGES.values(), ids=WINDOW_EDGES)
 def test_window_edges(t: float, start: int) -> None:
     target = pipeline()
     step(target, process=[Record(t)])
@@ -52,19 +45,8 @@ def test_a_window_is_given_again_only_when_it_changed() -> None:
     assert windows(target) == {}
 
 
-@pytest.mark.parametrize(
-    ("process", "memory", "pairs"),
-    [
-        pytest.param(Record(0, suspect=True), Record(29.999999, suspect=True), 1, id="just less than 30 s apart"),
-        pytest.param(Record(0, suspect=True), Record(30, suspect=True), 0, id="30 s apart is too far"),
-        pytest.param(Record(29.999999, suspect=True), Record(0, suspect=True), 1, id="memory first"),
-        pytest.param(Record(0, suspect=True), Record(0), 0, id="suspect in one stream only"),
-        pytest.param(Record(0, suspect=True), Record(0, suspect=True, pid=2), 0, id="another PID"),
-        pytest.param(Record(0, suspect=True), Record(0, suspect=True, cmd="x"), 0, id="another CMD"),
-        pytest.param(Record(0, suspect=True), Record(0, suspect=True, machine="m2"), 0, id="another machine"),
-    ],
-)
-@pytest.mark.parametrize("order", ["process first", "memory first", "together"])
+@pytest.mark.parametrize(("process", "memory", "pairs"), JOINS.values(), ids=JOINS)
+@pytest.mark.parametrize("order", ORDERS)
 def test_the_join(process: Record, memory: Record, pairs: int, order: str) -> None:
     target = pipeline()
     runs = {"process": run("process", [process]), "memory": run("memory", [memory])}

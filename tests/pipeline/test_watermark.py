@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hackwatch.pipeline.watermark import NEVER, Watermarks
+from tests.pipeline.cases import LATENESS
 
 SECOND = 1_000_000
 
@@ -16,17 +17,7 @@ def seconds(*values: float) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.array([round(value * SECOND) for value in values], dtype=np.int64)
 
 
-@pytest.mark.parametrize(
-    ("times", "late"),
-    [
-        pytest.param([0, 1, 2], [False, False, False], id="in order"),
-        pytest.param([100, 80], [False, False], id="exactly at the watermark is on time"),
-        pytest.param([100, 79.999999], [False, True], id="a microsecond behind it is late"),
-        pytest.param([100, 50, 85], [False, True, False], id="a late record does not move the watermark back"),
-        pytest.param([100, 130, 105], [False, False, True], id="judged by what came before, not after"),
-        pytest.param([105, 100, 130], [False, False, False], id="the same times in another order"),
-    ],
-)
+@pytest.mark.parametrize(("times", "late"), LATENESS.values(), ids=LATENESS)
 @pytest.mark.parametrize("at_once", [True, False], ids=["one batch", "one record a batch"])
 def test_lateness(times: list[float], late: list[bool], at_once: bool) -> None:
     marks = Watermarks(20, 30)
