@@ -1,9 +1,12 @@
-"""Small things to store."""
+"""Small things to store, and other processes to store them."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -12,6 +15,7 @@ from hackwatch.detect.base import Driver
 from hackwatch.pipeline.alert import Alert, Cause
 from hackwatch.store.base import WINDOWS_SCHEMA, BatchEntry, EpochCommit, OffsetRange
 
+ROOT = Path(__file__).parents[2]
 SOURCE = ("process", "spool", 0)
 ALERT = Alert(
     id="",
@@ -66,3 +70,18 @@ def commit(
         accounting={SOURCE: totals or {"messages": last_batch}},
         committed_at=epoch * 100.0,
     )
+
+
+def python(code: str, *arguments: str) -> subprocess.Popen[str]:
+    """Another process of Python, to be talked to by pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT, text=True,
+    )  # fmt: skip
+
+
+def finished(processes: list[subprocess.Popen[str]]) -> list[str]:
+    """What they wrote; all of them ended well."""
+    said = [process.communicate(timeout=400)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), said
+    return said
