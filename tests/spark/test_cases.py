@@ -256,3 +256,19 @@ def test_the_metrics_count_what_the_store_accounts_for(
     }
     assert runs[engine][1] == expected
     assert all(expected.values())
+
+
+@pytest.mark.parametrize("stream", NAMES)
+def test_spark_tells_its_state_its_watermark_and_its_rate(
+    stream: str, runs: dict[str, tuple[Folder, Counter[Any]]]
+) -> None:
+    folder, _ = runs["spark"]
+    with folder.store() as store:
+        told = store.status()["main"]["streams"][stream]
+    assert told["records"] == int(Outcome.of(folder).accounting.filter(stream=stream)["records"].sum())
+    assert told["watermark"] == START + 2 - 20, "of the partition that has come least far"
+    assert (told["lag_bytes"], told["lag_messages"]) == (0, 0)
+    for query in (f"windows-{stream}", "attacks"):
+        assert (metrics.REGISTRY.get_sample_value("hackwatch_state_rows", {"state": f"spark_{query}"}) or 0) > 0
+    age = metrics.REGISTRY.get_sample_value("hackwatch_watermark_age_seconds", {"stream": stream})
+    assert age == pytest.approx(time.time() - told["watermark"], abs=600)
