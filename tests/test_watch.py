@@ -210,7 +210,7 @@ def busy(folder: Path, name: str) -> Iterator[float]:
 @linux
 def test_a_miner_and_a_burst_are_found_within_15_seconds_and_explained(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with watching(data, "--interval", "2") as watch:
+    with watching(data) as watch:
         watch.expect("running: [1-9]", 60)
         with busy(tmp_path, "xmrig") as began:
             found, told = watch.expect("xmrig", 15)
