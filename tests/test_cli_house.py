@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -99,6 +100,9 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
         (HackwatchError("h"), 1, "error: h\n"),
         (ZeroDivisionError("z"), 70, "internal error at test_cli_house.py:"),
         (KeyboardInterrupt(), 1, "Aborted!"),
+        (PermissionError(13, "Permission denied", "/x"), 4, "error: /x: Permission denied\n  next: "),
+        (OSError(28, "No space left on device"), 4, "error: No space left on device\n  next: "),
+        (click.FileError("/x", "no such folder"), 4, "error: /x: no such folder\n  next: "),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
@@ -113,9 +117,51 @@ def test_errors_become_a_message_and_an_exit_code(
     assert not done.stdout.strip()
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999", "1" + "0" * 30])
+def test_no_command_takes_a_number_that_is_none_or_beyond_all_bounds(text: str) -> None:
+    """NaN passes any comparison; what is too long for 64 bits passes until a database or an array meets it."""
+    kinds = (click.types.IntParamType,) if text.isdigit() else (click.types.IntParamType, click.types.FloatParamType)
+    numbers = [(place, parameter) for place, parameter in parameters() if isinstance(parameter.type, kinds)]
+    assert len(numbers) > 20
+    assert not [(place, parameter.name) for place, parameter in numbers if takes(parameter, text)]
+
+
+def takes(parameter: click.Parameter, text: str) -> bool:
+    try:
+        parameter.type.convert(text, parameter, None)
+    except click.BadParameter:
+        return False
+    return True
+
+
+def parameters() -> Iterator[tuple[str, click.Parameter]]:
+    """All options and arguments, each with its command."""
+
+    def of(place: str, command: click.Command) -> Iterator[tuple[str, click.Parameter]]:
+        if isinstance(command, click.Group):
+            for name, inner in command.commands.items():
+                yield from of(f"{place} {name}", inner)
+        yield from ((place, parameter) for parameter in command.params)
+
+    for name, (_, module, _) in COMMANDS.items():
+        yield from of(name, importlib.import_module(f"hackwatch.cli.{module}").command)
+
+
 def test_debug_shows_where_it_came_from(failing: list[Exception]) -> None:
     failing.append(DataError("bad"))
     assert isinstance(call("--debug", "fail").exception, DataError)
+
+
+@pytest.mark.parametrize("text", ["0s", "5x", "-1h", "1e3d", "99999999999w", ""])
+def test_a_length_of_time_is_more_than_nothing_and_less_than_a_century(text: str) -> None:
+    assert call("alerts", "mute", "--rule", "x", "--for", text).exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["yesterday", "99999999999w", "2026-13-01"])
+def test_what_is_no_moment_is_answered_by_what_is_one(text: str) -> None:
+    done = call("alerts", "list", "--since", text)
+    assert done.exit_code == 2
+    assert "write 2h, 7d (ago) or 2026-01-31T12:00" in done.stderr
 
 
 # ---------------------------------------------------------------------------------------------- init, config

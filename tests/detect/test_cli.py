@@ -121,7 +121,7 @@ def test_models_list_show_promote_rollback_import(folder: Path, tmp_path: Path) 
 
 
 def test_learn_refuses_no_time_at_all(folder: Path) -> None:
-    found = _run(folder, "learn", "--minutes", "0")
+    found = _run(folder, "learn", "--minutes", "0.1")
     assert found.exit_code != 0
     assert "samples" in str(found.exception) + found.output
 

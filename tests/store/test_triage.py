@@ -83,10 +83,20 @@ def _fields(alert: Alert) -> dict[str, Any]:
     return {name: getattr(alert, name) for name in Alert.__dataclass_fields__}
 
 
-@pytest.mark.parametrize("wanted", ["", "abc", "0000", "ffff", "%%%%", "ABCD", "x' OR '1'='1"])
-def test_no_or_several_alerts_is_an_error(store: Store, wanted: str) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ("0000", "several alerts begin"),
+        ("ffff", "no alert begins"),
+        *(
+            (wanted, "is no id, nor 4 or more characters of one")
+            for wanted in ("", "000", "%%%%", "ABCD", "x' OR '1'='1")
+        ),
+    ],
+)
+def test_no_or_several_alerts_is_an_error(store: Store, wanted: str, told: str) -> None:
     raised(store, alert(1), alert(2))
-    with pytest.raises(DataError, match="begin"):
+    with pytest.raises(DataError, match=told):
         store.alert(wanted)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import click
 
 from hackwatch.cli.context import CliContext
-from hackwatch.errors import HackwatchError
+from hackwatch.errors import EnvironmentError_, HackwatchError
 from hackwatch.text import printable
 
 __all__ = ["COMMANDS", "main"]
@@ -96,9 +97,15 @@ class LazyGroup(click.Group):
         except HackwatchError as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"error: {printable(str(error), keep_lines=True)}", err=True)
-            ctx.exit(error.exit_code)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, OSError, EOFError):
+            _told(ctx, error)
+        except click.FileError as error:
+            _told(ctx, _of_the_machine(error.ui_filename, error.message))
+        except OSError as error:
+            # Whoever read our output has gone: click ends without a word.
+            if error.errno == errno.EPIPE or ctx.params.get("debug"):
+                raise
+            _told(ctx, _of_the_machine(error.filename, error.strerror or str(error)))
+        except (click.ClickException, click.exceptions.Exit, click.Abort, EOFError):
             raise
         except Exception as error:
             if ctx.params.get("debug"):
@@ -108,6 +115,17 @@ class LazyGroup(click.Group):
             click.echo(f"internal error at {where}: {text}", err=True)
             click.echo("  next: please report it, with the output of the same command after --debug", err=True)
             ctx.exit(70)
+
+
+def _told(ctx: click.Context, error: HackwatchError) -> None:
+    click.echo(f"error: {printable(str(error), keep_lines=True)}", err=True)
+    ctx.exit(error.exit_code)
+
+
+def _of_the_machine(place: object, what: str) -> EnvironmentError_:
+    """What the system refused, where no command knew more about it."""
+    where = None if place is None else str(place)
+    return EnvironmentError_(what, where=where, next_step="look at its permissions, and at the space on the disk")
 
 
 def _raised_at(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
+from hackwatch.cli.numbers import COUNT
 
 if TYPE_CHECKING:
     from hackwatch.store import Store, StoredAlert
@@ -18,14 +19,17 @@ __all__ = ["command"]
 _SEVERITIES = ("informational", "low", "medium", "high", "critical")
 _STATUSES = ("new", "acknowledged", "muted", "closed", "all")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+#: A hundred years, in seconds: what lies further off is a slip.
+_LONGEST = 36525 * 86400.0
 
 
 def span(value: str) -> float:
     """A length of time such as 90s, 30m, 2h, 7d or 1w, as seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value.strip())
-    if not match:
+    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
+    if not 0 < seconds <= _LONGEST:
         raise click.BadParameter(f"{value!r} is no length of time; write 90s, 30m, 2h, 7d or 1w")
-    return float(match[1]) * _UNITS[match[2]]
+    return seconds
 
 
 def moment(value: str) -> float:
@@ -36,7 +40,10 @@ def moment(value: str) -> float:
     try:
         parsed = datetime.fromisoformat(value)
     except ValueError:
-        return time.time() - span(value)
+        try:
+            return time.time() - span(value)
+        except click.BadParameter as error:
+            raise click.BadParameter(f"{value!r} is no moment; write 2h, 7d (ago) or 2026-01-31T12:00") from error
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 
@@ -57,9 +64,7 @@ def _filters(function: Callable[..., None]) -> Callable[..., None]:
                 show_default=True,
                 help="In this state; may be given several times.",
             ),
-            click.option(
-                "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many."
-            ),
+            click.option("--limit", type=COUNT, default=100, show_default=True, help="At most so many."),
         )
     ):
         function = option(function)
@@ -180,7 +185,7 @@ def mute(context: CliContext, rule: str | None, entity: str | None, length: floa
 
 
 @command.command()
-@click.argument("mute_ids", metavar="NUMBER...", nargs=-1, required=True, type=int)
+@click.argument("mute_ids", metavar="NUMBER...", nargs=-1, required=True, type=COUNT)
 @pass_context_object
 def unmute(context: CliContext, mute_ids: tuple[int, ...]) -> None:
     """End mutes before their time. The numbers are those of `hackwatch alerts mutes`.

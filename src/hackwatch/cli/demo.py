@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
+from hackwatch.cli.numbers import POSITIVE, SEED
 
 __all__ = ["command"]
 
@@ -19,9 +20,11 @@ Examples:
   hackwatch --data ./tour demo              keep the data there
 """,
 )
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.")
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of world and attacks.")
-@click.option("--rate", type=float, default=500.0, show_default=True, help="Records a second, both streams together.")
+@click.option("--duration", type=POSITIVE, help="Stop after so many seconds.")
+@click.option("--seed", type=SEED, default=1, show_default=True, help="Seed of world and attacks.")
+@click.option(
+    "--rate", type=POSITIVE, default=500.0, show_default=True, help="Records a second, both streams together."
+)
 @click.option("--plain", is_flag=True, help="Lines instead of a screen; usual where there is no terminal.")
 @pass_context_object
 def command(context: CliContext, duration: float | None, seed: int, rate: float, plain: bool) -> None:

@@ -6,13 +6,16 @@ import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
 from hackwatch.cli.detecting import from_lake, registry
+from hackwatch.cli.numbers import COUNT
 
 __all__ = ["command"]
 
 
 @click.command()
 @click.argument("stream_names", nargs=-1, metavar="[STREAM]...")
-@click.option("--records", default=100_000, show_default=True, help="Compare this many of the latest records.")
+@click.option(
+    "--records", type=COUNT, default=100_000, show_default=True, help="Compare this many of the latest records."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a stream and line.")
 @pass_context_object
 def command(context: CliContext, stream_names: tuple[str, ...], records: int, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hackwatch.cli.context import CliContext
+from hackwatch.cli.numbers import POSITIVE
 
 if TYPE_CHECKING:
     from hackwatch.feeds.pace import Progress
@@ -28,9 +29,7 @@ _REDRAW_SECONDS = 0.2
 def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """`--json`, and `--duration` for all feeds that would go on for ever."""
     function = click.option("--json", "as_json", is_flag=True, help="Print what was sent as one JSON object.")(function)
-    return click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.")(
-        function
-    )
+    return click.option("--duration", type=POSITIVE, help="Stop after so many seconds.")(function)
 
 
 @contextmanager
@@ -114,7 +113,7 @@ def stopped_by_signals(duration: float | None = None) -> Iterator[threading.Even
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, gracefully) for number in numbers}
-    timer = threading.Timer(duration, stop.set) if duration else None
+    timer = threading.Timer(min(duration, threading.TIMEOUT_MAX), stop.set) if duration else None
     if timer:
         timer.daemon = True
         timer.start()

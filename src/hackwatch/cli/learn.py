@@ -10,6 +10,7 @@ import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
 from hackwatch.cli.detecting import from_lake, progress, registry
+from hackwatch.cli.numbers import COUNT, POSITIVE, SEED
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,12 +25,14 @@ _READ_BYTES = 16 << 20
 
 
 @click.command()
-@click.option("--minutes", default=5.0, show_default=True, help="How long to watch this machine.")
-@click.option("--interval", default=5.0, show_default=True, help="Seconds between two samples of all processes.")
+@click.option("--minutes", type=POSITIVE, default=5.0, show_default=True, help="How long to watch this machine.")
+@click.option(
+    "--interval", type=POSITIVE, default=5.0, show_default=True, help="Seconds between two samples of all processes."
+)
 @click.option("--lake", is_flag=True, help="Learn from the lake's latest records instead of watching.")
 @click.option("--spool", is_flag=True, help="Learn from the messages in the topics instead of watching.")
-@click.option("--records", default=500_000, show_default=True, help="Most records from lake or topic.")
-@click.option("--seed", default=1, show_default=True, help="The same records and seed give the same models.")
+@click.option("--records", type=COUNT, default=500_000, show_default=True, help="Most records from lake or topic.")
+@click.option("--seed", type=SEED, default=1, show_default=True, help="The same records and seed give the same models.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @pass_context_object
 def command(

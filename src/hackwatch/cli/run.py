@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
+from hackwatch.cli.numbers import POSITIVE
 
 if TYPE_CHECKING:
     from hackwatch.config import Settings
@@ -29,7 +30,7 @@ The same pipeline on Spark (needs the extra `spark` and Java 17):
   hackwatch run --engine spark --master spark://host:7077 --spark-conf spark.executor.memory=4g
 """,
 )
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.")
+@click.option("--duration", type=POSITIVE, help="Stop after so many seconds.")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics on this port.")
 @click.option(
     "--engine",

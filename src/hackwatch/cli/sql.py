@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
+from hackwatch.cli.numbers import Whole
 
 if TYPE_CHECKING:
     import duckdb
@@ -26,7 +27,7 @@ _TABLE_ROWS = 1000
 @click.argument("query", required=False)
 @click.option("--format", "form", type=click.Choice(_FORMATS), help="Form of the result. [default: table]")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
-@click.option("--limit", type=click.IntRange(min=0), help="Most rows; 0 for all. [default: 1000 in a table, else all]")
+@click.option("--limit", type=Whole(min=0), help="Most rows; 0 for all. [default: 1000 in a table, else all]")
 @click.option("--memory", default="1GB", show_default=True, help="Memory that the query may use.")
 @click.option("--tables", "show_tables", is_flag=True, help="List tables and columns instead.")
 @pass_context_object

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
+from hackwatch.cli.numbers import POSITIVE
 
 if TYPE_CHECKING:
     from hackwatch.config import Settings
@@ -30,7 +31,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 @click.option(
     "--max-age",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     default=30.0,
     show_default=True,
     help="Longest silence of a healthy engine, seconds.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
+from hackwatch.cli.numbers import POSITIVE
 
 if TYPE_CHECKING:
     from hackwatch.config import Settings
@@ -38,7 +39,7 @@ Without an engine, counting what arrives in a topic:
 @click.option("--plain", is_flag=True, help="Lines instead of a screen; usual where there is no terminal.")
 @click.option("--once", is_flag=True, help="Print the present state once.")
 @click.option("--json", "as_json", is_flag=True, help="Print the present state once, as JSON.")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.")
+@click.option("--duration", type=POSITIVE, help="Stop after so many seconds.")
 @click.option(
     "--from",
     "topic",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
+from hackwatch.cli.numbers import COUNT, Number, Whole
 
 if TYPE_CHECKING:
     from hackwatch.topics.inspection import TopicStatus
@@ -79,7 +80,7 @@ def _status(context: CliContext, url: str) -> TopicStatus | KafkaTopic:
 )
 @click.option(
     "--retention-hours",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     help="Kafka: messages are deleted when they are older; 0: never. Default: the brokers'.",
 )
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
@@ -213,10 +214,10 @@ def _print_partitions(status: TopicStatus) -> None:
 
 @command.command()
 @click.argument("topic")
-@click.option("--partition", type=click.IntRange(min=0), default=0, show_default=True, help="Partition to read.")
-@click.option("--offset", type=click.IntRange(min=0), help="Position to begin at. Default: the oldest kept.")
-@click.option("--last", type=click.IntRange(min=1), help="Only the last so many messages.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many messages.")
+@click.option("--partition", type=Whole(min=0), default=0, show_default=True, help="Partition to read.")
+@click.option("--offset", type=Whole(min=0), help="Position to begin at. Default: the oldest kept.")
+@click.option("--last", type=COUNT, help="Only the last so many messages.")
+@click.option("--limit", type=COUNT, default=20, show_default=True, help="At most so many messages.")
 @click.option("--raw", is_flag=True, help="The bytes as they are, for a pipe: dangerous on a terminal.")
 @pass_context_object
 def read(
@@ -271,8 +272,8 @@ def _kafka_messages(
 
 @command.command()
 @click.argument("topic")
-@click.option("--keep-gib", type=click.FloatRange(min=0), help="Keep at most so much. Default: [spool] retention_gib.")
-@click.option("--keep-hours", type=click.FloatRange(min=0), help="Keep no older. Default: [spool] retention_hours.")
+@click.option("--keep-gib", type=Number(min=0), help="Keep at most so much. Default: [spool] retention_gib.")
+@click.option("--keep-hours", type=Number(min=0), help="Keep no older. Default: [spool] retention_hours.")
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 @pass_context_object
 def prune(context: CliContext, topic: str, keep_gib: float | None, keep_hours: float | None, as_json: bool) -> None:

@@ -9,6 +9,7 @@ import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
 from hackwatch.cli.detecting import from_lake, number, progress, read_records, registry, stream_option
+from hackwatch.cli.numbers import COUNT, POSITIVE, SEED, Whole
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,7 +32,7 @@ _RECORDS = 200_000
 @click.option("--lake", is_flag=True, help="Train on the records of the lake instead of FILES.")
 @click.option(
     "--records",
-    type=click.IntRange(min=1),
+    type=COUNT,
     help="Most records from the simulation or the lake; default 200,000, with --engine spark all.",
 )
 @click.option(
@@ -40,12 +41,24 @@ _RECORDS = 200_000
     help="Default: supervised if there are labels, else unsupervised (with --engine spark: permuted).",
 )
 @click.option(
-    "--alert-budget", default=0.001, show_default=True, help="Share of normal records that may become suspects."
+    "--alert-budget",
+    type=POSITIVE,
+    default=0.001,
+    show_default=True,
+    help="Share of normal records that may become suspects.",
 )
-@click.option("--seed", default=1, show_default=True, help="The same records, options and seed give the same model.")
-@click.option("--trees", default=60, show_default=True, help="Trees of the boosted model or the forest.")
-@click.option("--depth", default=6, show_default=True, help="Greatest depth of a tree.")
-@click.option("--tune", default=0, metavar="N", help="First search for better options with N trials (extra: tune).")
+@click.option(
+    "--seed", type=SEED, default=1, show_default=True, help="The same records, options and seed give the same model."
+)
+@click.option("--trees", type=COUNT, default=60, show_default=True, help="Trees of the boosted model or the forest.")
+@click.option("--depth", type=COUNT, default=6, show_default=True, help="Greatest depth of a tree.")
+@click.option(
+    "--tune",
+    type=Whole(min=0),
+    default=0,
+    metavar="N",
+    help="First search for better options with N trials (extra: tune).",
+)
 @click.option(
     "--engine",
     type=click.Choice(["local", "spark"]),
@@ -54,9 +67,7 @@ _RECORDS = 200_000
     help="What trains: this process, or Spark on records of any number (extra: spark).",
 )
 @click.option("--master", metavar="URL", help="With --engine spark: where Spark runs, instead of [spark] master.")
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="With --engine spark: tasks that train one model; default all cores."
-)
+@click.option("--workers", type=COUNT, help="With --engine spark: tasks that train one model; default all cores.")
 @click.option("--letterless-kib", is_flag=True, help="Sizes without a unit letter are KiB, not bytes.")
 @click.option("--promote/--no-promote", default=True, show_default=True, help="Let engines use it at once.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the bundle there, not to the registry.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
+from hackwatch.cli.numbers import POSITIVE
 
 __all__ = ["command"]
 
@@ -19,14 +20,14 @@ Examples:
   nohup hackwatch watch > watch.log &    in the background, in lines; hackwatch top shows it live
 """,
 )
-@click.option("--interval", type=float, default=5.0, show_default=True, help="Seconds between two samples.")
+@click.option("--interval", type=POSITIVE, default=5.0, show_default=True, help="Seconds between two samples.")
 @click.option(
-    "--learn", "minutes", type=click.FloatRange(min=0, min_open=True), metavar="MINUTES",
+    "--learn", "minutes", type=POSITIVE, metavar="MINUTES",
     help="Learn for so long, also if there are detectors already. Default: 10 if there are none.",
 )  # fmt: skip
 @click.option("--no-learn", is_flag=True, help="Learn nothing.")
 @click.option("--plain", is_flag=True, help="Lines instead of a screen; usual where there is no terminal.")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.")
+@click.option("--duration", type=POSITIVE, help="Stop after so many seconds.")
 @pass_context_object
 def command(
     context: CliContext, interval: float, minutes: float | None, no_learn: bool, plain: bool, duration: float | None

@@ -77,13 +77,14 @@ class Store(Outgoing):
     def alert(self, alert_id: str) -> StoredAlert:
         """One alert by its id or at least 4 characters of its beginning. DataError if none or several match."""
         found: list[tuple[Any, ...]] = []
-        if ALERT_ID.fullmatch(alert_id):
+        if is_id := ALERT_ID.fullmatch(alert_id):
             with self.database.read() as transaction:
                 bounds = (alert_id, alert_id + "g")
                 found = transaction.fetch(f"{SELECT_ALERT} WHERE id >= ? AND id < ? LIMIT 2", bounds)
         if len(found) != 1:
+            start = "several alerts begin" if found else "no alert begins"
             raise DataError(
-                f"{'several alerts begin' if found else 'no alert begins'} with {alert_id!r}",
+                f"{start} with {alert_id!r}" if is_id else f"{alert_id!r} is no id, nor 4 or more characters of one",
                 where=self.database.name,
                 next_step="see the ids with: hackwatch alerts list",
             )
