@@ -28,7 +28,8 @@ def records(folder: Path) -> list[dict[str, object]]:
 @pytest.fixture
 def csv(tmp_path: Path) -> Path:
     path = tmp_path / "recording.csv"
-    path.write_text("PID,CMD\n1,a\n2,b\n")
+    header = "PID,CMD,TRUN,TSLPI,TSLPU,POLI,NICE,PRI,RTPR,CPUNR,Status,EXC,State,CPU"
+    path.write_text(f"{header}\n1,a,0,1,0,norm,0,120,0,0,-,0,S,0%\n2,b,0,1,0,norm,0,120,0,0,-,0,S,1%\n")
     return path
 
 
@@ -55,6 +56,13 @@ def test_replay_fills_the_topic_that_the_engine_reads(tmp_path: Path, csv: Path)
     assert 40 <= len(sent) <= 200
     assert {record["machine"] for record in sent} == {7, 8}
     assert summary["bytes"] == sum(len(line) + 1 for line in everything(SpoolReader(data / "spool" / "process")))
+
+
+def test_a_recording_of_another_stream_is_not_sent(tmp_path: Path, csv: Path) -> None:
+    result = run(tmp_path, "replay", "memory", "--csv", str(csv), "--to", str(tmp_path / "topic"), "--cycles", "1")
+    assert result.exit_code == 3
+    assert "this is no recording of memory: MINFLT: missing" in result.stderr
+    assert not (tmp_path / "topic").exists()
 
 
 def test_simulate_fills_both_topics_at_its_rate(tmp_path: Path) -> None:
@@ -109,8 +117,8 @@ def test_follow_goes_on_where_it_was(tmp_path: Path, csv: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "names"),
     [
-        (("replay", "process", "--csv", "/nowhere.csv"), 4, "/nowhere.csv"),
-        (("replay", "disk", "--csv", "x"), 2, "disk"),
+        (("replay", "process", "--csv", "/nowhere.csv"), 2, "/nowhere.csv"),
+        (("replay", "disk", "--csv", __file__), 2, "disk"),
         (("simulate", "host", "--rate", "5"), 2, "rate is 5"),
         (("collect", "--interval", "0"), 2, "0.0"),
         (("follow", "x", "--as", "nothing"), 2, "nothing"),

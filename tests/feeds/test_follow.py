@@ -240,6 +240,22 @@ def test_run_sends_flushes_and_remembers(scene: Scene) -> None:
     assert json.loads(scene.state.read_text())["offset"] == 8
 
 
+def test_a_person_is_told_that_the_file_is_not_there_yet(scene: Scene) -> None:
+    stop = threading.Event()
+    told: list[str | None] = []
+
+    def watch(progress: Progress) -> None:
+        told.append(progress.note)
+        scene.write("one\n")
+        if progress.records:
+            stop.set()
+
+    scene.follow.run(scene.topic, stop, watch)
+    assert told[0] is not None
+    assert "it is not there yet" in told[0]
+    assert told[1:] == [None]
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(

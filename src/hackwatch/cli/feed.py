@@ -9,6 +9,7 @@ import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
 from hackwatch.cli.feeding import Reporter, report_options, shown_place, stopped_by_signals, writers
+from hackwatch.cli.numbers import COUNT, POSITIVE, SEED
 
 if TYPE_CHECKING:
     from hackwatch.feeds.replay import Shape
@@ -44,14 +45,19 @@ def command() -> None:
 
 @command.command()
 @click.argument("stream", type=click.Choice(_HOST))
-@click.option("--csv", type=click.Path(path_type=Path), required=True, help="Recording with a header; may be gzipped.")
+@click.option(
+    "--csv",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    required=True,
+    help="Recording with a header; may be gzipped.",
+)
 @click.option("--to", help=_TOPIC)
-@click.option("--speed", type=click.FloatRange(min=0, min_open=True), default=1.0, help="So many times faster.")
-@click.option("--cycles", type=click.IntRange(min=1), help="Stop after so many cycles (of 5 s process, 10 s memory).")
+@click.option("--speed", type=POSITIVE, default=1.0, help="So many times faster.")
+@click.option("--cycles", type=COUNT, help="Stop after so many cycles (of 5 s process, 10 s memory).")
 @click.option(
     "--machines", default="", help="Machines to play, as 4,5,6. Default: those of the recording, or 4,5,6,7,8."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random counts.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the random counts.")
 @click.option(
     "--message",
     "shape",
@@ -96,14 +102,15 @@ def replay(
       hackwatch feed replay process --csv process.csv --to /tmp/process --message record
       hackwatch feed replay process --csv process.csv --to kafka://localhost:9092/process_stream
     """
-    from hackwatch import topics
-    from hackwatch.feeds.replay import PACES, Replay, read_recording
+    from hackwatch import streams, topics
+    from hackwatch.feeds.replay import PACES, Replay, check_recording, read_recording
 
     names = tuple(name.strip() for name in machines.split(",") if name.strip())
     where = to or context.settings().spool_url(stream)
     if strings is None:
         strings = topics.is_kafka(where)
     recording = read_recording(csv, names, strings=strings)
+    check_recording(recording, streams.get(stream), csv)
     feed = Replay(
         recording,
         PACES[stream],
@@ -121,11 +128,13 @@ def replay(
 
 @command.command()
 @click.argument("world", type=click.Choice(["host"]))
-@click.option("--rate", type=float, default=2000.0, show_default=True, help="Records a second, both streams together.")
-@click.option("--machines", type=int, default=5, show_default=True, help="Machines; high rates bring more.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the world and its attacks.")
 @click.option(
-    "--attack-every", type=float, default=60.0, show_default=True, help="Seconds between two attacks, on average."
+    "--rate", type=POSITIVE, default=2000.0, show_default=True, help="Records a second, both streams together."
+)
+@click.option("--machines", type=COUNT, default=5, show_default=True, help="Machines; high rates bring more.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the world and its attacks.")
+@click.option(
+    "--attack-every", type=POSITIVE, default=60.0, show_default=True, help="Seconds between two attacks, on average."
 )
 @click.option("--quiet", is_flag=True, help="No attacks at all.")
 @click.option("--labels", is_flag=True, help="Write the truth (label, type) into the messages.")
@@ -174,7 +183,7 @@ def simulate(
 
 
 @command.command()
-@click.option("--interval", type=float, default=5.0, show_default=True, help="Seconds between two samples.")
+@click.option("--interval", type=POSITIVE, default=5.0, show_default=True, help="Seconds between two samples.")
 @click.option("--machine", help="Name of this machine in the records. Default: its host name.")
 @click.option(
     "--atop", type=click.Path(allow_dash=True), help="Read `atop -P PRG,PRC,PRM` output instead; - is a pipe."

@@ -115,6 +115,8 @@ class Follow:
             try:
                 self._file = OpenFile(self._path)
             except FileNotFoundError:
+                if first:
+                    self._note = self._note or f"waiting for {self._path}: it is not there yet"
                 return None
             if first and position is None and not self._from_start:
                 self._file.move_to_last_line_end()

@@ -12,19 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
 from hackwatch.feeds.pace import OnProgress, Progress, wait_until
+from hackwatch.streams.base import DecodeOptions, Messages, Stream
 from hackwatch.topics.base import TopicWriter
 
-__all__ = ["PACES", "Cycle", "Pace", "Recording", "Replay", "Sending", "Shape", "read_recording", "schedule"]
+__all__ = [
+    "PACES", "Cycle", "Pace", "Recording", "Replay", "Sending", "Shape", "check_recording", "read_recording",
+    "schedule",
+]  # fmt: skip
 
 Shape = Literal["array", "record"]
 
 #: Columns that are text even if every value looks like a number.
 _TEXT = frozenset({"CMD", "Status", "State", "POLI", "type"})
+#: Rows that must hold a record for a recording to be sent.
+_TRIED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +125,29 @@ def read_recording(path: Path, machines: Sequence[str] = (), *, strings: bool = 
     return Recording({machine: _sent(rows, strings=strings) for machine, rows in frames.items()})
 
 
+def check_recording(recording: Recording, stream: Stream, path: Path) -> None:
+    """Raise DataError if none of the first rows is a record of the stream: nothing else would become of the others."""
+    rows = recording.rows(recording.machines[0], 0, _TRIED).with_columns(pl.lit(1).alias("ts"))
+    payload = rows.write_ndjson().encode()
+    decoded = stream.decode(Messages(str(path), 0, payload, np.arange(rows.height), rows.height), DecodeOptions())
+    if decoded.records.is_empty():
+        reason = decoded.rejected["reason"][0].partition(";")[0]
+        raise DataError(
+            f"this is no recording of {stream.name}: {reason}",
+            where=str(path),
+            next_step=f"give a CSV whose header names the columns of {stream.name} (docs/streams.md)",
+        )
+
+
 def _read_csv(path: Path) -> pl.DataFrame:
     try:
         frame = pl.read_csv(path, infer_schema=False, encoding="utf8-lossy")
     except OSError as error:
-        raise EnvironmentError_(f"cannot read the recording: {error.strerror or error}", where=str(path)) from error
+        raise EnvironmentError_(
+            f"cannot read the recording: {error.strerror or error}",
+            where=str(path),
+            next_step="let the user that runs hackwatch read it",
+        ) from error
     except pl.exceptions.PolarsError as error:
         raise DataError(f"this is not a CSV with a header: {str(error).splitlines()[0]}", where=str(path)) from error
     if frame.is_empty():
