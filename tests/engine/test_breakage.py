@@ -212,7 +212,8 @@ thread.join()
 @pytest.mark.slow
 def test_the_state_can_be_used_while_a_snapshot_of_it_is_written() -> None:
     """In a process of its own: a deadlock would hold the interpreter, and no timeout here could end it."""
-    subprocess.run([sys.executable, "-c", WHILE_WRITING], cwd=ROOT, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", WHILE_WRITING], cwd=ROOT, timeout=60, check=False)
+    assert done.returncode == 0
 
 
 # -- real engines --------------------------------------------------------------------------------------------------

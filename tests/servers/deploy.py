@@ -46,16 +46,18 @@ def helm(command: str, chart: Path, folder: Path, *options: str) -> list[dict[st
     return [item for item in yaml.safe_load_all(done.stdout) if item] if command == "template" else []
 
 
-def understood(words: list[str]) -> None:
-    """Raise what hackwatch itself would say of these arguments, without doing what they ask."""
+def understood(words: list[str]) -> str:
+    """The command that hackwatch takes these arguments for, like "feed simulate", without doing what they ask.
+
+    Raises what hackwatch itself would say if it does not understand them.
+    """
     group: click.Group = main
     context, rest = click.Context(main, info_name="hackwatch"), list(words)
     while True:
         found, command, rest = group.resolve_command(context, rest)
         assert command is not None
         if not isinstance(command, click.Group):
-            command.make_context(str(found), rest, parent=context)
-            return
+            return command.make_context(str(found), rest, parent=context).command_path.partition(" ")[2]
         group, context = command, click.Context(command, info_name=found, parent=context)
 
 
