@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -110,6 +111,13 @@ def test_an_error_names_tables_and_columns(data: Path) -> None:
     assert "windows(site, stream" in result.stderr
 
 
+@pytest.mark.parametrize("table", ["attacks", "Rejected", "memory"])
+def test_a_table_that_the_engine_has_not_made_yet_is_no_mistake_of_the_query(data: Path, table: str) -> None:
+    result = hackwatch(data, "sql", f"SELECT count(*) FROM {table}")
+    assert result.exit_code == 3
+    assert f"the table {table.lower()} is not there yet" in result.stderr
+
+
 def test_memory_is_bounded(data: Path) -> None:
     result = hackwatch(data, "sql", "SELECT range FROM range(50000000) ORDER BY random()", "--memory", "50MB")
     assert result.exit_code == 4
@@ -178,6 +186,25 @@ def test_a_failed_query_leaves_the_file_before(data: Path, tmp_path: Path) -> No
     target.write_text("before")
     assert hackwatch(data, "sql", "SELECT error('late') FROM process", "-o", str(target)).exit_code == 2
     assert target.read_text() == "before"
+
+
+def test_a_pipe_is_written_to_and_never_replaced(data: Path, tmp_path: Path) -> None:
+    """As /dev/null must not be, which root could replace by a file of his own."""
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert hackwatch(data, "sql", "SELECT 7 AS n", "-o", str(pipe)).exit_code == 0
+        assert os.read(reader, 100) == b"n\n7\n"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_link_goes_on_to_name_its_file(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.csv").symlink_to(tmp_path / "target.csv")
+    assert hackwatch(data, "sql", "SELECT 7 AS n", "-o", str(tmp_path / "link.csv")).exit_code == 0
+    assert (tmp_path / "target.csv").read_text() == "n\n7\n"
 
 
 def test_parquet_needs_a_file(data: Path) -> None:

@@ -52,7 +52,7 @@ def spreadsheet_safe(text: str) -> str:
 
 @contextmanager
 def _destination(output: Path | None) -> Iterator[IO[bytes]]:
-    """A binary file; one on disk appears under its name only when it is whole."""
+    """A binary file; one on disk appears under its name (or what that links to) only when it is whole."""
     from hackwatch.errors import EnvironmentError_
 
     if output is None:
@@ -60,15 +60,26 @@ def _destination(output: Path | None) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    try:
+        if output.exists() and not output.is_file():
+            with output.open("wb") as file:
+                yield file  # a device or a pipe, which a file must not take the place of
+            return
+        with _draft(output.resolve()) as file:
+            yield file
+    except OSError as error:
+        raise EnvironmentError_(
+            f"the result cannot be written: {error.strerror}", where=str(output), next_step="choose another -o FILE"
+        ) from error
+
+
+@contextmanager
+def _draft(output: Path) -> Iterator[IO[bytes]]:
     draft = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             yield file
         draft.replace(output)
-    except OSError as error:
-        raise EnvironmentError_(
-            f"the result cannot be written: {error.strerror}", where=str(output), next_step="choose another -o FILE"
-        ) from error
     finally:
         draft.unlink(missing_ok=True)
 

@@ -166,7 +166,7 @@ class _explained:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         import duckdb
 
-        from hackwatch.errors import ConfigurationError, EnvironmentError_
+        from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
 
         if isinstance(error, duckdb.OutOfMemoryException):
             raise EnvironmentError_(
@@ -178,6 +178,12 @@ class _explained:
             raise ConfigurationError(
                 "a query can read the tables of lake and store, and nothing else: no files, no settings",
                 next_step="see the tables with: hackwatch sql --tables; write results with: -o FILE",
+            ) from error
+        if self.tables.of_lake and isinstance(error, duckdb.CatalogException) and (name := _to_come(error)):
+            raise DataError(
+                f"the table {name} is not there yet: the engine makes it with the first row",
+                where="hackwatch sql",
+                next_step="see the tables with: hackwatch sql --tables",
             ) from error
         if isinstance(error, duckdb.Error):
             known = self.tables.columns()
@@ -199,6 +205,15 @@ def _open(context: CliContext) -> Tables:
     except NoStore:
         store = None  # before the first run; the lake may be a copy from elsewhere
     return Tables(open_lake(settings), store)
+
+
+def _to_come(error: BaseException) -> str | None:
+    """The table that a query named in vain, if it is one that the engine makes."""
+    from hackwatch import streams
+
+    missing = re.search(r"Table with name (\w+) does not exist", str(error))
+    name = missing[1].casefold() if missing else ""
+    return name if name in (*streams.names(), "attacks", "rejected") else None
 
 
 def _form_of(output: Path | None) -> str:
