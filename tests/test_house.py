@@ -138,6 +138,18 @@ def test_an_environment_is_made_only_once(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_pip_is_there_for_extras_where_uv_makes_the_environment_too(tmp_path: Path) -> None:
+    """`pip install 'hackwatch[...]'` is what doctor and errors advise; another pip would not find this hackwatch."""
+    uv = tmp_path / "uv"
+    uv.write_text(f'#!/bin/sh\n[ "$1" = --version ] || {{ echo "$@" >> {tmp_path}/asked; exit 1; }}\n')
+    uv.chmod(0o755)
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "VENV": str(tmp_path / "venv"), "NO_UV": ""}
+    subprocess.run(["tools/environment", "runtime"], cwd=ROOT, env=environ, capture_output=True, text=True)
+    asked = (tmp_path / "asked").read_text().split()
+    assert asked[0] == "venv"
+    assert "--seed" in asked
+
+
 def test_scripts_are_sound() -> None:
     for script in ("tools/environment", "tools/lock", ".ci/run"):
         path = ROOT / script
