@@ -62,7 +62,7 @@ def test_messages_from_a_position(data: Path) -> None:
 def test_list_and_describe_for_people_and_scripts(data: Path) -> None:
     shown = run(data, "list")
     assert shown.exit_code == 0
-    assert "process" in shown.output
+    assert shown.output.splitlines()[1].split()[:6] == ["process", "1", "300", "B", "100", "B"]
     assert "nothing yet" in shown.output  # memory
     by_name = {entry["stream"]: entry for entry in json.loads(run(data, "list", "--json").output)}
     assert by_name["process"]["unread_bytes"] == 100

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hackwatch.feeds.pace import Progress
     from hackwatch.topics import TopicWriter
 
-__all__ = ["Reporter", "report_options", "shown_place", "stopped_by_signals", "topic_of", "writers"]
+__all__ = ["Reporter", "report_options", "shown_place", "size", "stopped_by_signals", "topic_of", "writers"]
 
 _REDRAW_SECONDS = 0.2
 
@@ -146,7 +146,7 @@ class Reporter:
         if self._live and now - self._drawn >= _REDRAW_SECONDS:
             rate = (progress.records - self._before) / (now - self._drawn)
             self._drawn, self._before = now, progress.records
-            self._draw(f"{self._what}: {progress.records:,} records, {rate:,.0f}/s, {_size(progress.bytes)}")
+            self._draw(f"{self._what}: {progress.records:,} records, {rate:,.0f}/s, {size(progress.bytes)}")
 
     def note(self, text: str) -> None:
         """Something that a person should know."""
@@ -177,12 +177,13 @@ class Reporter:
         rate = progress.records / seconds if seconds else 0.0
         click.echo(
             f"{self._what}: {progress.records:,} records in {progress.messages:,} messages, "
-            f"{_size(progress.bytes)}, in {seconds:.1f} s ({rate:,.0f}/s) -> {self._where}",
+            f"{size(progress.bytes)}, in {seconds:.1f} s ({rate:,.0f}/s) -> {self._where}",
             err=True,
         )
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """So many bytes, for people."""
     value = float(count)
     for unit in ("B", "kB", "MB"):
         if value < 1000:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
+from hackwatch.cli.feeding import size
 
 if TYPE_CHECKING:
     from hackwatch.lake import Lake
@@ -44,11 +45,11 @@ def statistics(context: CliContext, tables: tuple[str, ...], as_json: bool) -> N
         for table in found:
             click.echo(orjson.dumps(asdict(table)))
         return
-    click.echo(f"{'table':<12}{'rows':>14}{'files':>8}{'small':>8}{'MiB':>10}{'dates':>7}  from .. to")
+    click.echo(f"{'table':<12}{'rows':>14}{'files':>8}{'small':>8}{'size':>12}{'dates':>7}  from .. to")
     for table in found:
         click.echo(
             f"{table.table:<12}{table.rows:>14,}{table.files:>8,}{table.small_files:>8,}"
-            f"{table.bytes / 2**20:>10,.1f}{table.partitions:>7,}  {table.oldest or '-'} .. {table.newest or '-'}"
+            f"{size(table.bytes):>12}{table.partitions:>7,}  {table.oldest or '-'} .. {table.newest or '-'}"
         )
 
 
@@ -69,11 +70,8 @@ def compact(context: CliContext, tables: tuple[str, ...], as_json: bool) -> None
             if as_json:
                 click.echo(orjson.dumps({"table": name, **asdict(done)}))
             elif done.removed:
-                before, after = done.bytes_before / 2**20, done.bytes_after / 2**20
-                click.echo(
-                    f"{name}: {done.removed} files ({before:.1f} MiB) became {done.added} ({after:.1f} MiB), "
-                    f"{done.rows:,} rows"
-                )
+                before, after = size(done.bytes_before), size(done.bytes_after)
+                click.echo(f"{name}: {done.removed} files ({before}) became {done.added} ({after}), {done.rows:,} rows")
             else:
                 click.echo(f"{name}: nothing to join")
 

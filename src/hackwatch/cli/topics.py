@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
+from hackwatch.cli.feeding import size
 from hackwatch.cli.numbers import COUNT, Number, Whole
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _create_spool(url: str, partitions: int, replication: int | None, retention_
 def list_topics(context: CliContext, as_json: bool) -> None:
     """List the topics of the settings: what they hold, and how much of it the readers have not read.
 
-    A spool's sizes are in MB, those of a Kafka topic in messages.
+    What a spool holds is told in bytes, what a Kafka topic holds in messages.
     """
     import json
 
@@ -162,7 +163,7 @@ def list_topics(context: CliContext, as_json: bool) -> None:
     click.echo(f"{'stream':<12} {'partitions':>10} {'kept':>14} {'unread':>14}  topic")
     for name, status in found.items():
         if isinstance(status, TopicStatus):
-            kept, unread = f"{status.kept_bytes / 1e6:,.1f} MB", f"{status.unread_bytes / 1e6:,.1f} MB"
+            kept, unread = size(status.kept_bytes), size(status.unread_bytes)
             where = status.folder
         else:
             kept, unread, where = f"{status.kept_messages:,}", f"{status.unread_messages:,}", status.address
@@ -299,4 +300,4 @@ def prune(context: CliContext, topic: str, keep_gib: float | None, keep_hours: f
     if as_json:
         click.echo(json.dumps({"segments": pruned.segments, "bytes": pruned.bytes}))
     else:
-        click.echo(f"deleted {pruned.segments} segments, {pruned.bytes / 1e6:,.1f} MB")
+        click.echo(f"deleted {pruned.segments} segments, {size(pruned.bytes)}")
