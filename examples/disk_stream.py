@@ -1,0 +1,57 @@
+"""A stream of your own: what each process reads from and writes to disks, as `atop -d` prints it.
+
+Put this file into a package of yours, register it there, and install the package beside hackwatch:
+
+    [project.entry-points."hackwatch.streams"]
+    disk = "disk_stream:STREAM"
+
+Then name it in hackwatch.toml as [streams.disk]. Feeds, rules, detectors, windows, alerts and the lake know it by that.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from hackwatch.streams import host
+from hackwatch.streams.base import Features, Stream
+from hackwatch.streams.decode import Decoder
+from hackwatch.streams.fields import Field, Kind
+
+#: How each field of a message is printed, and which values are possible.
+FIELDS = (
+    host.machine,
+    host.pid,
+    Field("RDDSK", Kind.SIZE, 0, 2.0**60),
+    Field("WRDSK", Kind.SIZE, 0, 2.0**60),
+    Field("WCANCL", Kind.SIZE, 0, 2.0**60),
+    Field("DSK", Kind.FRACTION, 0, 1),
+    host.command,
+    host.timestamp,
+)
+
+#: The columns of the lake: those fields, and what follows from them.
+SCHEMA = pl.Schema(
+    {
+        "machine": pl.String(),
+        "PID": pl.Int64(),
+        "RDDSK": pl.Float64(),
+        "WRDSK": pl.Float64(),
+        "WCANCL": pl.Float64(),
+        "DSK": pl.Float64(),
+        "CMD": pl.String(),
+        "ts": pl.Float64(),
+        "CMD_PID": pl.String(),
+        "finished": pl.Boolean(),
+        "event_time": pl.Datetime("us", "UTC"),
+    }
+)
+
+STREAM = Stream(
+    name="disk",
+    schema=SCHEMA,
+    entity="machine",
+    identity="CMD_PID",
+    features=Features(numeric=("DSK",), log=("RDDSK", "WRDSK", "WCANCL"), categorical=("CMD",)),
+    units={"RDDSK": "bytes", "WRDSK": "bytes", "WCANCL": "bytes", "DSK": "fraction", "ts": "seconds"},
+    decode=Decoder("disk", SCHEMA, FIELDS, host.derived),
+)
