@@ -233,6 +233,22 @@ def test_a_refusal_of_the_kernel_is_a_blind_spot(monkeypatch: pytest.MonkeyPatch
     assert "needs CAP_NET_ADMIN" in sentence
 
 
+@pytest.mark.parametrize(
+    ("shown", "hidden"),
+    [
+        pytest.param(("1", "self"), False, id="all processes"),
+        pytest.param(("self",), True, id="only our own: hidepid"),
+        pytest.param((), False, id="no /proc at all: said elsewhere"),
+    ],
+)
+def test_processes_that_the_kernel_hides_are_a_blind_spot(tmp_path: Path, shown: tuple[str, ...], hidden: bool) -> None:
+    for name in shown:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "stat").touch()
+    told = [sentence for sentence in blind_spots(str(tmp_path)) if "hidepid" in sentence]
+    assert told == (["processes of other users: not visible (/proc is mounted with hidepid; run as root)"] * hidden)
+
+
 def test_where_there_is_no_proc_it_says_so() -> None:
     with pytest.raises(EnvironmentError_, match="needs Linux /proc"):
         CollectFeed(root="/none").run(MemoryTopic(), MemoryTopic(), threading.Event())

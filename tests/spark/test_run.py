@@ -17,10 +17,10 @@ from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
 from hackwatch.lake import Lake
 from hackwatch.spark import submit
 from hackwatch.spark.session import check_java, configuration, packages
-from tests.engine.processes import NAMES, Folder, add_models, feed
+from tests.engine.processes import NAMES, Folder, Outcome, add_models, feed
 from tests.servers.spark import jars, missing
 from tests.spark.drivers import Driver, batches, command, read
-from tests.spark.support import SPARK, on_spark, settings_of, work_off_embedded
+from tests.spark.support import SPARK, assert_same, on_spark, settings_of, work_off_embedded
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -71,6 +71,21 @@ def test_spark_submit_runs_it(tmp_path: Path) -> None:
         assert driver.ended() == 0, driver.log[-4000:]
     assert read(folder)
     assert batches(folder) >= 5
+
+
+@real
+@pytest.mark.slow
+def test_the_time_zone_of_the_machine_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Event time is UTC everywhere: half an hour beside it, days, windows and attacks are the same."""
+    calm, folder = Folder.make(tmp_path / "calm"), Folder.make(tmp_path / "run", more=SPARK)
+    for each in (calm, folder):
+        feed(each, 2000)
+    work_off_embedded(calm)
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    with Driver(folder, command(folder, "--available-now")) as driver:
+        assert driver.ended() == 0, driver.log[-4000:]
+    monkeypatch.undo()
+    assert_same(Outcome.of(folder), Outcome.of(calm))
 
 
 # -- what it refuses -------------------------------------------------------------------------------------------------
