@@ -22,7 +22,7 @@ from hackwatch.pipeline.watermark import NEVER, Watermarks
 from hackwatch.pipeline.windows import Windows
 from hackwatch.streams.base import POSITION, Stream, microseconds
 
-__all__ = ["STAMP", "Batch", "Counts", "Now", "Output", "Pipeline", "Snapshot", "serialise"]
+__all__ = ["STAMP", "Batch", "Counts", "Now", "Output", "Pipeline", "Snapshot", "accounted", "serialise"]
 
 #: What the step itself adds to a record: whether it was late, and when it was processed.
 STAMP = pl.Schema({"late": pl.Boolean(), "processing_time": pl.Datetime("us", "UTC")})
@@ -69,6 +69,27 @@ class Counts:
 
     def copy(self) -> Counts:
         return replace(self)
+
+
+def accounted(scored: Scored, partition: Numbers, late: Mask, duplicate: Mask, suspects: Numbers) -> dict[int, Counts]:
+    """Where the records of each partition went, but for unknown fields: those are known for all together.
+
+    `partition`, `late`, `duplicate`: of each record. `suspects`: the partition of each suspect that was on time.
+    """
+    found = {}
+    rejected = scored.rejected["partition"].to_numpy()
+    for number, messages in scored.messages.items():
+        mine = partition == number
+        counts = found[number] = Counts(
+            messages=messages,
+            late=int(np.count_nonzero(late & mine)),
+            duplicate=int(np.count_nonzero(duplicate & mine)),
+            rejected=int(np.count_nonzero(rejected == number)),
+            suspects=int(np.count_nonzero(suspects == number)),
+        )
+        counts.on_time = int(np.count_nonzero(mine)) - counts.late - counts.duplicate
+        counts.records = counts.on_time + counts.late + counts.duplicate + counts.rejected
+    return found
 
 
 @dataclass(slots=True)
@@ -169,18 +190,7 @@ class Pipeline:
         self, scored: Scored, partition: Numbers, late: Mask, duplicate: Mask, suspects: Numbers, output: Output
     ) -> None:
         """Account for every record, per partition."""
-        rejected = scored.rejected["partition"].to_numpy()
-        for number, messages in scored.messages.items():
-            mine = partition == number
-            counts = Counts(
-                messages=messages,
-                late=int(np.count_nonzero(late & mine)),
-                duplicate=int(np.count_nonzero(duplicate & mine)),
-                rejected=int(np.count_nonzero(rejected == number)),
-                suspects=int(np.count_nonzero(suspects == number)),
-            )
-            counts.on_time = int(np.count_nonzero(mine)) - counts.late - counts.duplicate
-            counts.records = counts.on_time + counts.late + counts.duplicate + counts.rejected
+        for number, counts in accounted(scored, partition, late, duplicate, suspects).items():
             key = (scored.stream, scored.topic, number)
             output.counts.setdefault(key, Counts()).add(counts)
             self.totals.setdefault(key, Counts()).add(counts)

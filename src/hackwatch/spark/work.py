@@ -18,7 +18,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from hackwatch import streams
 from hackwatch.detect.base import Driver
-from hackwatch.pipeline.core import STAMP, Counts
+from hackwatch.pipeline.core import STAMP, Counts, accounted
 from hackwatch.pipeline.detection import Scored, detect_messages, score_records, with_rules
 from hackwatch.pipeline.watermark import Watermarks
 from hackwatch.spark.messages import kafka_messages
@@ -236,18 +236,7 @@ class _Records(_Task):
         report = self.report
         partition = scored.records["partition"].to_numpy()
         suspect = (scored.records["prediction"].to_numpy() == 1) & ~late & ~duplicate
-        rejected = scored.rejected["partition"].to_numpy()
-        for number, messages in scored.messages.items():
-            mine = partition == number
-            counts = Counts(
-                messages=messages,
-                late=int(np.count_nonzero(late & mine)),
-                duplicate=int(np.count_nonzero(duplicate & mine)),
-                rejected=int(np.count_nonzero(rejected == number)),
-                suspects=int(np.count_nonzero(suspect & mine)),
-            )
-            counts.on_time = int(np.count_nonzero(mine)) - counts.late - counts.duplicate
-            counts.records = counts.on_time + counts.late + counts.duplicate + counts.rejected
+        for number, counts in accounted(scored, partition, late, duplicate, partition[suspect]).items():
             report.counts.setdefault(number, Counts()).add(counts)
         unknown = sum(scored.unknown_fields.values())
         if unknown:  # known for all partitions together: counted at the first
