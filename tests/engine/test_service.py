@@ -157,6 +157,21 @@ def test_a_damaged_checkpoint_is_named(worked: Folder, tmp_path: Path, damage: s
 
 
 @pytest.mark.slow
+def test_an_engine_that_has_nothing_to_do_tells_the_epoch_that_it_went_on_from(worked: Folder, tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "run")
+    shutil.copytree(worked.path, folder.path)
+    before = epoch(folder)
+    with folder.service():
+        until(lambda: folder.state() == "running", "it works")
+        assert epoch(folder) == before > 0
+
+
+def epoch(folder: Folder) -> int:
+    with folder.store() as store:
+        return int(store.status()["main"]["epoch"])
+
+
+@pytest.mark.slow
 def test_a_new_store_beside_an_old_lake_loses_nothing(worked: Folder, tmp_path: Path) -> None:
     """The store is lost and moved away: the topics are read from their start, and every record is in the lake again.
 

@@ -185,6 +185,7 @@ class StatusBoard:
         self._published = self._clock.monotonic()
         if self._state == "recovering":
             self._state = "running"
+            self._committed = (max(self._committed[0], engine.epoch - 1), self._committed[1])
         self._say(engine)
 
     def stopped(self, engine: Engine) -> None:
