@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from click.testing import CliRunner, Result
 import hackwatch
 from hackwatch import doctor
 from hackwatch.cli import COMMANDS, main
+from hackwatch.cli.context import CliContext, program
 from hackwatch.config import Settings, load_settings
 from hackwatch.config.reference import template
 from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_, HackwatchError, InternalError
@@ -69,6 +71,24 @@ def test_a_mistyped_command_is_guessed() -> None:
     done = call("tops")
     assert done.exit_code == 2
     assert "Did you mean 'top'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("called", "found", "told"),
+    [
+        ("/opt/bin/hackwatch", True, "hackwatch"),
+        (".venv/bin/hackwatch", False, ".venv/bin/hackwatch"),
+        ("/x/hackwatch/__main__.py", False, f"{sys.executable} -m hackwatch"),
+    ],
+)
+def test_what_a_person_is_told_to_call_can_be_called(
+    monkeypatch: pytest.MonkeyPatch, called: str, found: bool, told: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [called])
+    monkeypatch.setattr(shutil, "which", lambda _: called if found else None)
+    assert program() == told
+    context = CliContext(Path("my.toml"), {"data": Path("/d"), "log.level": None})
+    assert context.again() == f"{told} --config my.toml --data /d"
 
 
 def test_version() -> None:

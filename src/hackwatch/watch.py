@@ -50,6 +50,7 @@ def watch(
     story = Story(clock.wall)
     models = open_registry(settings)
     known = all(models.current(name) for name in STREAMS)
+    began = clock.wall()
     with (
         open_store(settings.store_url, site=settings.site) as store,
         story.instead_of_the_log() if live else nullcontext(),
@@ -66,7 +67,9 @@ def watch(
                 crew.start("learner", lambda: learner.run(60 * (10.0 if minutes is None else minutes)))
             elif known:
                 story.tell("detectors learned earlier watch too; to learn anew: --learn 10")
-            reader = Reader(store, settings.pipeline, clock.wall, story.notes, story.progress, "this machine")
+            reader = Reader(
+                store, settings.pipeline, clock.wall, story.notes, story.progress, "this machine", since=began
+            )
             present(reader, crew.stop, plain=not live, write=write, after=newest[0].sequence if newest else 0)
         finally:
             crew.stop.set()

@@ -64,6 +64,12 @@ def test_no_engine_has_spoken_yet(store: Store) -> None:
     assert reader(store)() == View(NOW)
 
 
+def test_the_last_words_of_the_engine_before_are_left_out(store: Store) -> None:
+    store.write_status("main", status(state="stopped", updated=NOW - 60))
+    assert reader(store, since=NOW - 59)() == View(NOW)
+    assert reader(store, since=NOW - 61)().state == "stopped"
+
+
 def test_a_view_holds_what_the_engine_says(store: Store) -> None:
     store.write_status("main", status())
     put_windows(

@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from hackwatch.config import Settings
 
-__all__ = ["CliContext", "pass_context_object"]
+__all__ = ["CliContext", "pass_context_object", "program"]
 
 
 class CliContext:
@@ -36,6 +36,22 @@ class CliContext:
             self._settings = load_settings(self.config, {**self.overrides, **flags})
             log.setup(self._settings.log.level, self._settings.log.format)
         return self._settings
+
+    def again(self) -> str:
+        """How a person calls hackwatch again, with the same settings and data."""
+        data = self.overrides.get("data")
+        return program() + (f" --config {self.config}" if self.config else "") + (f" --data {data}" if data else "")
+
+
+def program() -> str:
+    """How a person calls this program again: by its name where the shell finds it, else as it was called now."""
+    import shutil
+    import sys
+
+    if shutil.which("hackwatch"):
+        return "hackwatch"
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "hackwatch" else f"{sys.executable} -m hackwatch"
 
 
 pass_context_object = click.make_pass_decorator(CliContext, ensure=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from hackwatch.cli.context import CliContext, pass_context_object
+from hackwatch.cli.context import CliContext, pass_context_object, program
 from hackwatch.cli.numbers import POSITIVE, SEED
 
 __all__ = ["command"]
@@ -53,4 +53,5 @@ def command(context: CliContext, duration: float | None, seed: int, rate: float,
             plain=plain,
             write=click.echo,
             started=started,
+            program=program(),
         )

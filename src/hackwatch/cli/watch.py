@@ -52,3 +52,8 @@ def command(
         watch(
             settings, Crew(stop), interval=interval, minutes=minutes, learning=not no_learn, live=live, write=click.echo
         )
+    click.echo(f"All that was seen stays in {settings.data}; the next watch goes on there. Try")
+    click.echo(f"  {context.again()} alerts list")
+    click.echo(
+        f'  {context.again()} sql "SELECT CMD, max(CPU) AS cpu FROM process GROUP BY CMD ORDER BY cpu DESC LIMIT 10"'
+    )

@@ -29,9 +29,13 @@ SUPPRESS_SECONDS = 120
 
 
 def run_demo(
-    crew: Crew, *, seed: int, rate: float, data: Path | None, plain: bool, write: Callable[[str], None], started: float
-) -> None:
-    """Run the demo until the stop event of `crew` is set or a person quits; `started`: Unix seconds."""
+    crew: Crew, *, seed: int, rate: float, data: Path | None, plain: bool, write: Callable[[str], None],
+    started: float, program: str = "hackwatch",
+) -> None:  # fmt: skip
+    """Run the demo until the stop event of `crew` is set or a person quits.
+
+    `started`: Unix seconds. `program`: how a person calls hackwatch.
+    """
     settings = demo_settings(data_folder(data))
     story = Story(SystemClock().wall)
     with open_store(settings.store_url, site=settings.site) as store, story.instead_of_the_log():
@@ -46,7 +50,7 @@ def run_demo(
         finally:
             crew.stop.set()
             crew.join()
-        for line in demo.summary(store, started):
+        for line in demo.summary(store, started, program):
             write(line)
 
 
@@ -97,7 +101,7 @@ class Demo:
                 stack.callback(writer.close)
             self.records = self.feed.run(writers[0], writers[1], self.crew.stop).records
 
-    def summary(self, store: Store, started: float) -> Iterator[str]:
+    def summary(self, store: Store, started: float, program: str) -> Iterator[str]:
         """What happened and what to try next, in lines; to be asked for when everything has ended."""
         findings = self.referee.findings(store)
         both = [finding for finding in findings if finding.alert is not None and finding.alert.kind == "attack"]
@@ -116,10 +120,10 @@ class Demo:
         yield from _times(both, started)
         number = store.alerts(limit=1)[0].sequence if store.alerts(limit=1) else 0
         yield f"alerts: {number}; of attacks where none was simulated: {self.referee.unfounded(store)}"
-        yield from self._next(both)
+        yield from self._next(both, program)
 
-    def _next(self, found: list[Finding]) -> Iterator[str]:
-        command = f"hackwatch --data {self.settings.data}"
+    def _next(self, found: list[Finding], program: str) -> Iterator[str]:
+        command = f"{program} --data {self.settings.data}"
         example = found[0].alert.id[:8] if found and found[0].alert else "ID"
         query = "SELECT machine, CMD, count(*) AS pairs FROM attacks GROUP BY ALL ORDER BY pairs DESC LIMIT 10"
         yield ""
@@ -127,7 +131,7 @@ class Demo:
         yield f"  {command} alerts list"
         yield f"  {command} alerts show {example}"
         yield f'  {command} sql "{query}"'
-        yield "and then, for this machine: hackwatch watch"
+        yield f"and then, for this machine: {program} watch"
 
 
 def _times(found: list[Finding], started: float) -> Iterator[str]:

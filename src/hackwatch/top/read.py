@@ -134,6 +134,7 @@ class Reader:
     """Reads views from a store that an engine writes.
 
     `notes`: lines of the caller, newest last; `progress`: what goes on beside the engine, None if nothing does.
+    `since`: what an engine said before then (Unix seconds) is left out, as the last words of the one before.
     """
 
     store: Store
@@ -142,6 +143,7 @@ class Reader:
     notes: Callable[[], Sequence[Note]] = field(default=lambda: ())
     progress: Callable[[], str | None] = field(default=lambda: None)
     notes_title: str = ""
+    since: float = 0.0
 
     def __call__(self) -> View:
         """The view of this moment."""
@@ -156,7 +158,7 @@ class Reader:
             "notes_title": self.notes_title,
             "progress": self.progress(),
         }
-        if status is None:
+        if status is None or status["updated"] < self.since:
             return View(**own)
         streams = {str(name): told for name, told in status["streams"].items()}
         return View(
