@@ -152,5 +152,22 @@ def test_text_explains_an_alert() -> None:
         assert wanted in shown
 
 
+@pytest.mark.parametrize(
+    ("seconds", "count", "told"),
+    [
+        (0.0, 1, "when      2023-11-14T22:13:20.250Z, once"),
+        (0.0, 9, "when      2023-11-14T22:13:20.250Z, 9 times"),
+        (60.0, 2000, "when      2023-11-14T22:13:20.250Z to 2023-11-14T22:14:20.250Z, 2,000 times"),
+    ],
+)
+def test_text_tells_when_and_how_often(seconds: float, count: int, told: str) -> None:
+    first = alert().first_seen
+    assert told in text(replace(alert(), last_seen=first + seconds, count=count))
+
+
+def test_text_has_no_heading_for_drivers_that_there_are_not() -> None:
+    assert "drivers" not in text(replace(alert(), drivers={"process": ()}))
+
+
 def test_native_is_plain_data() -> None:
     assert json.loads(json.dumps(native(alert()))) == native(alert())

@@ -141,8 +141,10 @@ def _lines(alert: Alert) -> Iterator[str]:
     yield f"  why       {alert.kind}: {alert.rule}, risk {alert.risk} of 100"
     if alert.technique or alert.tactic:
         yield f"  ATT&CK    {' '.join(filter(None, (alert.technique, _tactic(alert)[1])))}"
-    yield f"  when      {_iso(alert.first_seen)} to {_iso(alert.last_seen)}, {alert.count} times"
+    yield f"  when      {_when(alert)}"
     for stream, drivers in alert.drivers.items():
+        if not drivers:
+            continue  # what a rule alone found suspect has none
         model = f", model {alert.models[stream]}" if stream in alert.models else ""
         yield f"  drivers of {stream}{model}"
         for driver in drivers:
@@ -154,6 +156,12 @@ def _lines(alert: Alert) -> Iterator[str]:
     for cause in alert.causes:
         yield f"  cause     {cause.topic} partition {cause.partition} offset {cause.offset} index {cause.index}"
     yield f"  id        {alert.id}"
+
+
+def _when(alert: Alert) -> str:
+    first, last = _iso(alert.first_seen), _iso(alert.last_seen)
+    times = "once" if alert.count == 1 else f"{alert.count:,} times"
+    return f"{first}, {times}" if first == last else f"{first} to {last}, {times}"
 
 
 def _rest(alert: Alert) -> dict[str, Any]:
