@@ -29,6 +29,7 @@ from hackwatch.store import open_store
 from hackwatch.top import Story
 from tests.conftest import mode
 from tests.top.support import alert
+from tests.top.test_terminal import Terminal
 
 EPISODE = Episode("dos", "web-1", 1000.0, 1060.0, (("hping3", 0), ("slowhttptest-long", 0)), 1.0)
 
@@ -221,3 +222,21 @@ def test_a_signal_ends_it_within_3_seconds(number: signal.Signals, after: str) -
     assert time.monotonic() - sent < 3
     assert "The data stays in" in told
     assert not processes_of(demo.pid)
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_in_a_terminal_it_draws_what_it_finds_and_leaves_the_terminal_as_it_was() -> None:
+    """As `make demo` starts it: a screen, until a person types q."""
+    terminal = Terminal("demo", "--seed", "1")
+    try:
+        terminal.expect("simulated machines at work", 60)
+        terminal.expect("found: ", 60)
+        terminal.type(b"q")
+        assert terminal.end(30) == 0
+        assert terminal.restored
+        told = terminal.written.decode(errors="replace")
+        assert "attacks simulated: " in told.rpartition("\x1b[?1049l")[2], "the summary stays on the terminal"
+        assert not processes_of(terminal.process.pid)
+    finally:
+        terminal.close()

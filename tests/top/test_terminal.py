@@ -9,6 +9,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -171,3 +172,18 @@ def test_no_engine_has_run(tmp_path: Path) -> None:
         assert told.returncode == 4
         assert "no engine has run in this data folder" in told.stderr
         assert "hackwatch watch" in told.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.platform
+@pytest.mark.skipif(sys.platform != "linux", reason="collects from /proc")
+def test_watching_this_machine_draws_it_and_leaves_the_terminal_as_it_was(
+    tmp_path: Path, open_terminal: list[Terminal]
+) -> None:
+    terminal = Terminal("--data", str(tmp_path / "data"), "watch", "--interval", "1")
+    open_terminal.append(terminal)
+    terminal.expect("learning what is normal", 60)
+    terminal.expect(socket.gethostname()[:10], 60)
+    terminal.type(b"q")
+    assert terminal.end(30) == 0
+    assert terminal.restored
