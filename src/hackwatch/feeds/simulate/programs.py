@@ -70,7 +70,7 @@ _CATALOGUE: tuple[tuple[Behaviour, str, str], ...] = (
         _SHORT,
         "*",
         """sh bash grep sed awk cat ls ps sleep find run-parts cron logrotate dpkg apt-get apt-check mandb lsb_release
-        python3 perl curl wget ssh sshd su sudo df top tar gzip date basename id ip nmap tcpdump systemd-tty-ask
+        python3 perl curl wget ssh sshd su sudo df top tar gzip date basename id ip dig tcpdump systemd-tty-ask
         update-motd-upd mysqldump php git make gcc cc1""",
     ),
 )
