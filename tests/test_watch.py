@@ -232,6 +232,7 @@ def test_a_miner_and_a_burst_are_found_within_15_seconds_and_explained(tmp_path:
         assert miner.evidence["CPU"] >= 0.05
 
 
+@pytest.mark.timeout(60 * (LEARN_MINUTES + REST_MINUTES) + 300)
 @pytest.mark.slow
 @pytest.mark.alone
 @pytest.mark.platform
