@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
+from hackwatch.cli import main
+from hackwatch.config import Settings
 from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
 from hackwatch.lake import Lake
 from hackwatch.spark import submit
@@ -162,6 +165,40 @@ def test_the_coordinates_fit_the_version_of_pyspark() -> None:
     assert packages("4.0.0")[0] == "io.delta:delta-spark_2.13:4.0.0"
     with pytest.raises(EnvironmentError_, match=r"3\.5\.1"):
         packages("3.5.1")
+
+
+def test_master_and_any_configuration_come_from_settings_and_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is given last wins; and where nobody says anything else, Spark's sessions are in UTC."""
+    pytest.importorskip("pyspark")
+    config = tmp_path / "hackwatch.toml"
+    config.write_text(
+        '[spark]\nmaster = "local[1]"\n[spark.conf]\n"spark.executor.cores" = 2\n"spark.executor.memory" = "1g"\n'
+    )
+    asked: list[Settings] = []
+    monkeypatch.setattr("hackwatch.spark.service.run_spark", lambda settings, *_, **__: asked.append(settings))
+    options = ["--master", "local[3]", "--spark-conf", "spark.executor.memory=4g", "--spark-conf", "spark.x=a=b"]
+    for more in ([], options):
+        done = CliRunner().invoke(main, ["--config", str(config), "run", "--engine", "spark", *more])
+        assert done.exit_code == 0, done.output
+    first, second = (configuration(settings, kafka=False) for settings in asked)
+    for name, before, after in (
+        ("spark.master", "local[1]", "local[3]"),
+        ("spark.sql.shuffle.partitions", "1", "3"),
+        ("spark.executor.memory", "1g", "4g"),
+        ("spark.executor.cores", "2", "2"),
+        ("spark.x", None, "a=b"),
+        ("spark.sql.session.timeZone", "UTC", "UTC"),
+    ):
+        assert (first.get(name), second.get(name)) == (before, after), name
+
+
+@pytest.mark.parametrize("wrong", ["spark.x", "=1"])
+def test_a_configuration_without_a_value_is_refused(wrong: str) -> None:
+    done = CliRunner().invoke(main, ["run", "--engine", "spark", "--spark-conf", wrong])
+    assert done.exit_code == 2
+    assert "is not KEY=VALUE" in done.stderr
 
 
 def test_options_of_spark_need_spark(tmp_path: Path) -> None:
