@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +22,7 @@ from hackwatch.detect.statistics import Statistics, describe
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.streams.base import Stream
 
-__all__ = ["LEAST_ROWS", "Options", "Progress", "Rows", "Trained", "bundled", "prepare", "train"]
+__all__ = ["LEAST_ROWS", "Options", "Progress", "Rows", "Trained", "bundled", "feature_columns", "prepare", "train"]
 
 #: Called with (what is being done, steps done, steps in all).
 Progress = Callable[[str, int, int], None]
@@ -101,16 +101,22 @@ class Trained:
     held: tuple[npt.NDArray[np.float32], Floats]
 
 
-def prepare(records: pl.DataFrame, stream: Stream) -> Rows:
-    """Distinct rows of the stream's features with their truth; without any truth all are normal."""
+def feature_columns(present: Collection[str], stream: Stream) -> list[str]:
+    """The columns that a detector of the stream looks at; DataError if they are not all `present`."""
     columns = list(stream.features.columns)
-    missing = [column for column in columns if column not in records.columns]
+    missing = [column for column in columns if column not in present]
     if missing:
         raise DataError(
             f"columns missing: {', '.join(missing)}",
             where=f"training records of {stream.name}",
             next_step="give normalised records (hackwatch normalise)",
         )
+    return columns
+
+
+def prepare(records: pl.DataFrame, stream: Stream) -> Rows:
+    """Distinct rows of the stream's features with their truth; without any truth all are normal."""
+    columns = feature_columns(records.columns, stream)
     labelled = "label" in records.columns and records["label"].null_count() < records.height
     if labelled:
         records = records.filter(pl.col("label").is_not_null())

@@ -13,7 +13,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from hackwatch.detect.features import VOCABULARY, Encoder, Feature
 from hackwatch.detect.statistics import BINS, CATEGORIES, Statistics
-from hackwatch.detect.train import LEAST_ROWS
+from hackwatch.detect.train import LEAST_ROWS, feature_columns
 from hackwatch.errors import DataError
 from hackwatch.streams.base import Stream
 
@@ -45,14 +45,7 @@ def distinct_rows(records: DataFrame, stream: Stream, folds: int, seed: int) -> 
     """
     from pyspark.sql import functions as F
 
-    columns = list(stream.features.columns)
-    missing = [column for column in columns if column not in records.columns]
-    if missing:
-        raise DataError(
-            f"columns missing: {', '.join(missing)}",
-            where=f"training records of {stream.name}",
-            next_step="give normalised records (hackwatch normalise)",
-        )
+    columns = feature_columns(records.columns, stream)
     labelled = "label" in records.columns and bool(records.where(F.col("label").isNotNull()).head(1))
     if labelled:
         records = records.where(F.col("label").isNotNull())
