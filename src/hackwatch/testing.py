@@ -1,4 +1,4 @@
-"""The shipped test kit: a topic in memory that can end, abort or pause on command, and a clock that tests move."""
+"""The shipped test kit: topics in memory that end, abort or pause on command, a clock that tests move, a made world."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hackwatch.errors import DataError
+from hackwatch.feeds.simulate import Faults, generate
 from hackwatch.streams.base import Messages
 
-__all__ = ["ABORT", "EOF", "PAUSE", "Aborted", "FakeClock", "Marker", "MemoryTopic"]
+__all__ = ["ABORT", "EOF", "PAUSE", "Aborted", "FakeClock", "Marker", "MemoryTopic", "simulated_topics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,32 @@ class MemoryTopic:
     def committed(self) -> dict[int, int]:
         """The last committed position of each partition."""
         return {partition: offset for commit in self.commits for partition, offset in commit.items()}
+
+
+def simulated_topics(
+    records: int,
+    seed: int = 0,
+    *,
+    partitions: int = 2,
+    machines: int = 3,
+    processes: int = 20,
+    records_per_second: float = 8.0,
+    attack_share: float = 0.1,
+    faults: Faults | None = None,
+) -> dict[str, MemoryTopic]:
+    """The topics `process` and `memory` of a simulated world, half of the records in each; a seed makes the same.
+
+    With so few records a second they span minutes: windows close, attacks correlate. `faults`: records out of order,
+    late, repeated or malformed (see hackwatch.feeds.simulate.Faults).
+    """
+    topics = {name: MemoryTopic(f"{name}-topic", partitions) for name in ("process", "memory")}
+    for batch in generate(
+        records, seed, machines=machines, processes=processes, records_per_second=records_per_second,
+        attack_share=attack_share, faults=faults,
+    ):  # fmt: skip
+        batch.process.write_to(topics["process"])
+        batch.memory.write_to(topics["memory"])
+    return topics
 
 
 class FakeClock:

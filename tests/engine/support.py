@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hackwatch import streams
+from hackwatch import streams, testing
 from hackwatch.detect.base import Detector, Driver
 from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
 from hackwatch.engine.models import Models
-from hackwatch.feeds.simulate import Faults, generate
+from hackwatch.feeds.simulate import Faults
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
 from hackwatch.pipeline.options import AlertOptions, CorrelationOptions, StreamOptions
@@ -155,13 +155,8 @@ class JumpyClock(FakeClock):
 
 def simulated_topics(seed: int, records: int = 1500, faults: Faults | None = None) -> dict[str, MemoryTopic]:
     """A few minutes of two machines, out of order within the bound, with late, repeated and malformed messages."""
-    topics = {name: MemoryTopic(f"{name}-topic", partitions=2) for name in NAMES}
     faults = faults or Faults(disorder_seconds=10, late_share=0.02, malformed_share=0.02)
-    days = generate(records, seed, machines=3, processes=20, records_per_second=8, attack_share=0.1, faults=faults)
-    for day in days:
-        day.process.write_to(topics["process"])
-        day.memory.write_to(topics["memory"])
-    return topics
+    return testing.simulated_topics(records, seed, faults=faults)
 
 
 @dataclass
