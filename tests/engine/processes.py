@@ -8,11 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 
@@ -201,24 +201,26 @@ class EngineThread(threading.Thread):
             self.failure = error
 
 
-class EngineProcess:
-    """`hackwatch run` in a process group of its own, its standard error in a file."""
+class Program:
+    """A program in a process group of its own, which a kill takes as a whole; what it writes is in a file."""
 
-    def __init__(self, folder: Folder, logs: Path) -> None:
+    #: Seconds to wait for its end.
+    patience = PATIENCE
+
+    def __init__(self, arguments: Sequence[str], folder: Path, logs: Path) -> None:
         self._log = logs / f"log-{time.monotonic_ns()}.txt"
-        command = [sys.executable, "-m", "hackwatch", "--config", str(folder.config)]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, "--data", str(folder.data), "run"],
+                arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                cwd=folder.path,
+                cwd=folder,
                 env={name: value for name, value in os.environ.items() if not name.startswith("HACKWATCH_")},
             )
 
-    def __enter__(self) -> EngineProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -232,24 +234,32 @@ class EngineProcess:
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def started(self) -> EngineProcess:
-        """Wait until it works in its folder."""
-        until(lambda: STARTED in self.log or not self.alive, "the engine starts", pause=0.005)
-        assert self.alive, self.log
-        return self
-
     def kill(self) -> None:
         """SIGKILL to the whole group."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
+    def ended(self) -> int:
+        """Its exit code."""
+        return self.process.wait(self.patience)
+
+
+class EngineProcess(Program):
+    """`hackwatch run` on a data folder."""
+
+    def __init__(self, folder: Folder, logs: Path) -> None:
+        start = [sys.executable, "-m", "hackwatch", "--config", str(folder.config), "--data", str(folder.data)]
+        super().__init__([*start, "run"], folder.path, logs)
+
+    def started(self) -> EngineProcess:
+        """Wait until it works in its folder."""
+        until(lambda: STARTED in self.log or not self.alive, "the engine starts", pause=0.005)
+        assert self.alive, self.log
+        return self
+
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
-
-    def ended(self, seconds: float = PATIENCE) -> int:
-        """Its exit code."""
-        return self.process.wait(seconds)
 
     def stop(self) -> None:
         """SIGTERM, and the exit code of a good end."""

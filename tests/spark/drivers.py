@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from hackwatch.store.schema import NoStore
-from tests.engine.processes import NAMES, Folder, until
+from tests.engine.processes import NAMES, Folder, Program, until
 
 __all__ = ["Driver", "batches", "command", "commits", "logged", "read"]
-
-PATIENCE = 300.0
 
 
 def command(folder: Folder, *options: str) -> list[str]:
@@ -24,39 +17,17 @@ def command(folder: Folder, *options: str) -> list[str]:
     return [*start, "run", "--engine", "spark", *options]
 
 
-class Driver:
-    """A driver in a process group of its own, which a kill takes as a whole: driver, JVM and workers."""
+class Driver(Program):
+    """A driver with its JVM and its workers."""
+
+    patience = 300.0
 
     def __init__(self, folder: Folder, arguments: Sequence[str]) -> None:
-        self._log = folder.path / f"log-{time.monotonic_ns()}.txt"
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=folder.path
-            )
-
-    def __enter__(self) -> Driver:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")
-
-    def kill(self) -> None:
-        """SIGKILL to all of them at once."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        super().__init__(arguments, folder.path, folder.path)
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
-        until(lambda: condition() or self.process.poll() is not None, what, seconds=PATIENCE)
-        assert self.process.poll() is None, self.log[-4000:]
-
-    def ended(self) -> int:
-        """Its exit code."""
-        return self.process.wait(PATIENCE)
+        until(lambda: condition() or not self.alive, what, seconds=self.patience)
+        assert self.alive, self.log[-4000:]
 
 
 def commits(folder: Folder) -> int:
