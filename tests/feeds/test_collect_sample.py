@@ -169,6 +169,21 @@ def test_a_zombie_is_finished_once_it_is_gone(watch: Watch) -> None:
     assert [(row["CMD"], row["Status"], row["EXC"]) for row in process] == [("<bash>", "-S", 9)]
 
 
+def test_what_is_still_ending_when_the_snapshot_is_taken_ends_once(watch: Watch) -> None:
+    watch.step(BASE)
+    process, _ = watch.step(BASE._replace(state="R"), before=(Exit(7, b"bash", 3 << 8),))
+    assert [(row["CMD"], row["Status"]) for row in process] == [("bash", "-")]
+    process, _ = watch.step()
+    assert [(row["CMD"], row["Status"], row["EXC"]) for row in process] == [("<bash>", "-E", 3)]
+
+
+def test_another_process_of_the_same_name_and_number_is_told_from_the_one_before(watch: Watch) -> None:
+    watch.step(BASE)
+    watch.step(BASE._replace(start=99), before=(Exit(7, b"bash", 3 << 8),))
+    process, _ = watch.step(BASE._replace(start=99))
+    assert [(row["CMD"], row["Status"], row["EXC"]) for row in process] == [("bash", "-", 0), ("<bash>", "NE", 3)]
+
+
 def test_an_end_just_after_the_snapshot_is_told_with_the_next(watch: Watch) -> None:
     process, _ = watch.step(BASE, after=(Exit(7, b"bash", 3 << 8),))
     assert [row["CMD"] for row in process] == ["bash"]

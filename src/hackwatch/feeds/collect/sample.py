@@ -88,12 +88,18 @@ class Sampler:
         )
 
     def _ended(self, now: Mapping[int, Process], before: Iterable[Exit], after: Iterable[Exit]) -> list[Exit]:
-        """Exits to report now. What the snapshot still shows (zombies; ended just after) is held until it is gone."""
+        """Exits to report now. What the snapshot still shows (ended just after, still ending) is held until the next.
+
+        Zombies are held until they are gone. Any other that is still there then is another process of the same number.
+        """
         held: list[Exit] = []
         ended: list[Exit] = []
-        for end in (*self._held, *before):
+        for end in self._held:
             zombie = end.pid in now and now[end.pid].state in "ZX"
             (held if zombie else ended).append(end)
+        for end in before:
+            shown = end.pid in now and (now[end.pid].state in "ZX" or now[end.pid].name == end.name)
+            (held if shown else ended).append(end)
         for end in after:
             (held if end.pid in now else ended).append(end)
         self._held = held
