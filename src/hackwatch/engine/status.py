@@ -15,6 +15,7 @@ import polars as pl
 
 from hackwatch import metrics
 from hackwatch.clock import Clock
+from hackwatch.detect.base import Detector
 from hackwatch.errors import HackwatchError
 from hackwatch.pipeline.core import Counts, Output
 from hackwatch.pipeline.detection import Scored
@@ -24,7 +25,7 @@ from hackwatch.streams.base import microseconds
 if TYPE_CHECKING:
     from hackwatch.engine.loop import Engine
 
-__all__ = ["Arrivals", "StatusBoard"]
+__all__ = ["Arrivals", "StatusBoard", "latency_status", "stream_status"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -101,6 +102,30 @@ class Arrivals:
         return {e: r[0, order].tolist() for e, r in rows}, {e: r[1, order].tolist() for e, r in rows}
 
 
+def stream_status(
+    counts: Counts, rate: float, lag: int, in_messages: bool, watermark: float | None, detector: Detector | None,
+    arrivals: tuple[dict[str, list[int]], dict[str, list[int]]],
+) -> dict[str, Any]:  # fmt: skip
+    """What the live status says of one stream. `in_messages`: the lag counts messages, not bytes."""
+    return {
+        **{name: getattr(counts, name) for name in Counts.__slots__},
+        "rate": rate,
+        "lag_bytes": 0 if in_messages else lag,
+        "lag_messages": lag if in_messages else 0,
+        "watermark": watermark,
+        "model": detector.version if detector else None,
+        "threshold": detector.threshold if detector else None,
+        "arrivals": arrivals[0],
+        "suspect_arrivals": arrivals[1],
+    }
+
+
+def latency_status(seconds: Sequence[float]) -> dict[str, float]:
+    """The median and the 99th percentile in milliseconds; 0 where nothing was measured."""
+    p50, p99 = np.percentile(seconds, (50, 99)) * 1000 if seconds else (0.0, 0.0)
+    return {"p50": round(float(p50), 2), "p99": round(float(p99), 2)}
+
+
 class StatusBoard:
     """The engine's observer: gathers, and publishes about once a second through `publish`."""
 
@@ -128,7 +153,7 @@ class StatusBoard:
         self._last: dict[str, Any] = {
             **self._about(),
             "rate": 0.0,
-            "latency_ms": {"p50": 0.0, "p99": 0.0},
+            "latency_ms": latency_status(()),
             "streams": {},
         }
 
@@ -205,11 +230,10 @@ class StatusBoard:
         wall = self._clock.wall()
         totals = _by_stream(engine.parts.pipeline.totals)
         rates = self._rate({stream: counts.records for stream, counts in totals.items()})
-        p50, p99 = np.percentile(self._latencies, (50, 99)) * 1000 if self._latencies else (0.0, 0.0)
         return {
             **self._about(),
             "rate": sum(rates.values()),
-            "latency_ms": {"p50": round(float(p50), 2), "p99": round(float(p99), 2)},
+            "latency_ms": latency_status(self._latencies),
             "streams": {
                 stream: self._stream(engine, stream, totals.get(stream, Counts()), rates.get(stream, 0.0), wall)
                 for stream in self._entities
@@ -233,21 +257,11 @@ class StatusBoard:
         watermark = engine.parts.pipeline.watermark(stream)
         lags = {partition: lag for (name, partition), lag in engine.lag().items() if name == stream}
         detector = engine.parts.models.current()[stream]
-        records, suspects = self._arrivals[stream].shown(wall)
-        in_messages, lag = stream in self._in_messages, sum(lags.values())
+        in_messages = stream in self._in_messages
         metrics.set_position(stream, lags, watermark=watermark, wall=wall, in_messages=in_messages)
         metrics.set_model(stream, detector.version if detector else None)
-        return {
-            **{name: getattr(counts, name) for name in Counts.__slots__},
-            "rate": rate,
-            "lag_bytes": 0 if in_messages else lag,
-            "lag_messages": lag if in_messages else 0,
-            "watermark": watermark,
-            "model": detector.version if detector else None,
-            "threshold": detector.threshold if detector else None,
-            "arrivals": records,
-            "suspect_arrivals": suspects,
-        }
+        arrivals = self._arrivals[stream].shown(wall)
+        return stream_status(counts, rate, sum(lags.values()), in_messages, watermark, detector, arrivals)
 
     def _rate(self, totals: dict[str, int]) -> dict[str, float]:
         """Records a second over the last few publications."""

@@ -10,13 +10,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
 import orjson
 
 from hackwatch import metrics
 from hackwatch.clock import Clock
 from hackwatch.detect.base import Detector
-from hackwatch.engine.status import Arrivals
+from hackwatch.engine.status import Arrivals, latency_status, stream_status
 from hackwatch.errors import HackwatchError
 from hackwatch.pipeline.alert import Alert
 from hackwatch.pipeline.core import Counts
@@ -126,7 +125,6 @@ class Board:
         wall = self._clock.wall()
         for name, told in progress.items():
             self._lags[name] = sum(lag_of(source) for source in told.get("sources", ()))
-        p50, p99 = np.percentile(self._seconds, (50, 99)) * 1000 if self._seconds else (0.0, 0.0)
         shown = {name: self._stream(name, stream, wall) for name, stream in self._streams.items()}
         return {
             "pipeline": self._pipeline,
@@ -138,29 +136,19 @@ class Board:
             "epoch": self._batches,
             "epoch_age": max(0.0, wall - self._committed),
             "rate": sum(stream["rate"] for stream in shown.values()),
-            "latency_ms": {"p50": round(float(p50), 2), "p99": round(float(p99), 2)},
+            "latency_ms": latency_status(self._seconds),
             "streams": shown,
         }
 
     def _stream(self, name: str, stream: _Stream, wall: float) -> dict[str, Any]:
         stream.rates.append((self._clock.monotonic(), stream.totals.records))
         (began, before), (now, total) = stream.rates[0], stream.rates[-1]
-        records, suspects = stream.arrivals.shown(wall)
         lag = self._lags.get(name, 0)
         in_messages = name in self._in_messages
         metrics.set_position(name, {0: lag}, watermark=stream.watermark, wall=wall, in_messages=in_messages)
-        detector = stream.detector
-        return {
-            **{counter: getattr(stream.totals, counter) for counter in Counts.__slots__},
-            "rate": (total - before) / (now - began) if now > began else 0.0,
-            "lag_bytes": 0 if in_messages else lag,
-            "lag_messages": lag if in_messages else 0,
-            "watermark": stream.watermark,
-            "model": detector.version if detector else None,
-            "threshold": detector.threshold if detector else None,
-            "arrivals": records,
-            "suspect_arrivals": suspects,
-        }
+        rate = (total - before) / (now - began) if now > began else 0.0
+        arrivals = stream.arrivals.shown(wall)
+        return stream_status(stream.totals, rate, lag, in_messages, stream.watermark, stream.detector, arrivals)
 
 
 def lag_of(source: Mapping[str, Any]) -> int:
