@@ -15,9 +15,11 @@ from hackwatch.cli import main
 from hackwatch.detect.bucket_shelf import BucketShelf
 from hackwatch.detect.bundle import Bundle, load_bundle, save_bundle
 from hackwatch.detect.registry import Registry
+from hackwatch.engine.models import Models
 from hackwatch.engine.watching import WatchedRegistry
 from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
 from hackwatch.objects import Bucket
+from hackwatch.pipeline.alert import Alert
 from tests.conftest import mode
 from tests.detect.support import STREAM, records
 from tests.servers.s3 import SECRET, Server
@@ -250,3 +252,22 @@ def test_an_engine_outlives_its_registry(own_s3: Server, one: Bundle, tmp_path: 
     third = trainer.add(one, STREAM)
     until(lambda: later.current("process") == third)
     later.close()
+
+
+def test_an_engine_that_asks_late_gets_its_copy_though_the_registry_has_gone(
+    own_s3: Server, one: Bundle, tmp_path: Path
+) -> None:
+    url = own_s3.bucket()
+    options = {**own_s3.options, "connect_timeout": "1s"}
+    first = Registry(BucketShelf(url, options, tmp_path / "trainer")).add(one, STREAM)
+    watched = WatchedRegistry(Registry(BucketShelf(url, options, tmp_path / "engine")), ("process",), 1.0)
+    reports: list[Alert] = []
+    models = Models(watched, ("process",), reports.append)
+    watched.start()
+    own_s3.stop()
+    time.sleep(4.0)  # the thread has looked again, and was refused
+    models.refresh(0.0)
+    assert (models.versions(), reports) == ({"process": first}, [])
+    models.refresh(1.0)
+    assert [alert.title for alert in reports] == [f"The registry of models cannot be read, going on with {first}"]
+    watched.close()

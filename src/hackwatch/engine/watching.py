@@ -37,13 +37,14 @@ class WatchedRegistry:
 
     A new version is named only when its files are on this machine. While the server is away the last known versions
     stay in use, and `current` raises why nothing newer is seen. An engine that starts then uses the copies that this
-    machine has.
+    machine has, however long after the start it first asks.
     """
 
     def __init__(self, registry: Registry, streams: Sequence[str], seconds: float) -> None:
         self._registry, self._streams = registry, tuple(streams)
         self._seconds = max(seconds, LEAST_SECONDS)
         self._known: dict[str, str | None] = {}
+        self._named: dict[str, str | None] = {}
         self._problems: dict[str, HackwatchError] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="registry", daemon=True)
@@ -63,10 +64,12 @@ class WatchedRegistry:
             self._thread.join(1.0)
 
     def current(self, stream: str) -> str | None:
-        """The version to use; raises why the registry cannot be asked, once nothing else is known."""
-        if (problem := self._problems.get(stream)) is not None:
+        """The version to use; raises why the registry cannot be asked, once what is known was named."""
+        known, problem = self._known.get(stream), self._problems.get(stream)
+        if problem is not None and known == self._named.get(stream):
             raise problem
-        return self._known.get(stream)
+        self._named[stream] = known
+        return known
 
     def load(self, stream: str, version: str) -> Detector:
         return self._registry.load(stream, version)
