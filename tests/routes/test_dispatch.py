@@ -233,10 +233,12 @@ def test_waking_sends_at_once(store: Store) -> None:
     assert dispatcher.stop()
 
 
-def test_a_store_in_trouble_does_not_end_the_thread(store: Store) -> None:
+def test_a_store_in_trouble_does_not_end_the_thread_and_is_told_of_once(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     class Troubled:
         outbox_done, outbox_failed = store.outbox_done, store.outbox_failed
-        failures = 2
+        failures = 5
 
         def outbox_due(self, now: float, limit: int = 100, *, route: str | None = None) -> Any:
             if self.failures:
@@ -250,6 +252,7 @@ def test_a_store_in_trouble_does_not_end_the_thread(store: Store) -> None:
     dispatcher.start()
     assert eventually(lambda: route.sent == ids(1))
     assert dispatcher.stop()
+    assert [record.message for record in caplog.records] == ["outbox cannot be used"]
 
 
 def test_a_receiver_that_fails_and_restarts_gets_every_alert(store: Store) -> None:

@@ -74,12 +74,16 @@ class Upkeep:
         done = threading.Event()
 
         def work() -> None:
+            said = False
             while not done.wait(CHORES_SECONDS):
                 try:
                     self._chore(watermarks)
                     more(self.clock.wall())
+                    said = False
                 except HackwatchError as error:
-                    _LOG.warning("housekeeping failed", extra={"error": str(error)})
+                    if not said:
+                        _LOG.warning("housekeeping failed", extra={"error": str(error)})
+                    said = True
 
         thread = threading.Thread(target=work, name="chores", daemon=True)
         thread.start()

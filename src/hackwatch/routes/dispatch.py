@@ -197,13 +197,18 @@ class Dispatcher:
         return ended
 
     def _run(self, lane: _Lane) -> None:
+        said = False  # of a store that is away: once, not at every try
         while not self._stopping.is_set():
             lane.wake.clear()
             try:
-                if lane.worker.step():
+                more = lane.worker.step()
+                said = False
+                if more:
                     continue
             except HackwatchError as error:
-                _log.error("outbox cannot be used", extra={"route": lane.worker.name, "error": str(error)})
+                if not said:
+                    _log.error("outbox cannot be used", extra={"route": lane.worker.name, "error": str(error)})
+                said = True
             lane.wake.wait(self._poll_seconds)
 
 
