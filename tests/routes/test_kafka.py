@@ -86,9 +86,10 @@ def test_the_properties_of_the_settings_log_in(kafka: Broker) -> None:
 @pytest.mark.slow
 def test_a_topic_that_is_not_there_is_a_failure_that_may_pass(kafka: Broker) -> None:
     route = KafkaRoute("r", kafka.url("alerts-later"), timeout=3)
-    with pytest.raises(DeliveryError) as caught:
+    with pytest.raises(DeliveryError, match="there is no such topic in Kafka") as caught:
         route.send([alert(1), alert(2)])
     assert (caught.value.permanent, caught.value.delivered) == (False, 0)
+    assert "hackwatch topics create" in str(caught.value)
     kafka.create("alerts-later")
     deliver(route, alert(1), alert(2))
     assert len(sent(kafka, "alerts-later")) >= 2

@@ -90,7 +90,14 @@ class KafkaRoute:
     def _connected(self) -> Producer:
         if self._producer is None:
             # A broker refuses a whole batch for one message that is too large: each alert travels alone.
-            own = {"message.timeout.ms": max(1, round(self._timeout * 1000)), "linger.ms": 0, "batch.num.messages": 1}
+            # And the client hears that there is no such topic before it gives up for lack of time.
+            milliseconds = max(2, round(self._timeout * 1000))
+            own = {
+                "message.timeout.ms": milliseconds,
+                "topic.metadata.propagation.max.ms": milliseconds // 2,
+                "linger.ms": 0,
+                "batch.num.messages": 1,
+            }
             self._producer = producer(self._address.servers, self._settings, self._trouble, **own)
         return self._producer
 

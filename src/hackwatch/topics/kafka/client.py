@@ -218,8 +218,8 @@ def _meaning(error: KafkaError) -> tuple[str, str]:
     if code == KafkaError._SSL:
         return f"TLS with Kafka failed: {error.str()}", "check the ssl.* properties in [kafka]"
     if "AUTHORIZATION" in error.name():
-        return f"Kafka does not allow it: {error.str()}", "ask for the rights that docs/kafka.md lists"
-    if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        return f"Kafka does not allow it: {error.str()}", "ask for the rights that docs/deployment.md lists"
+    if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
         return "there is no such topic in Kafka", "`hackwatch topics create` makes it"
     if code in _UNREACHABLE:
         return f"no Kafka broker answers: {error.str()}", "check that the brokers run and that the address is right"
