@@ -291,6 +291,14 @@ def test_one_with_content_that_others_may_enter_is_refused(tmp_path: Path) -> No
     prepare_data_folder(tmp_path / "a")
 
 
+def test_nobody_is_told_to_change_a_folder_that_is_not_hackwatchs(tmp_path: Path) -> None:
+    """`chmod 700 /tmp` would be the end of a machine."""
+    (tmp_path / "a" / "other").mkdir(parents=True)
+    with pytest.raises(EnvironmentError_, match="other users may enter") as caught:
+        prepare_data_folder(tmp_path / "a")
+    assert caught.value.next_step == f"give hackwatch a folder of its own: --data {tmp_path / 'a' / 'hackwatch'}"
+
+
 def test_a_file_in_its_place_is_told(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("", encoding="utf-8")
     with pytest.raises(HackwatchError, match="cannot use the data folder"):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from hackwatch.config import Settings
+from hackwatch.config.folders import advice
 from hackwatch.errors import HackwatchError
 from hackwatch.objects import Bucket, is_remote, storage_options
 from hackwatch.topics.kafka.address import is_kafka
@@ -122,9 +123,9 @@ def _data_folder(settings: Settings) -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding("data folder", "fault", f"{folder} is not a folder", "hackwatch --data DIR ...")
     elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        yield Finding("data folder", "fault", f"{folder} cannot be written", f"sudo chown -R $USER {folder}")
+        yield Finding("data folder", "fault", f"{folder} cannot be written", advice(folder, "sudo chown -R $USER"))
     elif stat.S_IMODE(status.st_mode) & 0o077 and any(folder.iterdir()):
-        yield Finding("data folder", "fault", f"other users may enter {folder}", f"chmod 700 {folder}")
+        yield Finding("data folder", "fault", f"other users may enter {folder}", advice(folder, "chmod 700"))
     else:
         yield Finding("data folder", "ok", str(folder))
 

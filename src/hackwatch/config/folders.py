@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
 from hackwatch.errors import EnvironmentError_
 
-__all__ = ["prepare_data_folder"]
+__all__ = ["advice", "prepare_data_folder"]
 
 
 def prepare_data_folder(folder: Path) -> Path:
@@ -31,7 +32,7 @@ def prepare_data_folder(folder: Path) -> Path:
                 raise EnvironmentError_(
                     "other users may enter the data folder, which holds what runs on this machine",
                     where=str(folder),
-                    next_step=f"chmod 700 {folder}",
+                    next_step=advice(folder, "chmod 700"),
                 )
             folder.chmod(0o700)
     except OSError as error:
@@ -41,3 +42,10 @@ def prepare_data_folder(folder: Path) -> Path:
             next_step="choose another with --data",
         ) from error
     return folder
+
+
+def advice(folder: Path, command: str) -> str:
+    """`command` for a folder of hackwatch's; any other, /tmp above all, must stay as it is."""
+    if any((folder / name).exists() for name in ("engine.lock", "lake", "models", "spool", "store.sqlite")):
+        return f"{command} {shlex.quote(str(folder))}"
+    return f"give hackwatch a folder of its own: --data {shlex.quote(str(folder / 'hackwatch'))}"
