@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import importlib
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -197,6 +198,18 @@ def test_init_writes_settings_that_load_and_never_overwrites(tmp_path: Path) -> 
     assert "already there" in done.stderr
 
 
+def test_init_on_a_full_disk_leaves_nothing_in_the_way_of_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "hackwatch.toml"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        done = call("init", str(path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert done.exit_code == 4
+    assert not path.exists()
+
+
 def test_init_to_standard_output() -> None:
     assert call("init", "--stdout").stdout == template()
 
@@ -253,6 +266,11 @@ def test_a_data_folder_open_to_others_is_a_fault(tmp_path: Path) -> None:
     done = call("--data", str(tmp_path / "data"), "doctor")
     assert done.exit_code == 4
     assert f"chmod 700 {tmp_path / 'data'}" in done.stdout
+
+
+def test_a_folder_that_is_not_hackwatchs_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "data" / "other").mkdir(parents=True)
+    assert f"--data {tmp_path / 'data' / 'hackwatch'}" in call("--data", str(tmp_path / "data"), "doctor").stdout
 
 
 def test_a_running_engine_is_seen_by_its_lock(tmp_path: Path) -> None:

@@ -118,6 +118,12 @@ def test_a_table_that_the_engine_has_not_made_yet_is_no_mistake_of_the_query(dat
     assert f"the table {table.lower()} is not there yet" in result.stderr
 
 
+def test_so_it_is_before_the_first_epoch(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o700)
+    open_store(tmp_path / "data" / "store.sqlite").close()
+    assert "the table process is not there yet" in hackwatch(tmp_path / "data", "sql", "FROM process").stderr
+
+
 def test_memory_is_bounded(data: Path) -> None:
     result = hackwatch(data, "sql", "SELECT range FROM range(50000000) ORDER BY random()", "--memory", "50MB")
     assert result.exit_code == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -39,5 +40,9 @@ def command(path: Path, stdout: bool) -> None:
             "the file is already there", where=str(path), next_step="give another name, or --stdout"
         ) from error
     except OSError as error:
-        raise EnvironmentError_(f"cannot write the settings: {error.strerror}", where=str(path)) from error
+        with suppress(OSError):
+            path.unlink()  # half a file would be in the way of the next attempt
+        raise EnvironmentError_(
+            f"cannot write the settings: {error.strerror}", where=str(path), next_step="give another name, or --stdout"
+        ) from error
     click.echo(f"wrote {path}; `hackwatch config check` checks it after your changes")

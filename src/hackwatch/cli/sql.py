@@ -179,7 +179,11 @@ class _explained:
                 "a query can read the tables of lake and store, and nothing else: no files, no settings",
                 next_step="see the tables with: hackwatch sql --tables; write results with: -o FILE",
             ) from error
-        if self.tables.of_lake and isinstance(error, duckdb.CatalogException) and (name := _to_come(error)):
+        if (
+            (self.tables.of_lake or self.tables.store)
+            and isinstance(error, duckdb.CatalogException)
+            and (name := _to_come(error))
+        ):
             raise DataError(
                 f"the table {name} is not there yet: the engine makes it with the first row",
                 where="hackwatch sql",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -38,9 +39,10 @@ class EngineLock:
                 where=str(self._path.parent),
                 next_step="stop it, or give this one a folder of its own with --data",
             ) from None
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
         self._file = file
+        with suppress(OSError):  # for people alone: a full disk must not keep an engine from reading on
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
         return self
 
     def __exit__(
