@@ -191,14 +191,12 @@ def _run_bytewax(workspace: Workspace, topics: Topics, name: str) -> tuple[float
 
 
 def _models(workspace: Workspace) -> Path:
-    models, training = workspace.folder / "bytewax-models", workspace.folder / "bytewax-training"
+    models = workspace.folder / "bytewax-models"
     if not models.exists():
         say("training the models of the Bytewax flow")
-        training.mkdir(exist_ok=True)
-        for name, rows in zip(STREAMS, workspace.training(), strict=True):
-            rows.write_ndjson(training / f"{name}.ndjson")
         python = os.environ.get(BYTEWAX, sys.executable)
-        subprocess.run([python, str(ROOT / "bench" / "bytewax_flow.py"), "train", models, training], check=True)
+        train = [python, str(ROOT / "bench" / "bytewax_flow.py"), "train"]
+        subprocess.run([*train, models, workspace.training_files()], check=True)
     return models
 
 

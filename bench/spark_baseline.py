@@ -84,13 +84,10 @@ def _spark(*arguments: object) -> str:
 
 
 def _train(workspace: Workspace) -> Path:
-    models, training = workspace.folder / "spark-models", workspace.folder / "training"
+    models = workspace.folder / "spark-models"
     if not models.exists():
         say("training the models of Spark ML")
-        training.mkdir(exist_ok=True)
-        for name, rows in zip(STREAMS, workspace.training(), strict=True):
-            rows.write_ndjson(training / f"{name}.ndjson")
-        _spark("train", models, training)
+        _spark("train", models, workspace.training_files())
     return models
 
 

@@ -132,6 +132,15 @@ class Workspace:
         """Labelled records of both streams as messages, from another seed than what is scored."""
         return labelled(1, records=self.sizes.training_rows)
 
+    def training_files(self) -> Path:
+        """A folder with these records, STREAM.ndjson of each stream."""
+        folder = self.folder / "training"
+        if not folder.exists():
+            folder.mkdir()
+            for name, rows in zip(STREAMS, self.training(), strict=True):
+                rows.write_ndjson(folder / f"{name}.ndjson")
+        return folder
+
     def filled(self) -> Path:
         """The data folder of the throughput run: its topics hold all records, nothing is read yet."""
         if not self._filled:
