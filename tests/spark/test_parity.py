@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pytest
 
 from hackwatch.pipeline.enriched import IDENTITY
@@ -17,6 +19,7 @@ from tests.routes.test_kafka import sent
 from tests.servers.kafka import Broker
 from tests.servers.spark import missing
 from tests.spark.support import SPARK, assert_same, on_spark, work_off_embedded
+from tests.streams.support import record
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -62,6 +65,48 @@ def test_spool_folders(spark: SparkSession, operators: list[dict[str, Any]], tmp
     assert_everything_occurred(found)
     assert {operator["operatorName"] for operator in operators} == {"stateStoreSave", "symmetricHashJoin"}
     assert not sum(operator["numRowsDroppedByWatermark"] for operator in operators), "Spark drops nothing on time"
+
+
+#: Each unlike its default, and unlike that of the other stream.
+OWN_SETTINGS = {
+    "[streams.process]": "window_seconds = 60\nlateness_seconds = 4.0\nalert_on_suspect = true",
+    "[streams.memory]": "window_seconds = 300\nlateness_seconds = 8.0\nletterless_kib = true\nmax_message_bytes = 1024",
+    "[alerts]": "suppress_seconds = 60",
+}
+
+
+def test_settings_mean_the_same_to_both(spark: SparkSession, tmp_path: Path) -> None:
+    folders = {
+        name: Folder.make(tmp_path / name, more=f"[correlation]\nseconds = 5.0\n{more}")
+        for name, more in (("embedded", ""), ("spark", SPARK))
+    }
+    for folder in folders.values():
+        text = folder.config.read_text()
+        for table, lines in OWN_SETTINGS.items():
+            text = text.replace(f"{table}\n", f"{table}\n{lines}\n")
+        folder.config.write_text(text)
+        feed(folder, RECORDS)
+        with folder.writers() as writers:
+            for size in ("5", "5K", "x" * 2000):
+                writers["memory"].append([json.dumps(record("memory", VSIZE=size, uuid=size)).encode()])
+    work_off_embedded(folders["embedded"])
+    on_spark(folders["spark"], spark)
+    found = Outcome.of(folders["spark"])
+    assert_same(found, Outcome.of(folders["embedded"]))
+    assert {name: set(lengths(found, name)) for name in NAMES} == {"process": {60}, "memory": {300}}
+    apart = found.tables["attacks"].select((pl.col("process_event_time") - pl.col("memory_event_time")).abs().max())
+    assert apart.item() < timedelta(seconds=5)
+    late = {name: found.tables[name]["late"].mean() for name in NAMES}
+    assert late["process"] > late["memory"] > 0.04, "2 % are late by the usual 20 s"  # type: ignore[operator]
+    assert {"anomaly", "attack", "rule"} <= {kind for kind, *_ in found.alerts.values()}
+    sizes = found.tables["memory"].filter(CMD="mysqld", machine="4", PID=3081)["VSIZE"]
+    assert sizes.to_list() == [5 * 1024, 5 * 1024]
+    assert "message is longer than 1024 bytes" in found.tables["rejected"]["reason"].to_list()
+
+
+def lengths(found: Outcome, stream: str) -> list[int]:
+    """Of all windows of a stream, seconds."""
+    return found.windows.filter(stream=stream).select(pl.col("end") - pl.col("start")).to_series().to_list()
 
 
 def test_kafka_topics(spark: SparkSession, kafka: Broker, tmp_path: Path) -> None:
