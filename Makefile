@@ -15,10 +15,12 @@ demo: ## Simulated machines under attack, watched live (Ctrl-C ends it)
 	@tools/environment runtime
 	$(BIN)/hackwatch demo $(ARGS)
 
+# Of slow tests, a process takes whole files: their tests share what they prepare, up to whole runs of engines. In their
+# own order, for the long ones do not come last there.
 test: lint ## Lint, the servers that tests need, and all tests
 	@tools/servers/all
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
-	$(BIN)/pytest -n 2 --dist loadgroup -m "slow and not alone"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow and not alone"
 	$(BIN)/pytest -m alone
 
 test-fast: ## The fast tests alone

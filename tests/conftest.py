@@ -21,17 +21,6 @@ hypothesis.settings.register_profile("steady", deadline=None, derandomize=STRICT
 hypothesis.settings.load_profile("steady")
 
 
-#: Tests that share a server run in one process, so that it is started once; the first that a test asks for decides.
-SERVERS = ("spark", "kafka", "postgres", "s3")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        wanted = [name for name in SERVERS if name in getattr(item, "fixturenames", ())]
-        if wanted:
-            item.add_marker(pytest.mark.xdist_group(wanted[0]))
-
-
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The settings, data and variables of who runs the tests play no part."""
