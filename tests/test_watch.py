@@ -220,7 +220,8 @@ def test_a_miner_and_a_burst_are_found_within_15_seconds_and_explained(tmp_path:
         began = time.time()
         for _ in range(200):
             subprocess.run(["/bin/true"], check=True)
-        if "short-lived processes and exit codes: not visible" not in watch.told:
+        blind = "short-lived processes and exit codes: not visible" in watch.told
+        if not blind:
             found, told = watch.expect("A burst of short-lived processes", 15)
             assert told - began < 15
             assert "ATT&CK T1059" in found[0]
@@ -230,6 +231,8 @@ def test_a_miner_and_a_burst_are_found_within_15_seconds_and_explained(tmp_path:
         assert (miner.entity, miner.subject, miner.technique) == (socket.gethostname(), "xmrig", "T1496")
         assert miner.evidence["CMD"] == "xmrig"
         assert miner.evidence["CPU"] >= 0.05
+    if blind:
+        pytest.skip("the miner is found; a burst cannot be: the kernel tells this user of no ending processes")
 
 
 @pytest.mark.timeout(60 * (LEARN_MINUTES + REST_MINUTES) + 300)
