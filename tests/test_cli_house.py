@@ -92,6 +92,13 @@ def test_what_a_person_is_told_to_call_can_be_called(
     assert context.again() == f"{told} --config my.toml --data /d"
 
 
+@pytest.mark.parametrize("command", [("rules", "list", "--stream", "nosuch"), ("models", "list", "nosuch")])
+def test_a_list_of_a_stream_that_there_is_not_is_no_empty_list(tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = call("--data", str(tmp_path), *command)
+    assert done.exit_code == 2
+    assert "there is no stream 'nosuch'" in done.stderr
+
+
 def test_version() -> None:
     assert call("--version").output.strip().endswith(hackwatch.__version__)
 
@@ -236,13 +243,27 @@ def test_config_check_tells_all_problems(tmp_path: Path) -> None:
     assert call("--config", str(path), "config", "check").stdout == f"{path}: no problems\n"
 
 
+WEBHOOK = '[[routes]]\nname = "hook"\ntype = "webhook"\n'
+
+
 @pytest.mark.parametrize(
-    "text", ["[streams.nosuch]\n", '[detection]\nrules = ["none.toml"]\n'], ids=["unknown stream", "missing rule file"]
+    ("text", "told"),
+    [
+        ("[streams.nosuch]\n", "nosuch"),
+        ('[detection]\nrules = ["none.toml"]\n', "none.toml"),
+        ('[streams.process]\ntopic = "ftp://x"\n', "toml:2: streams.process.topic: must be a folder"),
+        ('[store]\nurl = "mysql://u:hunter2@h/d"\n', "toml:1: store: url must be a path"),
+        (f'{WEBHOOK}url = "nohttp"\n', "route hook: "),
+        (f'{WEBHOOK}url = "https://h/"\nsecret = "whsec_hunter2"\n', "route hook: "),
+    ],
 )
-def test_config_check_looks_at_what_the_settings_name(tmp_path: Path, text: str) -> None:
+def test_config_check_looks_at_what_the_settings_name(tmp_path: Path, text: str, told: str) -> None:
     path = tmp_path / "hackwatch.toml"
     path.write_text(text, encoding="utf-8")
-    assert call("--config", str(path), "config", "check").exit_code == 2
+    done = call("--config", str(path), "config", "check")
+    assert done.exit_code == 2
+    assert told in done.stderr
+    assert "hunter2" not in done.output
 
 
 # ---------------------------------------------------------------------------------------------- doctor
@@ -287,7 +308,7 @@ def test_wrong_settings_are_a_fault_among_the_others(tmp_path: Path) -> None:
     path.write_text("sight = 1", encoding="utf-8")
     done = call("--config", str(path), "doctor")
     assert done.exit_code == 4
-    assert "hackwatch config check" in done.stdout
+    assert f"--config {path} config check" in done.stdout
 
 
 def test_a_missing_library_names_what_helps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -40,14 +40,20 @@ def show(context: CliContext, as_json: bool) -> None:
 def check(context: CliContext) -> None:
     """Report all that is wrong with the settings and the rule files they name; exit code 2 if anything is."""
     import os
+    from contextlib import suppress
 
     from hackwatch import streams
     from hackwatch.config import find_file
     from hackwatch.detect.rules import load_rules
+    from hackwatch.errors import EnvironmentError_
+    from hackwatch.routes import open_route
 
     settings = context.settings()
     known = {name: streams.get(name) for name in settings.streams}
     load_rules(settings.detection.rules, known, shipped=settings.detection.shipped_rules)
+    for route in settings.routes:
+        with suppress(EnvironmentError_):  # an extra that this machine lacks is no mistake in the settings
+            open_route(route, settings.kafka).close()
     file = find_file(context.config, os.environ)
     click.echo(f"{file or 'no settings file: the defaults'}: no problems")
 

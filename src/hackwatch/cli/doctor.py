@@ -38,7 +38,9 @@ def command(context: CliContext, as_json: bool) -> None:
         from hackwatch.config import Settings
         from hackwatch.doctor import Finding
 
-        fault = Finding("settings", "fault", f"{len(error.problems) or 1} problems", "hackwatch config check")
+        number = len(error.problems) or 1
+        what = f"{number} problem{'' if number == 1 else 's'} in {error.where or 'the environment'}"
+        fault = Finding("settings", "fault", what, f"{context.again()} config check")
         findings = [fault, *examine(Settings())]
     if as_json:
         import json

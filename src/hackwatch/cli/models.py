@@ -37,6 +37,10 @@ def list_(context: CliContext, stream_name: str | None, as_json: bool) -> None:
     """All versions; `*` marks those that engines use."""
     import json
 
+    from hackwatch import streams
+
+    if stream_name is not None:
+        streams.get(stream_name)
     found = registry(context).list(stream_name)
     if as_json:
         for entry in found:

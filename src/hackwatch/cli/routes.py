@@ -33,7 +33,7 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="As one JSON array.")
 @pass_context_object
 def list_routes(context: CliContext, as_json: bool) -> None:
-    """List the routes with how many messages wait, were sent, and were given up.
+    """List the routes with how many messages wait, are done with (sent, or not severe enough), and were given up.
 
     \b
     Example:
@@ -60,7 +60,7 @@ def list_routes(context: CliContext, as_json: bool) -> None:
         click.echo("no routes are configured: alerts stay in the store (hackwatch alerts list)")
     else:
         line = "{name:20} {type:8} {form:7} {waiting:>8} {done:>8} {failed:>8}"
-        head = {key: key for key in rows[0]} | {"done": "sent", "failed": "given up"}
+        head = {key: key for key in rows[0]} | {"failed": "given up"}
         for row in [head, *rows]:
             click.echo(line.format(**row) + ("" if row["enabled"] else "  disabled"))
 

@@ -43,6 +43,10 @@ def list_rules(context: CliContext, stream: str | None, as_json: bool) -> None:
       hackwatch rules list --stream memory
       hackwatch rules list --json | jq -r '.[].technique' | sort -u
     """
+    from hackwatch import streams
+
+    if stream is not None:
+        streams.get(stream)
     rules = [rule for rule in _configured(context) if stream in (None, rule.stream)]
     if as_json:
         import json

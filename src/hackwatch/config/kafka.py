@@ -35,9 +35,11 @@ _ADDRESS = re.compile(r"kafka://[^/@\s]+/[A-Za-z0-9._-]{1,249}")
 
 
 def topic_address(value: str | None) -> str | None:
-    """The value, unless it begins as the address of a Kafka topic and is none."""
+    """The value, unless it begins as the address of a Kafka topic and is none, or as that of something else."""
     if value is not None and value.startswith("kafka:") and not _ADDRESS.fullmatch(value):
         raise ValueError("must be kafka://HOST:PORT[,HOST:PORT]/TOPIC, without a login")
+    if value is not None and "://" in value and not value.startswith(("kafka:", "spool:")):
+        raise ValueError("must be a folder, spool:PATH or kafka://HOST:PORT/TOPIC")
     return value
 
 

@@ -40,6 +40,8 @@ class StoreSettings(Table):
         """A password within the address is kept with the secrets, so that the address can be shown."""
         url = values.get("url") if isinstance(values, Mapping) else None
         if not isinstance(url, str) or not is_server(url):
+            if isinstance(url, str) and "://" in url and not url.startswith("sqlite:"):
+                raise ValueError("url must be a path, sqlite:PATH or postgresql://USER@HOST/DATABASE")
             return values
         shown, password = parted(url)
         if password is not None and values.get("password") is not None:

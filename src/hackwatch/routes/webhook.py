@@ -38,7 +38,7 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.new(_key(secret), content, hashlib.sha256).digest()).decode()
 
 
-def _key(secret: str) -> bytes:
+def _key(secret: str, where: str | None = None) -> bytes:
     if not secret.startswith("whsec_"):
         return secret.encode()
     try:
@@ -46,6 +46,7 @@ def _key(secret: str) -> bytes:
     except binascii.Error:
         raise ConfigurationError(
             "a webhook secret that begins with whsec_ must be base64 behind it",
+            where=where,
             next_step="correct the secret, or leave whsec_ away to use it as it is",
         ) from None
 
@@ -73,7 +74,7 @@ class WebhookRoute:
         self._where = f"route {name}"
         self._url = self._checked(url)
         if secret is not None:
-            _key(secret)
+            _key(secret, self._where)
         self._headers = {"User-Agent": "hackwatch", "Content-Type": "application/json", **(headers or {})}
         self._timeout, self._ca_file = timeout, ca_file
         self._clock = clock or SystemClock()
