@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from hackwatch.errors import ConfigurationError, DataError
+from hackwatch.config import Settings
+from hackwatch.detect.registry import Registry
+from hackwatch.engine.models import Models
+from hackwatch.engine.patience import Patience
+from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
 from hackwatch.pipeline.core import Counts
 from hackwatch.store import open_store
+from hackwatch.store.base import BatchEntry
+from hackwatch.testing import FakeClock
 from hackwatch.topics.spool import SpoolReader, SpoolWriter
 
 pytest.importorskip("pyspark")
 
+from hackwatch.spark.context import Context, Query
 from hackwatch.spark.kafka import java_options
 from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.messages import kafka_messages
@@ -136,6 +146,59 @@ def test_a_batch_counts_once_and_is_repeated_as_it_was_logged(tmp_path: Path) ->
         assert later.state["newest"] == 7
         assert later.totals[place].messages == 5
         assert later.begin(1, "query", 300.0, {}) is not None
+
+
+def test_a_commit_that_the_store_did_not_take_counts_once_when_it_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = ("process", "topic", 0)
+    with open_store(tmp_path / "store.sqlite") as store:
+        ledger = Ledger(store, "main", "process")
+        entry = ledger.begin(0, "query", 100.0, {})
+        assert entry is not None
+        with monkeypatch.context() as broken:
+            broken.setattr(store, "commit_epoch", away)
+            for _ in range(3):
+                with pytest.raises(EnvironmentError_):
+                    ledger.commit(entry, "query", {}, 100.0, counts={place: Counts(messages=5)})
+        ledger.commit(entry, "query", {}, 100.0, counts={place: Counts(messages=5)})
+        assert (ledger.totals, ledger.epoch) == ({place: Counts(messages=5)}, 1)
+        assert Ledger(store, "main", "process").totals == {place: Counts(messages=5)}
+
+
+def away(*_: object) -> None:
+    raise EnvironmentError_("the store cannot be reached")
+
+
+class Noting(Query):
+    """Notes which batches it was given."""
+
+    taken: tuple[int, ...] = ()
+
+    def frame(self) -> Any:
+        raise NotImplementedError
+
+    def take(self, frame: object, entry: BatchEntry, detectors: object, spark_query: str) -> None:
+        self.taken += (entry.epoch,)
+
+
+def test_a_batch_that_comes_while_the_store_is_away_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, said = FakeClock(0.0), list[str | None]()
+    session = SimpleNamespace(sparkContext=SimpleNamespace(getLocalProperty=lambda _: "query"))
+    with open_store(tmp_path / "store.sqlite") as store:
+        log_batches, tries = store.log_batches, iter((away, away))
+        monkeypatch.setattr(store, "log_batches", lambda *given: next(tries, log_batches)(*given))
+        parts: Any = {
+            "settings": Settings(), "spark": session, "store": store, "clock": clock, "given": {}, "rules": None,
+            "board": None, "patience": Patience(clock, threading.Event(), said.append), "lake": lambda: None,
+            "models": lambda names: Models(Registry(tmp_path), names, lambda _: None), "policy": lambda: None,
+        }  # fmt: skip
+        query, frame = Noting(Context(**parts), "process", ("process",)), SimpleNamespace(sparkSession=session)
+        query._batch(frame, 0)  # type: ignore[arg-type]  # all that is asked of a frame here
+    assert (query.taken, query.error) == ((1,), None)
+    assert said == ["store: the store cannot be reached", "store: the store cannot be reached", None]
 
 
 @pytest.mark.parametrize(("batch", "query", "says"), [(1, "other", "another checkpoint"), (5, "query", "belong")])

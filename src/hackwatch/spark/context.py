@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-__all__ = ["Context", "Query", "collected"]
+__all__ = ["Context", "Query", "collected", "gist"]
 
 Detectors = Mapping[str, Detector | None]
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +82,23 @@ class Query(ABC):
         """Write what a batch gives, and commit it to the ledger."""
 
     def start(self, *, available_now: bool) -> None:
-        """Start with Spark; with `available_now` it ends once all is read that is there."""
+        """Start with Spark; with `available_now` it ends once all is read that is there.
+
+        EnvironmentError_ if Spark does not start it: mostly it cannot use the checkpoint folder.
+        """
+        from py4j.protocol import Py4JError  # type: ignore[import-untyped]  # it ships no types
+        from pyspark.errors import PySparkException
+
+        try:
+            self._write_stream(available_now=available_now)
+        except (PySparkException, Py4JError) as error:
+            raise EnvironmentError_(
+                f"Spark does not start the query: {gist(error)}",
+                where=f"query {self.name}",
+                next_step=f"see that the checkpoint folder {self.context.settings.spark_checkpoint} can be written",
+            ) from error
+
+    def _write_stream(self, *, available_now: bool) -> None:
         settings = self.context.settings
         writer = (
             self.frame()
@@ -131,7 +148,8 @@ class Query(ABC):
         wall = context.clock.wall()
         spark_query = str(frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId"))
         self.models.refresh(wall)
-        entry = self.ledger.begin(number, spark_query, wall, self.models.versions())
+        versions = self.models.versions()
+        entry = self.patiently("store", lambda: self.ledger.begin(number, spark_query, wall, versions))
         if entry is not None:
             self.take(frame, entry, self.detectors(entry), spark_query)
 
@@ -140,9 +158,11 @@ class Query(ABC):
         found = self.models.exactly(entry.models)
         return {**found, **{name: given for name, given in self.context.given.items() if name in found}}
 
-    def patiently(self, what: str, action: Callable[[], object]) -> None:
-        """Run an action until the disk lets it succeed."""
-        self.context.patience(what, action)
+    def patiently(self, what: str, action: Callable[[], _Found]) -> _Found:
+        """What an action gives, once disk and servers let it succeed; until then it is tried again."""
+        found: list[_Found] = []
+        self.context.patience(what, lambda: found.append(action()))
+        return found[-1]
 
 
 def collected(frame: DataFrame) -> pa.Table:
@@ -159,6 +179,17 @@ def collected(frame: DataFrame) -> pa.Table:
                 next_step="free space, check the folders, and the brokers of an enriched topic",
             ) from error
         raise
+
+
+def gist(error: BaseException) -> str:
+    """What an error of Spark says, without the places in its code and the name of the call.
+
+    >>> gist(ValueError("An error occurred while calling o7.start.\\n: java.io.IOException: no\\n\\tat A.b(A.scala:1)"))
+    'java.io.IOException: no'
+    """
+    lines = [line.strip().removeprefix(": ") for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("at ", "An error occurred while calling"))]
+    return " ".join(told[:3])[:600]
 
 
 def _last_line(text: str) -> str:

@@ -105,7 +105,8 @@ class Ingest(Query):
         with self.open_gate():
             wall = self.context.clock.wall()
             self.models.refresh(wall)
-            entry = self.ledger.begin(epoch - 1, SPOOL, wall, self.models.versions(), ranges)
+            versions = self.models.versions()
+            entry = self.patiently("store", lambda: self.ledger.begin(epoch - 1, SPOOL, wall, versions, ranges))
             assert entry is not None
             frame = self.source.batch(self.context.spark, entry.ranges)
             self.take(frame, entry, self.detectors(entry), SPOOL)
@@ -123,12 +124,10 @@ class Ingest(Query):
 
     def take(self, frame: DataFrame, entry: BatchEntry, detectors: Detectors, spark_query: str) -> None:
         began = self.context.clock.monotonic()
-        plan = self._plan(entry, detectors)
+        plan = self.patiently("lake", lambda: self._plan(entry, detectors))
         if self._duplicates is not None:
             plan = self._without_duplicates(frame, plan)
-        done: list[tuple[Report, pl.DataFrame]] = []
-        self.patiently("tasks of Spark", lambda: done.append(self._run(frame, plan)))
-        report, alerting = done[-1]
+        report, alerting = self.patiently("tasks of Spark", lambda: self._run(frame, plan))
         for table, actions in sorted(report.actions.items()):
             commit = partial(
                 commit_files, self.lake, table, self._schemas[table], actions, entry.epoch, self.ledger.application

@@ -110,9 +110,13 @@ class Ledger:
         counts: Mapping[Place, Counts] | None = None,
         parts: Mapping[str, bytes] | None = None,
     ) -> None:
-        """The batch is done: its windows, offsets and totals, and the state from which the next one goes on."""
+        """The batch is done: its windows, offsets and totals, and the state from which the next one goes on.
+
+        It may be tried again if the store fails.
+        """
+        totals = {place: total.copy() for place, total in self.totals.items()}
         for place, added in (counts or {}).items():
-            self.totals.setdefault(place, Counts()).add(added)
+            totals.setdefault(place, Counts()).add(added)
         self._offsets |= offsets or {}
         self.state = {**state, "spark_query": spark_query}
         self._store.commit_epoch(
@@ -125,10 +129,9 @@ class Ledger:
                 states={**(parts or {}), "state": orjson.dumps(self.state)},
                 windows=pl.DataFrame(windows, schema=WINDOWS_SCHEMA, orient="row"),
                 accounting={
-                    place: {name: getattr(total, name) for name in Counts.__slots__}
-                    for place, total in self.totals.items()
+                    place: {name: getattr(total, name) for name in Counts.__slots__} for place, total in totals.items()
                 },
                 committed_at=committed_at,
             ),
         )
-        self.epoch = entry.epoch
+        self.epoch, self.totals = entry.epoch, totals

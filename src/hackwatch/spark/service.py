@@ -23,7 +23,7 @@ from hackwatch.lake.distributed import ensure_table, start_reading
 from hackwatch.pipeline.alerting import AlertPolicy
 from hackwatch.pipeline.options import CorrelationOptions
 from hackwatch.spark.attacks import Attacks
-from hackwatch.spark.context import Context, Query
+from hackwatch.spark.context import Context, Query, gist
 from hackwatch.spark.ingest import Ingest
 from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.plan import records_schema
@@ -57,10 +57,13 @@ def run_spark(
     prepare_data_folder(settings.data)
     with ExitStack() as stack:
         stack.enter_context(EngineLock(settings.lock_file))
+        # Who may not run, or has no store, hears so before Spark takes its time to start.
+        upkeep = Upkeep(settings, clock, stack)
+        _check_not_embedded(upkeep.store, settings.pipeline)
         if session is None:
             session = open_session(settings, kafka=_reads_kafka(settings))
             stack.callback(session.stop)
-        service = _Service(settings, session, clock, stop, stack)
+        service = _Service(upkeep, session, stop, stack)
         _LOG.info("engine started on Spark", extra={"master": settings.spark.master, "pipeline": settings.pipeline})
         service.run(available_now=available_now)
         _LOG.info("engine stopped")
@@ -77,13 +80,10 @@ def _enabled(settings: Settings) -> list[str]:
 class _Service:
     """Opens the parts, and closes them in the opposite order through `stack`."""
 
-    def __init__(
-        self, settings: Settings, session: SparkSession, clock: Clock, stop: threading.Event, stack: ExitStack
-    ) -> None:
-        self.settings, self.spark, self.clock, self.stop = settings, session, clock, stop
-        self.upkeep = Upkeep(settings, clock, stack)
-        self.store = self.upkeep.store
-        _check_not_embedded(self.store, settings.pipeline)
+    def __init__(self, upkeep: Upkeep, session: SparkSession, stop: threading.Event, stack: ExitStack) -> None:
+        self.upkeep, self.spark, self.stop = upkeep, session, stop
+        self.settings, self.clock, self.store = upkeep.settings, upkeep.clock, upkeep.store
+        settings, clock = self.settings, self.clock
         self.board = Board(
             settings.pipeline,
             settings.site,
@@ -137,10 +137,10 @@ class _Service:
         failure = query.running.exception() if query.running is not None else None
         if failure is not None and not self.stop.is_set():
             raise EnvironmentError_(
-                f"Spark ended the query: {_first_lines(str(failure))}",
+                f"Spark ended the query: {gist(failure)}",
                 where=f"query {query.name}",
                 next_step="mend the cause and start again: every batch counts once, nothing is lost",
-            )
+            ) from failure
 
     def _end(self) -> None:
         self.stop.set()
@@ -149,7 +149,7 @@ class _Service:
                 query.stop(FINISH_SECONDS)
             except Exception as error:
                 # The JVM may be gone already; what is not committed is repeated at the next start.
-                _LOG.warning("query %s did not stop well: %s", query.name, _first_lines(str(error)))
+                _LOG.warning("query %s did not stop well: %s", query.name, gist(error))
         self.board.state("stopped")
         self.board.publish({})
 
@@ -216,8 +216,3 @@ def _check_not_embedded(store: Store, pipeline: str) -> None:
             next_step='give the run on Spark another name, such as pipeline = "spark": it reads the topics from their '
             "start; or go on with --engine embedded",
         )
-
-
-def _first_lines(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " ".join(lines[:3])[:600]
