@@ -6,15 +6,17 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hackwatch.config import Settings
 from hackwatch.errors import EnvironmentError_
-from hackwatch.spark.buckets import S3A_CLASS, bucket_configuration, s3a_package, uses_buckets
+from hackwatch.spark.buckets import S3A_CLASS, bucket_configuration, s3a_package, tell_secrets, uses_buckets
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -30,6 +32,12 @@ _DELTA_CLASS, _KAFKA_CLASS = (
 )
 #: Records that go from the JVM to Python at a time: few round trips, and batches of some 10 MB.
 _ARROW_RECORDS = 50_000
+#: They print pages about what a task or query failed at: the engine says it in a line, and what it does about it.
+_QUIET = (
+    "org.apache.spark.executor.Executor",
+    "org.apache.spark.scheduler.TaskSetManager",
+    "org.apache.spark.sql.execution.streaming",
+)
 
 
 def open_session(settings: Settings, *, kafka: bool = False) -> SparkSession:
@@ -52,10 +60,17 @@ def open_session(settings: Settings, *, kafka: bool = False) -> SparkSession:
     for name, value in configuration(settings, kafka=kafka, submitted=submitted).items():
         if given is None or not given.contains(name) or name in settings.spark.conf:
             builder = builder.config(name, value)
+    interrupted = signal.getsignal(signal.SIGINT)
     try:
         session = builder.getOrCreate()
     except (PySparkException, OSError) as error:
         raise _no_session(settings, error) from error
+    if threading.current_thread() is threading.main_thread():
+        # Spark takes Ctrl-C for itself, and would cut off the batch at work.
+        signal.signal(signal.SIGINT, interrupted)
+    if not submitted and "spark.log.level" not in settings.spark.conf:
+        _quieten(session)
+    tell_secrets(session, settings)
     _check_classes(session, settings, kafka=kafka)
     return session
 
@@ -172,6 +187,13 @@ def _no_session(settings: Settings, error: Exception) -> EnvironmentError_:
         advice += '; without a Maven repository in reach, name a folder of jars: [spark] jars = "/path"'
     what = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return EnvironmentError_(f"Spark does not start: {what}", where=settings.spark.master, next_step=advice)
+
+
+def _quieten(session: SparkSession) -> None:
+    """Leave out of the log what the engine says itself; who sets `spark.log.level` wants to see it all."""
+    log4j = session._jvm.org.apache.logging.log4j  # type: ignore[union-attr]
+    for name in _QUIET:
+        log4j.core.config.Configurator.setLevel(name, log4j.Level.OFF)
 
 
 def _check_classes(session: SparkSession, settings: Settings, *, kafka: bool) -> None:
