@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -23,6 +24,13 @@ def run(data: Path, *arguments: str) -> Result:
 
 def records(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in everything(SpoolReader(folder))]
+
+
+def samples(topic: Path) -> list[list[dict[str, Any]]]:
+    """Messages that are arrays of records."""
+    found: list[Any] = list(records(topic))
+    assert all(isinstance(array, list) for array in found)
+    return found
 
 
 @pytest.fixture
@@ -86,6 +94,27 @@ def test_simulate_fills_both_topics_at_its_rate(tmp_path: Path) -> None:
     assert (
         len(records(tmp_path / "to" / "process")) == len(records(tmp_path / "to" / "memory")) == summary["records"] / 2
     )
+
+
+def test_simulate_puts_what_a_machine_sends_at_once_into_one_message(tmp_path: Path) -> None:
+    options = ["--rate", "5000", "--duration", "1", "--quiet", "--message", "array", "--to", str(tmp_path / "to")]
+    result = run(tmp_path, "simulate", "host", *options, "--json")
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    arrays = [array for name in ("process", "memory") for array in samples(tmp_path / "to" / name)]
+    assert len(arrays) == summary["messages"] < summary["records"] / 10
+    assert sum(map(len, arrays)) == summary["records"]
+    assert all(len({record["machine"] for record in array}) == 1 for array in arrays)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is needed")
+def test_collect_puts_a_sample_into_one_message_of_each_stream(tmp_path: Path) -> None:
+    result = run(tmp_path, "collect", "--once", "--message", "array", "--to", str(tmp_path / "to"), "--json")
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    [sample], [memory] = (samples(tmp_path / "to" / name) for name in ("process", "memory"))
+    assert os.getpid() in {record["PID"] for record in sample}
+    assert (summary["messages"], summary["records"]) == (2, len(sample) + len(memory))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is needed")

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.feeding import Reporter, report_options, shown_place, stopped_by_signals, writers
+from hackwatch.cli.feeding import (
+    Reporter,
+    counted,
+    message_option,
+    report_options,
+    shown_place,
+    stopped_by_signals,
+    writers,
+)
 from hackwatch.cli.numbers import COUNT, POSITIVE, SEED
 
 if TYPE_CHECKING:
@@ -58,14 +66,7 @@ def command() -> None:
     "--machines", default="", help="Machines to play, as 4,5,6. Default: those of the recording, or 4,5,6,7,8."
 )
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the random counts.")
-@click.option(
-    "--message",
-    "shape",
-    type=click.Choice(["array", "record"]),
-    default="array",
-    show_default=True,
-    help="One message a cycle and machine, or one a record.",
-)
+@message_option("array")
 @click.option("--key/--no-key", "keyed", default=True, help="Keep each machine in one partition.", show_default=True)
 @click.option(
     "--strings/--numbers",
@@ -138,6 +139,7 @@ def replay(
 )
 @click.option("--quiet", is_flag=True, help="No attacks at all.")
 @click.option("--labels", is_flag=True, help="Write the truth (label, type) into the messages.")
+@message_option("record")
 @click.option("--to", help=_TOPICS)
 @report_options
 @pass_context_object
@@ -150,6 +152,7 @@ def simulate(
     attack_every: float,
     quiet: bool,
     labels: bool,
+    shape: Shape,
     to: str | None,
     duration: float | None,
     as_json: bool,
@@ -176,9 +179,10 @@ def simulate(
         labels=labels,
         on_attack=announce,
     )
-    with writers(context, _HOST, to) as [process, memory], stopped_by_signals(duration) as stop:
+    with writers(context, _HOST, to, shape) as opened, stopped_by_signals(duration) as stop:
         reporter = Reporter("simulate", shown_place(context, _HOST, to), as_json=as_json)
-        sent = feed.run(process, memory, stop, reporter.progress)
+        process, memory = opened
+        sent = counted(feed.run(process, memory, stop, reporter.progress), opened)
         reporter.done(sent, machines=list(feed.machine_names)[:100], attacks=len(feed.episodes))
 
 
@@ -189,6 +193,7 @@ def simulate(
     "--atop", type=click.Path(allow_dash=True), help="Read `atop -P PRG,PRC,PRM` output instead; - is a pipe."
 )
 @click.option("--once", is_flag=True, help="One sample (it counts since boot), then stop.")
+@message_option("record")
 @click.option("--to", help=_TOPICS)
 @report_options
 @pass_context_object
@@ -198,6 +203,7 @@ def collect(
     machine: str | None,
     atop: str | None,
     once: bool,
+    shape: Shape,
     to: str | None,
     duration: float | None,
     as_json: bool,
@@ -217,9 +223,10 @@ def collect(
         feed = AtopFeed(atop, machine=machine)
     else:
         feed = CollectFeed(machine=machine, interval=interval, samples=1 if once else None)
-    with writers(context, _HOST, to) as [process, memory], stopped_by_signals(duration) as stop:
+    with writers(context, _HOST, to, shape) as opened, stopped_by_signals(duration) as stop:
         reporter = Reporter("collect", shown_place(context, _HOST, to), as_json=as_json)
-        reporter.done(feed.run(process, memory, stop, reporter.progress))
+        process, memory = opened
+        reporter.done(counted(feed.run(process, memory, stop, reporter.progress), opened))
 
 
 @command.command()

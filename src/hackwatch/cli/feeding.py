@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from hackwatch.feeds.pace import Progress
     from hackwatch.topics import TopicWriter
 
-__all__ = ["Reporter", "report_options", "shown_place", "size", "stopped_by_signals", "topic_of", "writers"]
+__all__ = [
+    "Reporter",
+    "counted",
+    "message_option",
+    "report_options",
+    "shown_place",
+    "size",
+    "stopped_by_signals",
+    "topic_of",
+    "writers",
+]
 
 _REDRAW_SECONDS = 0.2
 
@@ -32,14 +42,30 @@ def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--duration", type=POSITIVE, help="Stop after so many seconds.")(function)
 
 
+def message_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--message`: how records travel."""
+    return click.option(
+        "--message",
+        "shape",
+        type=click.Choice(["array", "record"]),
+        default=default,
+        show_default=True,
+        help="One message for all records of a machine that are sent at once, or one a record.",
+    )
+
+
 @contextmanager
-def writers(context: CliContext, streams: tuple[str, ...], to: str | None) -> Iterator[list[TopicWriter]]:
+def writers(
+    context: CliContext, streams: tuple[str, ...], to: str | None, shape: str = "record"
+) -> Iterator[list[TopicWriter]]:
     """Writers for the topics of these streams.
 
-    Without `to`: where the engine reads them by the settings. With it: see `topic_of`.
+    Without `to`: where the engine reads them by the settings. With it: see `topic_of`. With `shape` "array" they put
+    the records that are appended at once into one message.
     """
     from hackwatch import topics
     from hackwatch.config import prepare_data_folder
+    from hackwatch.feeds.arrays import Arrays
 
     settings = context.settings()
     opened: list[TopicWriter] = []
@@ -58,10 +84,22 @@ def writers(context: CliContext, streams: tuple[str, ...], to: str | None) -> It
                     kafka=settings.kafka,
                 )
             )
-        yield opened
+        yield [Arrays(writer) for writer in opened] if shape == "array" else opened
     finally:
         for writer in opened:
             writer.close()
+
+
+def counted(progress: Progress, opened: list[TopicWriter]) -> Progress:
+    """What a feed has sent, in the messages that its writers made of the records."""
+    from dataclasses import replace
+
+    from hackwatch.feeds.arrays import Arrays
+
+    arrays = [writer for writer in opened if isinstance(writer, Arrays)]
+    if not arrays:
+        return progress
+    return replace(progress, messages=sum(one.messages for one in arrays), bytes=sum(one.bytes for one in arrays))
 
 
 def topic_of(stream: str, to: str, *, only: bool) -> str:
