@@ -1,22 +1,19 @@
-"""Data folders whose topics are in a real Kafka, and a feed that fills them while engines come and go."""
+"""Data folders whose topics are in a real Kafka."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hackwatch import topics
-from hackwatch.feeds.simulate.bulk import Batch
 from hackwatch.topics import TopicWriter
 from hackwatch.topics.kafka.reader import KafkaReader
-from tests.engine.processes import FAULTS, NAMES, Folder, simulated
+from tests.engine.processes import NAMES, Folder
 from tests.servers.kafka import Broker
 
-__all__ = ["KafkaFeed", "KafkaFolder"]
+__all__ = ["KafkaFolder"]
 
 
 @dataclass(frozen=True)
@@ -61,32 +58,3 @@ class KafkaFolder(Folder):
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
-
-
-class KafkaFeed(threading.Thread):
-    """Writes simulated records, a share of them for each of so many `lives` of an engine."""
-
-    def __init__(self, folder: KafkaFolder, records: int, seed: int, lives: int, *, pause: float = 0.02) -> None:
-        super().__init__(daemon=True)
-        self._folder, self._lives, self._pause = folder, lives, pause
-        self._life = 0
-        self._batches: list[Batch] = list(simulated(records, seed, FAULTS))
-        self.messages = sum(len(batch.process) + len(batch.memory) for batch in self._batches)
-        self.written = threading.Event()
-        self.failure: BaseException | None = None
-
-    def next_life(self) -> None:
-        self._life += 1
-
-    def run(self) -> None:
-        try:
-            with self._folder.writers() as writers:
-                for number, batch in enumerate(self._batches):
-                    while number * self._lives > (self._life + 1) * len(self._batches):
-                        time.sleep(0.01)
-                    for name in NAMES:
-                        getattr(batch, name).write_to(writers[name])
-                    time.sleep(self._pause)
-        except BaseException as error:  # a thread's exception would be lost: the test looks at it
-            self.failure = error
-        self.written.set()

@@ -11,16 +11,17 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from tests.engine.kafka_folder import KafkaFeed, KafkaFolder
+from tests.engine import killing
+from tests.engine.kafka_folder import KafkaFolder
+from tests.engine.killing import Feed, Killer, assert_each_once
 from tests.engine.processes import NAMES, Outcome, until, work_off
-from tests.engine.test_killed import Killer
 from tests.servers.kafka import Broker
 
 RECORDS, SEED = 120_000, 11
-PHASES = ("starting", "recovering", "working", "working", "committing", "committing") * 2
+PHASES = killing.PHASES * 2
 
 pytestmark = pytest.mark.slow
-Runs = tuple[KafkaFeed, Killer, Outcome, Outcome]
+Runs = tuple[Feed, Killer, Outcome, Outcome]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def runs(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     chance = random.Random(SEED)
     phases = list(PHASES)
     chance.shuffle(phases)
-    feed, killer = KafkaFeed(disturbed, RECORDS, SEED, len(phases)), Killer(disturbed, chance)
+    feed, killer = Feed([disturbed], RECORDS, SEED, len(phases)), Killer(disturbed, chance)
     with disturbed.writers():
         pass  # the topics are there, with all partitions, before the first engine is
     usual = sys.getswitchinterval()
@@ -60,17 +61,8 @@ def test_engines_were_killed_between_lake_and_store_too(runs: Runs) -> None:
 
 def test_every_message_is_in_the_lake_once_or_a_counted_repeat(runs: Runs) -> None:
     feed, _, disturbed, _ = runs
-    counts = disturbed.accounting
-    assert int(counts["messages"].sum()) == feed.messages >= RECORDS
-    kept = 0
-    for name in NAMES:
-        table = disturbed.tables[name]
-        assert table.select("partition", "offset", "index").is_unique().all()
-        of = counts.filter(stream=name)
-        assert len(table) == int(of["on_time"].sum()) + int(of["late"].sum())
-        kept += len(table)
-    rejected = disturbed.tables["rejected"]
-    assert kept + len(rejected) + int(counts["duplicate"].sum()) == feed.messages
+    assert_each_once(disturbed, feed.messages)
+    assert feed.messages >= RECORDS
 
 
 @pytest.mark.parametrize("table", [*NAMES, "attacks", "rejected"])

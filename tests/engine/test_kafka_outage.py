@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from polars.testing import assert_frame_equal
 
-from tests.engine.kafka_folder import KafkaFeed, KafkaFolder
+from tests.engine.kafka_folder import KafkaFolder
+from tests.engine.killing import Feed
 from tests.engine.processes import NAMES, Outcome, until, work_off
 from tests.servers.kafka import Broker
 
@@ -22,7 +23,7 @@ def _paused(folder: KafkaFolder) -> bool:
 
 def test_engine_and_feed_outlast_a_broker_that_stops_is_killed_and_freezes(own_kafka: Broker, tmp_path: Path) -> None:
     disturbed = KafkaFolder.on(tmp_path / "disturbed", own_kafka, "outage")
-    feed = KafkaFeed(disturbed, RECORDS, SEED, OUTAGES + 1)
+    feed = Feed([disturbed], RECORDS, SEED, OUTAGES + 1)
     with disturbed.writers():
         pass
     with disturbed.run() as engine:
@@ -66,7 +67,7 @@ def test_an_engine_waits_for_a_broker_that_is_not_there_yet(own_kafka: Broker, t
         assert "no Kafka broker answers" in folder.state()
         own_kafka.start()
         until(lambda: folder.state() == "running", "the engine goes on by itself")
-        feed = KafkaFeed(folder, 2_000, SEED, 1)
+        feed = Feed([folder], 2_000, SEED, 1)
         feed.run()
         until(lambda: folder.worked_off() or not engine.alive, "everything is committed")
         engine.stop()

@@ -14,7 +14,8 @@ from confluent_kafka.cimpl import NewPartitions
 from hackwatch.config import KafkaSettings
 from hackwatch.topics.kafka.address import parse_address
 from hackwatch.topics.kafka.admin import describe_topic
-from tests.engine.kafka_folder import KafkaFeed, KafkaFolder
+from tests.engine.kafka_folder import KafkaFolder
+from tests.engine.killing import Feed
 from tests.engine.processes import NAMES, START, lake_rows, until
 from tests.servers.kafka import Broker
 
@@ -72,7 +73,7 @@ def test_strange_messages_are_rejected_with_reason_and_position(kafka: Broker, t
 
 def test_new_partitions_are_read_and_lag_tools_see_it(kafka: Broker, tmp_path: Path) -> None:
     folder = KafkaFolder.on(tmp_path / "grown", kafka, "grown", models=False)
-    feed = KafkaFeed(folder, 4000, 3, 1, pause=0.0)
+    feed = Feed([folder], 4000, 3, 1, pause=0.0)
     with folder.service():
         feed.run()
         until(folder.worked_off, "the first partitions are committed")
