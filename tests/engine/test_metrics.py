@@ -66,6 +66,7 @@ class Run:
     epoch: int
     models: dict[str, str | None]
     sent: int
+    start: float
     at: float
 
 
@@ -75,10 +76,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def feed_now(folder: Folder) -> None:
-    """Records of the last two minutes, each with a field that nobody knows."""
+def feed_from(folder: Folder, start: float) -> None:
+    """Records of 20 s, each with a field that nobody knows."""
     with folder.writers() as writers:
-        for batch in simulated(RECORDS, 1, FAULTS, start=time.time() - 120):
+        for batch in simulated(RECORDS, 1, FAULTS, start=start):
             for name in NAMES:
                 payload = getattr(batch, name)
                 replace(payload, data=payload.data.replace(b'"uuid":', b'"rack":1,"uuid":')).write_to(writers[name])
@@ -92,7 +93,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     folder.config.write_text(folder.config.read_text() + SETTINGS.format(port=port, alerts=told))
     with folder.run() as engine:
         engine.started()
-        feed_now(folder)
+        start = time.time() - 120
+        feed_from(folder, start)
         until(folder.worked_off, "everything is committed")
         until(lambda: len(alerts_of(folder)) == sent_to(told), "all alerts are sent")
         # What waits for a route is looked at every five seconds.
@@ -103,7 +105,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             checkpoint = store.checkpoint("main")
             assert checkpoint is not None
             models = {name: folder.registry.current(name) for name in NAMES}
-            yield Run(scrape, store.accounting(), alerts_of(folder), checkpoint.epoch, models, sent_to(told), at)
+            yield Run(scrape, store.accounting(), alerts_of(folder), checkpoint.epoch, models, sent_to(told), start, at)
         engine.stop()
 
 
@@ -148,8 +150,9 @@ def test_alerts_and_what_became_of_them(run: Run) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_time_model_and_latency(run: Run, name: str) -> None:
-    """The newest records happened a moment to two minutes ago; the watermark is 20 s behind them."""
-    assert 15 < run.scrape.sum("hackwatch_watermark_age_seconds", stream=name) < 200 + time.time() - run.at
+    """The newest records are 20 s after the first, and the watermark is 20 s behind them."""
+    age = run.scrape.sum("hackwatch_watermark_age_seconds", stream=name)
+    assert age == pytest.approx(run.at - run.start, abs=15)
     assert run.scrape.sum("hackwatch_model_info", stream=name, version=str(run.models[name])) == 1
     assert run.scrape.labels("hackwatch_model_info", "version") == set(run.models.values())
     assert run.scrape.sum("hackwatch_latency_seconds_count", stream=name) > 0
