@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import os
 import re
 import subprocess
@@ -144,6 +146,18 @@ def test_nothing_names_the_machine_it_was_made_on() -> None:
 
 
 # ---------------------------------------------------------------------------------------------- executed
+
+
+def modules_with_examples() -> list[str]:
+    source = ROOT / "src"
+    found = [path for path in sorted(source.rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
+    return [".".join(path.relative_to(source).with_suffix("").parts) for path in found]
+
+
+@pytest.mark.parametrize("name", modules_with_examples())
+def test_examples_in_docstrings_give_what_they_say(name: str) -> None:
+    failed, tried = doctest.testmod(importlib.import_module(name))
+    assert (failed, tried > 0) == (0, True)
 
 
 def readme_commands() -> list[str]:
