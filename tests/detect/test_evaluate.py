@@ -8,6 +8,12 @@ from html.parser import HTMLParser
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.metrics import (  # type: ignore[import-untyped]  # it ships no types
+    average_precision_score,
+    f1_score,
+    precision_score,
+    roc_auc_score,
+)
 
 from hackwatch.detect.bundle import Bundle
 from hackwatch.detect.evaluate import evaluate
@@ -32,6 +38,22 @@ def test_counts_are_those_of_the_records(bundle: Bundle) -> None:
     for entry in found.types:
         assert entry.rows == scored.filter(type=entry.type).height
         assert entry.suspects == scored.filter(type=entry.type)["suspect"].sum()
+
+
+def test_measures_are_those_of_others(bundle: Bundle) -> None:
+    """Each measure under its own name: against scikit-learn, and recall at a rate of false alarms by hand."""
+    found = evaluate(bundle, STREAM, TEST)
+    truth, scores = (TEST["label"] == 1).to_numpy(), bundle.score(TEST)
+    suspects = scores >= np.float32(bundle.threshold)
+    assert found.roc_auc == pytest.approx(roc_auc_score(truth, scores))
+    assert found.pr_auc == pytest.approx(average_precision_score(truth, scores))
+    assert found.f1 == pytest.approx(f1_score(truth, suspects))
+    assert found.precision == pytest.approx(precision_score(truth, suspects))
+    assert found.false_alarm_rate == pytest.approx(suspects[~truth].mean())
+    for told, rate in ((found.recall_at_1_percent, 0.01), (found.recall_at_01_percent, 0.001)):
+        allowed = [limit for limit in np.unique(scores) if (scores[~truth] >= limit).mean() <= rate]
+        assert told == pytest.approx(max((scores[truth] >= limit).mean() for limit in [*allowed, 2.0]))
+    assert found.recall_at_01_percent <= found.recall_at_1_percent
 
 
 def test_false_alarms_are_per_host_and_day(bundle: Bundle) -> None:
