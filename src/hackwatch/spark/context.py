@@ -29,6 +29,7 @@ from hackwatch.store.base import BatchEntry, EngineStore
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
+    from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 __all__ = ["Context", "Query", "collected", "gist"]
 
@@ -84,21 +85,22 @@ class Query(ABC):
     def start(self, *, available_now: bool) -> None:
         """Start with Spark; with `available_now` it ends once all is read that is there.
 
-        EnvironmentError_ if Spark does not start it: mostly it cannot use the checkpoint folder.
+        EnvironmentError_ if Spark does not start it: mostly it cannot use the checkpoint folder, or the lake.
         """
-        from py4j.protocol import Py4JError  # type: ignore[import-untyped]  # it ships no types
-        from pyspark.errors import PySparkException
-
         try:
-            self._write_stream(available_now=available_now)
-        except (PySparkException, Py4JError) as error:
+            self.running = self._writer(available_now=available_now).start()
+        except HackwatchError:
+            raise
+        except Exception as error:  # PySpark's, or one of py4j, which has no other name for it
+            settings = self.context.settings
             raise EnvironmentError_(
                 f"Spark does not start the query: {gist(error)}",
                 where=f"query {self.name}",
-                next_step=f"see that the checkpoint folder {self.context.settings.spark_checkpoint} can be written",
+                next_step=f"see that Spark can write to the checkpoint folder {settings.spark_checkpoint} and read the "
+                f"lake {settings.lake_location}",
             ) from error
 
-    def _write_stream(self, *, available_now: bool) -> None:
+    def _writer(self, *, available_now: bool) -> DataStreamWriter:
         settings = self.context.settings
         writer = (
             self.frame()
@@ -108,10 +110,8 @@ class Query(ABC):
             .foreachBatch(self._batch)
         )
         if available_now:
-            writer = writer.trigger(availableNow=True)
-        else:
-            writer = writer.trigger(processingTime=f"{round(settings.spark.trigger_seconds * 1000)} milliseconds")
-        self.running = writer.start()
+            return writer.trigger(availableNow=True)
+        return writer.trigger(processingTime=f"{round(settings.spark.trigger_seconds * 1000)} milliseconds")
 
     @property
     def mode(self) -> str:
