@@ -5,6 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import socketserver
+import threading
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
 from typing import Any
 
 import pytest
@@ -25,6 +30,41 @@ def test_a_notification_explains_the_alert() -> None:
     assert first["title"].startswith("xmrig is suspect")
     assert "usually 2 %" in first["message"]
     assert "\x1b" not in second["title"] + second["message"]
+
+
+class Postman(socketserver.StreamRequestHandler):
+    """The server's side of SMTP, as far as a sender without TLS and login needs it."""
+
+    letters: list[EmailMessage]
+
+    def handle(self) -> None:
+        self._say("220 here")
+        while line := self.rfile.readline().strip().upper():
+            if line == b"DATA":
+                self._say("354 go on")
+                text = b"".join(iter(self.rfile.readline, b".\r\n"))
+                self.letters.append(message_from_bytes(text, policy=default))
+            self._say("221 bye" if line == b"QUIT" else "250 ok")
+
+    def _say(self, answer: str) -> None:
+        self.wfile.write(f"{answer}\r\n".encode())
+
+
+def test_an_alert_arrives_by_mail() -> None:
+    letters: list[EmailMessage] = []
+    handler = type("Handler", (Postman,), {"letters": letters})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{server.server_address[1]}"
+        url = f"mailto://{address}/?from=hackwatch@example.org&to=soc@example.org&mode=insecure&format=text"
+        AppriseRoute("mail", url).send([alert(1)])
+        server.shutdown()
+    [letter] = letters
+    assert letter["Subject"].startswith("xmrig is suspect")
+    assert "soc@example.org" in letter["To"]
+    body = letter.get_body()
+    assert body is not None
+    assert "usually 2 %" in body.get_content()
 
 
 def test_a_failure_says_how_far_it_came(caplog: pytest.LogCaptureFixture) -> None:
