@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,17 @@ def test_json_files_of_all_forms_hold_the_same_records(path: Path, content: byte
     decoded = read(path, pack(mark + content))
     assert decoded.records["sequence"].to_list() == list(range(50))
     assert decoded.rejected.height == 0
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_pipe_is_read_whole(path: Path, pack: Any) -> None:
+    """Its beginning cannot be read twice: to look at what it holds must not lose it."""
+    os.mkfifo(path)
+    writer = threading.Thread(target=lambda: path.write_bytes(pack(ndjson(100))), daemon=True)
+    writer.start()
+    [decoded] = read_file(path, streams.get("memory"))
+    writer.join(10)
+    assert decoded.records["sequence"].to_list() == list(range(100))
 
 
 @pytest.mark.parametrize("chunk", [100, 1000, 1 << 20])

@@ -10,6 +10,8 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import shutil
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,26 +49,42 @@ def read_file(
     Raises DataError when the file is not what its beginning says, EnvironmentError_ when it cannot be read.
     """
     options = options or DecodeOptions()
-    with _reading(path) as (file, _, _):
-        head = file.read(_CHUNK)
-    with _reading(path) as (file, raw, size):
-        if head.startswith(_BOM):
-            file.read(len(_BOM))
-        head = head.removeprefix(_BOM)
-        if head.lstrip()[:1] not in (b"{", b"[", b""):
-            chunks = _csv_chunks(file, path, stream, head)
-        elif _is_one_array(head, options.max_message_bytes):
-            chunks = _array_chunks(file, path)
-        else:
-            chunks = _json_chunks(file, path, options.max_message_bytes)
-        empty = True
-        for messages in chunks:
-            empty = False
-            yield stream.decode(messages, options)
-            if on_progress is not None:
-                on_progress(raw.tell(), size)
-        if empty:
-            yield stream.decode(_messages(path, [], np.zeros(0, np.int64)), options)
+    with _again(path) as place:
+        with _reading(place) as (file, _, _):
+            head = file.read(_CHUNK)
+        with _reading(place) as (file, raw, size):
+            if head.startswith(_BOM):
+                file.read(len(_BOM))
+            empty = True
+            for messages in _chunks(file, path, stream, head.removeprefix(_BOM), options.max_message_bytes):
+                empty = False
+                yield stream.decode(messages, options)
+                if on_progress is not None:
+                    on_progress(raw.tell(), size)
+            if empty:
+                yield stream.decode(_messages(path, [], np.zeros(0, np.int64)), options)
+
+
+def _chunks(file: IO[bytes], path: Path, stream: Stream, head: bytes, longest: int) -> Iterator[Messages]:
+    """The messages of a file, as its beginning says."""
+    if head.lstrip()[:1] not in (b"{", b"[", b""):
+        return _csv_chunks(file, path, stream, head)
+    if _is_one_array(head, longest):
+        return _array_chunks(file, path)
+    return _json_chunks(file, path, longest)
+
+
+@contextmanager
+def _again(path: Path) -> Iterator[Path]:
+    """The file, to be opened twice; a pipe, whose content can be read but once, as a copy for so long."""
+    if not path.is_fifo():
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="hackwatch-") as copy:
+        with path.open("rb") as pipe:
+            shutil.copyfileobj(pipe, copy)
+        copy.flush()
+        yield Path(copy.name)
 
 
 @contextmanager
