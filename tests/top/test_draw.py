@@ -45,6 +45,12 @@ def test_every_line_fills_the_width_whatever_the_size(
         assert all(line.plain.isascii() for line in lines)
 
 
+def test_what_is_cut_on_a_narrow_terminal_does_not_run_into_what_stays() -> None:
+    lines = plain(view(), 40, 20)
+    for cut in (lines[0], lines[1], lines[-1]):
+        assert "… " in cut
+
+
 @pytest.mark.parametrize("field", ["entity", "title", "subject", "technique", "rule"])
 def test_what_attackers_write_is_escaped_and_no_markup(field: str) -> None:
     shown = view(alerts=(alert(**{field: EVIL, "drivers": {}}),), entities=(entity(EVIL),))

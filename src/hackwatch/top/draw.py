@@ -32,7 +32,7 @@ def draw(view: View, screen: Screen, width: int, height: int, glyphs: Glyphs = U
         body = _overview(view, screen, width, height - 1, glyphs)
         keys = f" q quit   {arrows} choose an alert   enter explain it"
     lines = [*body[: height - 1], *[Text(" " * width)] * (height - 1 - len(body))]
-    lines.append(beside(Text(keys, "dim"), Text(f"{clock(view.now)} UTC ", "dim"), width))
+    lines.append(beside(Text(keys, "dim"), Text(f" {clock(view.now)} UTC ", "dim"), width))
     return lines if glyphs is UNICODE else [in_ascii(each, width) for each in lines]
 
 
@@ -97,7 +97,8 @@ def _head(view: View, width: int, glyphs: Glyphs) -> list[Text]:
         ("epoch", age(view.epoch_age), view.epoch_age > 60),
     )
     name = line((" hackwatch", "bold"), ("  ", ""), (f"{glyphs.dot} {word}", style))
-    return [beside(name, speed, width), beside(Text(" ") + order, _detectors(view, width), width)]
+    gap = Text(" ")  # between what is cut and what stays
+    return [beside(name, gap + speed, width), beside(gap + order, gap + _detectors(view, width), width)]
 
 
 def _figures(*figures: tuple[str, str, bool]) -> Text:
