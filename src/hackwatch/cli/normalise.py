@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,15 +37,12 @@ def command(file: Path, stream_name: str, out: Path, letterless_kib: bool, label
       hackwatch normalise Linux_process_1.csv --as process -o process.parquet --labels
       hackwatch normalise memory.ndjson.gz --as memory -o memory.csv --letterless-kib
     """
-    import json
-    from collections import Counter
     from itertools import chain
 
     from hackwatch import streams
     from hackwatch.streams.base import REJECTED_SCHEMA, DecodeOptions
     from hackwatch.streams.files import read_file
     from hackwatch.tables import TableFile
-    from hackwatch.text import printable
 
     stream = streams.get(stream_name)
     options = DecodeOptions(letterless_kib=letterless_kib, labels=labels)
@@ -63,11 +61,20 @@ def command(file: Path, stream_name: str, out: Path, letterless_kib: bool, label
                 unknown.update(decoded.unknown_fields)
     if not rejected:
         beside.unlink()
+    _say(out, records, beside if rejected else None, rejected, unknown, as_json)
+
+
+def _say(out: Path, records: int, beside: Path | None, rejected: int, unknown: Counter[str], as_json: bool) -> None:
+    """`beside`: where the rejected records are, if there are any."""
+    import json
+
+    from hackwatch.text import printable
+
     if as_json:
         summary = {"records": records, "rejected": rejected, "unknown_fields": dict(unknown), "out": str(out)}
-        click.echo(json.dumps(summary | {"rejected_out": str(beside) if rejected else None}))
+        click.echo(json.dumps(summary | {"rejected_out": str(beside) if beside else None}))
         return
-    click.echo(f"{records:,} records -> {out}" + (f"; {rejected:,} rejected -> {beside}" if rejected else ""))
+    click.echo(f"{records:,} records -> {out}" + (f"; {rejected:,} rejected -> {beside}" if beside else ""))
     if unknown:
         names = ", ".join(f"{printable(name)} ({times:,})" for name, times in unknown.most_common(8))
         click.echo(f"unknown fields, left out: {names}", err=True)
