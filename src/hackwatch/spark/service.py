@@ -28,7 +28,7 @@ from hackwatch.spark.ingest import Ingest
 from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.plan import records_schema
 from hackwatch.spark.progress import Board
-from hackwatch.spark.session import open_session
+from hackwatch.spark.session import close_session, open_session
 from hackwatch.spark.windows import Windows
 from hackwatch.store import Store
 from hackwatch.topics.kafka.address import is_kafka
@@ -62,7 +62,7 @@ def run_spark(
         _check_not_embedded(upkeep.store, settings.pipeline)
         if session is None:
             session = open_session(settings, kafka=_reads_kafka(settings))
-            stack.callback(session.stop)
+            stack.callback(close_session, session)
         service = _Service(upkeep, session, stop, stack)
         _LOG.info("engine started on Spark", extra={"master": settings.spark.master, "pipeline": settings.pipeline})
         service.run(available_now=available_now)

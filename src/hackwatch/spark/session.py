@@ -21,7 +21,7 @@ from hackwatch.spark.buckets import S3A_CLASS, bucket_configuration, s3a_package
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["check_java", "check_pyspark", "configuration", "open_session", "packages"]
+__all__ = ["check_java", "check_pyspark", "close_session", "configuration", "open_session", "packages"]
 
 OLDEST_JAVA = 17
 #: The newest Delta for each Spark; since Delta 4.1 the artifact's name carries Spark's version.
@@ -36,6 +36,7 @@ _ARROW_RECORDS = 50_000
 _QUIET = (
     "org.apache.spark.executor.Executor",
     "org.apache.spark.scheduler.TaskSetManager",
+    "org.apache.spark.broadcast.TorrentBroadcast",
     "org.apache.spark.sql.execution.streaming",
 )
 
@@ -73,6 +74,12 @@ def open_session(settings: Settings, *, kafka: bool = False) -> SparkSession:
     tell_secrets(session, settings)
     _check_classes(session, settings, kafka=kafka)
     return session
+
+
+def close_session(session: SparkSession) -> None:
+    """Stop Spark; of the tasks that it cuts off meanwhile its log says nothing."""
+    session.sparkContext.setLogLevel("OFF")
+    session.stop()
 
 
 def configuration(settings: Settings, *, kafka: bool, submitted: bool = False) -> dict[str, str]:
