@@ -311,6 +311,15 @@ def test_wrong_settings_are_a_fault_among_the_others(tmp_path: Path) -> None:
     assert f"--config {path} config check" in done.stdout
 
 
+def test_a_java_that_spark_would_not_find_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("pyspark", reason="needs the extra spark")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "none"))
+    found = findings(Settings(data=tmp_path / "d"))["java"]
+    assert found.level == "hint"
+    assert "Java does not start" in found.what
+    assert "openjdk-17" in found.help
+
+
 def test_a_missing_library_names_what_helps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "xgboost", None)
     monkeypatch.setattr("platform.system", lambda: "Darwin")

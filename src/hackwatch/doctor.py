@@ -54,7 +54,7 @@ def examine(settings: Settings) -> list[Finding]:
     """Look at everything; a check that itself fails is a fault that says so."""
     checks: list[Callable[[Settings], Iterator[Finding]]] = [
         _python, _cores, _memory, _libraries, _data_folder, _disk, _buckets, _files, _topics, _store, _engine, _collect,
-        _clock, _extras,
+        _clock, _extras, _java,
     ]  # fmt: skip
     findings: list[Finding] = []
     for check in checks:
@@ -252,6 +252,20 @@ def _extras(_: Settings) -> Iterator[Finding]:
             yield Finding(f"extra {extra}", "ok", f"installed: {purpose}")
         else:
             yield Finding(f"extra {extra}", "hint", f"not installed: {purpose}", f"pip install 'hackwatch[{extra}]'")
+
+
+def _java(_: Settings) -> Iterator[Finding]:
+    """Whether the engine on Spark would find a Java, if it is installed."""
+    from hackwatch.spark.session import check_java
+
+    if importlib.util.find_spec(EXTRAS["spark"][0]) is None:
+        return
+    try:
+        check_java(os.environ)
+    except HackwatchError as error:
+        yield Finding("java", "hint", f"{error.where}: {error.what}", error.next_step or "")
+    else:
+        yield Finding("java", "ok", "new enough for Spark")
 
 
 def _existing(path: Path) -> Path:
