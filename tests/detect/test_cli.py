@@ -106,6 +106,17 @@ def test_detect_takes_normalised_parquet_and_says_what_is_missing(folder: Path, 
     assert "TRUN" in str(found.exception) + found.output
 
 
+def test_no_records_at_all_are_no_mistake_in_any_form(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "none.csv").touch()
+    assert _run(
+        folder, "normalise", str(tmp_path / "none.csv"), "--as", "process", "-o", str(tmp_path / "none.parquet")
+    )
+    for name in ("none.csv", "none.parquet"):
+        found = _run(folder, "detect", str(tmp_path / name), "--as", "process", "-o", str(tmp_path / "out.csv"))
+        assert found.exit_code == 0, found.output
+        assert found.stdout.startswith("0 records")
+
+
 def test_models_list_show_promote_rollback_import(folder: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     _json(folder, "train", "--as", "process", str(folder / "process.ndjson"), "--trees", "5", "-o", str(bundle))

@@ -61,8 +61,12 @@ def record_chunks(
             where=str(file),
             next_step="make it with hackwatch normalise, or give the CSV or NDJSON",
         )
+    empty = True
     for frame in scan.collect_batches(chunk_size=200_000):
+        empty = False
         yield frame, 0
+    if empty:
+        yield scan.collect(), 0
 
 
 def read_records(
