@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hackwatch.errors import DataError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
 from hackwatch.feeds.follow import Follow
 from hackwatch.feeds.lines import CsvLines, LineForm, detect_form
 from hackwatch.feeds.pace import Progress
@@ -218,6 +218,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     with pytest.raises(EnvironmentError_, match="log"):
         Scene(tmp_path, from_start=True).look()
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigurationError, match="a pipe cannot be followed"):
+        Follow(tmp_path / "pipe", tmp_path / "state").step(MemoryTopic())
 
 
 def test_a_line_without_end_comes_in_pieces(scene: Scene) -> None:

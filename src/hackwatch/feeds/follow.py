@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 from hackwatch.clock import Clock, SystemClock
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ConfigurationError, EnvironmentError_
 from hackwatch.feeds.followed import OpenFile, find_position, load_position, save_position
 from hackwatch.feeds.lines import CsvLines, LineForm, detect_form
 from hackwatch.feeds.pace import OnProgress, Progress, wait_until
@@ -112,6 +112,12 @@ class Follow:
             if self._file is None:
                 self._note = "the file that was followed is gone: what was left of it unread is missed"
         if self._file is None:
+            if self._path.is_fifo():
+                raise ConfigurationError(
+                    "a pipe cannot be followed: after a restart its lines could not be found again",
+                    where=str(self._path),
+                    next_step="follow the file that it comes from, or write it into a file first",
+                )
             try:
                 self._file = OpenFile(self._path)
             except FileNotFoundError:
