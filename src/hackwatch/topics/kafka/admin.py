@@ -199,7 +199,11 @@ def _create(client: _Client, topic: NewTopic, *, unless_exists: bool = False) ->
                 "the topic exists already", where=topic.topic, next_step="`hackwatch topics describe` shows it"
             ) from None
         if cause.code() in _WRONG:
-            raise ConfigurationError(f"Kafka does not make the topic: {cause.str()}", where=topic.topic) from None
+            raise ConfigurationError(
+                f"Kafka does not make the topic: {cause.str()}",
+                where=topic.topic,
+                next_step="ask for what the brokers can give; --replication is at most their number",
+            ) from None
         raise
 
 
