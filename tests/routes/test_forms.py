@@ -165,6 +165,14 @@ def test_text_tells_when_and_how_often(seconds: float, count: int, told: str) ->
     assert told in text(replace(alert(), last_seen=first + seconds, count=count))
 
 
+def test_text_shows_times_as_people_read_them() -> None:
+    seen = {"ts": 1_700_000_000.25, "event_time": 1_700_000_000.25, "process_processing_time": 1_700_000_001.0}
+    shown = text(replace(alert(), evidence=seen))
+    assert "    ts                       1700000000.25\n" in shown
+    assert "    event_time               2023-11-14T22:13:20.250Z\n" in shown
+    assert "    process_processing_time  2023-11-14T22:13:21.000Z\n" in shown
+
+
 def test_text_has_no_heading_for_drivers_that_there_are_not() -> None:
     assert "drivers" not in text(replace(alert(), drivers={"process": ()}))
 

@@ -152,7 +152,8 @@ def _lines(alert: Alert) -> Iterator[str]:
     if alert.evidence:
         yield "  evidence"
         for column, value in alert.evidence.items():
-            yield f"    {column:24} {value}"
+            is_time = column.endswith(("event_time", "processing_time")) and isinstance(value, float)
+            yield f"    {column:24} {_iso(value) if is_time else value}"
     for cause in alert.causes:
         yield f"  cause     {cause.topic} partition {cause.partition} offset {cause.offset} index {cause.index}"
     yield f"  id        {alert.id}"
