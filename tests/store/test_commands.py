@@ -56,6 +56,7 @@ def test_alerts_are_listed_decided_and_muted(filled: Run) -> None:
     key = alert(1).id
     assert json.loads(filled("alerts", "show", key, "--json").stdout)["status"] == "new"
     filled("alerts", "ack", key, "--note", "mine")
+    assert filled("alerts", "list").stdout.rstrip().endswith("(acknowledged)")
     shown = json.loads(filled("alerts", "show", key, "--json").stdout)
     assert (shown["status"], shown["note"]) == ("acknowledged", "mine")
     filled("alerts", "ack", key, "--close")

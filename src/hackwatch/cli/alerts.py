@@ -285,10 +285,10 @@ def _print_line(alert: StoredAlert) -> None:
     from hackwatch.text import printable
 
     colours = {"critical": "red", "high": "red", "medium": "yellow"}
-    mark = {"new": " ", "acknowledged": "a", "muted": "m", "closed": "c"}[alert.status]
     times = f" x{alert.count}" if alert.count > 1 else ""
-    rest = printable(f"{alert.entity:12.12} {alert.title} [{alert.rule}]{times}")
-    head = f"{alert.id[:8]} {mark} {_time(alert.last_seen)} "
+    status = "" if alert.status == "new" else f" ({alert.status})"
+    rest = printable(f"{alert.entity:12.12} {alert.title} [{alert.rule}]{times}{status}")
+    head = f"{alert.id[:8]}  {_time(alert.last_seen)} "
     if sys.stdout.isatty():
         rest = rest[: max(20, shutil.get_terminal_size().columns - len(head) - 9)]
     click.echo(head + click.style(f"{alert.severity[:8]:8} ", fg=colours.get(alert.severity)) + rest)
