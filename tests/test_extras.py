@@ -1,4 +1,4 @@
-"""Where an optional part is not installed, the command that needs it says which extra to install, and nothing breaks."""
+"""Where an optional part is not installed, the command that needs it says which extra to install; nothing breaks."""
 
 from __future__ import annotations
 
