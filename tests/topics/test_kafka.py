@@ -312,7 +312,7 @@ def test_a_topic_is_made_as_asked_and_only_once(kafka: Broker) -> None:
     assert (len(status.partitions), status.replication, status.retention_hours) == (3, 1, 2.5)
     with pytest.raises(ConfigurationError, match="exists already"):
         create_topic(address, KafkaSettings(), partitions=3)
-    with pytest.raises(ConfigurationError, match="replication factor.*\n  next: .*--replication"):
+    with pytest.raises(ConfigurationError, match=r"replication factor.*\n  next: .*--replication"):
         create_topic(parse_address(kafka.url("other")), KafkaSettings(), partitions=1, replication=7)
     write(str(address), b"x")
     assert len(describe_topic(address, KafkaSettings()).partitions) == 3
