@@ -15,8 +15,8 @@ from hackwatch import streams, topics
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
 from hackwatch.crew import Cancelled, Crew
-from hackwatch.detect.learn import learn
 from hackwatch.detect.registry import Registry, open_registry
+from hackwatch.detect.training.learn import learn
 from hackwatch.engine.lock import EngineLock
 from hackwatch.engine.service import run_service
 from hackwatch.errors import DataError, HackwatchError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hackwatch.detect.bundle import Bundle
-from hackwatch.detect.methods import METHODS
+from hackwatch.detect.models.methods import METHODS
 from tests.detect.support import trained
 
 

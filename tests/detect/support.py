@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from hackwatch.detect.bundle import Bundle
-from hackwatch.detect.train import Options, train
+from hackwatch.detect.training import Options, train
 from hackwatch.streams.base import Decoded, DecodeOptions, Features, Messages, Stream
 
 SCHEMA = pl.Schema(

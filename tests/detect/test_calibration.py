@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hackwatch.detect.calibration import fit_calibrator, quantile, tail_quantile
-from hackwatch.detect.measures import average_precision, recall_at, roc_auc
+from hackwatch.detect.evaluation.measures import average_precision, recall_at, roc_auc
 
 
 def test_p_values_are_the_share_at_least_as_high() -> None:

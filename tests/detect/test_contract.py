@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from hackwatch.detect.base import Detector
 from hackwatch.detect.bundle import Bundle, load_bundle, save_bundle
-from hackwatch.detect.canary import canary, canary_batch
-from hackwatch.detect.methods import METHODS
+from hackwatch.detect.models.methods import METHODS
+from hackwatch.detect.registry.canary import canary, canary_batch
 from hackwatch.errors import DataError
 from tests.detect.support import STREAM, records, trained
 

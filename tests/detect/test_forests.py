@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.ensemble import IsolationForest  # type: ignore[import-untyped]  # has no types
 
-from hackwatch.detect.booster import Trees
 from hackwatch.detect.features import Matrix
-from hackwatch.detect.forests import average_path, forest, histogram_tree, isolation_forest
+from hackwatch.detect.models.booster import Trees
+from hackwatch.detect.models.forests import average_path, forest, histogram_tree, isolation_forest
 
 
 def _matrix(kind: str, rows: int = 2000, columns: int = 5) -> Matrix:

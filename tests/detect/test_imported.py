@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hackwatch.detect.booster import Trees
 from hackwatch.detect.features import Encoder, Feature
-from hackwatch.detect.forests import Tree, forest
-from hackwatch.detect.imported import Decision, Imported, Leaves
+from hackwatch.detect.models.booster import Trees
+from hackwatch.detect.models.forests import Tree, forest
+from hackwatch.detect.models.imported import Decision, Imported, Leaves
 
 INF, NAN = math.inf, math.nan
 JUST_ABOVE = float(np.nextafter(0.1, 1))

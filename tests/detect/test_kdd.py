@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hackwatch.detect.measures import recall_at, roc_auc
-from hackwatch.detect.train import Options, train
+from hackwatch.detect.evaluation.measures import recall_at, roc_auc
+from hackwatch.detect.training import Options, train
 from hackwatch.streams.base import Features, Stream
 from tests.detect.support import STREAM
 

@@ -245,7 +245,7 @@ def test_scoring_needs_neither_scikit_learn_nor_pandas(tmp_path: Path, bundle: B
     save_bundle(bundle, tmp_path / "bundle")
     code = (
         "import sys; from pathlib import Path; from hackwatch.detect.registry import Registry; "
-        "from hackwatch.detect.bundle import load_bundle; from hackwatch.detect.canary import canary_batch; "
+        "from hackwatch.detect.bundle import load_bundle; from hackwatch.detect.registry.canary import canary_batch; "
         "from tests.detect.support import STREAM; bundle = load_bundle(Path(sys.argv[1])); "
         "batch = canary_batch(bundle, STREAM); bundle.score(batch); bundle.explain(batch); "
         "print([name for name in ('sklearn', 'joblib') if name in sys.modules])"

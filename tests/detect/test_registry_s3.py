@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from hackwatch.cli import main
-from hackwatch.detect.bucket_shelf import BucketShelf
 from hackwatch.detect.bundle import Bundle, load_bundle, save_bundle
 from hackwatch.detect.registry import Registry
+from hackwatch.detect.registry.bucket_shelf import BucketShelf
 from hackwatch.engine.models import Models
 from hackwatch.engine.watching import WatchedRegistry
 from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_

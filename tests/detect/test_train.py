@@ -9,9 +9,10 @@ import polars as pl
 import pytest
 
 from hackwatch.detect.bundle import Bundle
-from hackwatch.detect.learn import LEAST_RECORDS, learn
-from hackwatch.detect.methods import METHODS
-from hackwatch.detect.train import Options, prepare, train
+from hackwatch.detect.models.methods import METHODS
+from hackwatch.detect.training import Options, train
+from hackwatch.detect.training.learn import LEAST_RECORDS, learn
+from hackwatch.detect.training.rows import prepare
 from hackwatch.errors import ConfigurationError, DataError
 from tests.detect.support import ATTACKS, STREAM, records
 

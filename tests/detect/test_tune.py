@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hackwatch.detect.train import Options
-from hackwatch.detect.tune import tune
+from hackwatch.detect.training import Options
+from hackwatch.detect.training.tune import tune
 from hackwatch.errors import ConfigurationError, EnvironmentError_
 from tests.detect.support import STREAM, records
 

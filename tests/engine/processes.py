@@ -19,7 +19,7 @@ import polars as pl
 from hackwatch import streams, topics
 from hackwatch.config import Settings, load_settings
 from hackwatch.detect.registry import Registry, open_registry
-from hackwatch.detect.train import Options, train
+from hackwatch.detect.training import Options, train
 from hackwatch.engine.service import run_service
 from hackwatch.errors import EnvironmentError_
 from hackwatch.feeds.simulate import Faults, generate, labelled

@@ -14,8 +14,8 @@ from hackwatch import streams
 from hackwatch.config import load_settings
 from hackwatch.engine.service import run_service
 from hackwatch.errors import ConfigurationError
-from hackwatch.spark.mlguard import Guard
-from hackwatch.spark.mlimport import import_pipeline
+from hackwatch.spark.ml.guard import Guard
+from hackwatch.spark.ml.importing import import_pipeline
 from hackwatch.spark.scorer import Scorer, rows_schema
 from tests.spark.mlsupport import PROCESS, Recipe, fitted, frame, records
 

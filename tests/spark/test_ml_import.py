@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 
 from hackwatch.detect.bundle import Bundle, load_bundle, save_bundle
-from hackwatch.detect.canary import canary
-from hackwatch.spark.mlimport import import_pipeline
+from hackwatch.detect.registry.canary import canary
+from hackwatch.spark.ml.importing import import_pipeline
 from tests.spark.mlsupport import PROCESS, Recipe, fitted, records, verdicts
 
 if TYPE_CHECKING:

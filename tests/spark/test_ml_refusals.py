@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from hackwatch.cli import main
 from hackwatch.detect.registry import Registry
 from hackwatch.errors import ConfigurationError, DataError
-from hackwatch.spark.mlimport import import_pipeline
+from hackwatch.spark.ml.importing import import_pipeline
 from tests.spark.mlsupport import PROCESS, Recipe, fitted, frame, records, verdicts
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ sys.modules["pyspark"] = None
 import numpy, polars
 from pathlib import Path
 from hackwatch import streams
-from hackwatch.spark.mlimport import import_pipeline
+from hackwatch.spark.ml.importing import import_pipeline
 bundle = import_pipeline(Path({str(saved[1])!r}), streams.get("process"))
 numpy.save({str(tmp_path / "scores.npy")!r}, bundle.score(polars.read_parquet({str(tmp_path / "day.parquet")!r})))
 """

@@ -13,13 +13,13 @@ from click.testing import CliRunner, Result
 
 from hackwatch.cli import main
 from hackwatch.detect.bundle import Bundle
-from hackwatch.detect.measures import roc_auc
+from hackwatch.detect.evaluation.measures import roc_auc
 from hackwatch.detect.registry import Registry
-from hackwatch.detect.train import Options, train
+from hackwatch.detect.training import Options, train
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.feeds.simulate import labelled
 from hackwatch.lake import Lake
-from hackwatch.spark.mltrain import train_on_spark
+from hackwatch.spark.ml.train import train_on_spark
 from hackwatch.streams.base import DecodeOptions, Messages
 from tests.detect.support import STREAM, records
 from tests.spark.mlsupport import PROCESS

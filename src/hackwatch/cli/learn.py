@@ -56,7 +56,7 @@ def command(
       hackwatch learn --lake
     """
     from hackwatch import streams
-    from hackwatch.detect.learn import learn
+    from hackwatch.detect.training.learn import learn
 
     if lake and spool:
         raise click.UsageError("Give --lake or --spool, not both.")

@@ -156,7 +156,7 @@ def import_(
 
 
 def _of_spark(folder: Path, stream: Stream, usual: Path | None) -> Bundle:
-    from hackwatch.spark.mlimport import import_pipeline
+    from hackwatch.spark.ml.importing import import_pipeline
 
     records = None if usual is None else read_records((usual,), stream, labels=False)[0]
     bundle = import_pipeline(folder, stream, records)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from hackwatch.detect.bundle import Bundle
-    from hackwatch.detect.train import Options
+    from hackwatch.detect.training import Options
     from hackwatch.streams.base import Stream
 
 __all__ = ["command"]
@@ -95,7 +95,7 @@ def command(
       hackwatch train --as process --engine spark --master spark://host:7077 /data/labelled
     """
     from hackwatch import streams
-    from hackwatch.detect.train import Options
+    from hackwatch.detect.training import Options
 
     if bool(files) + simulated + lake != 1:
         raise click.UsageError("Give FILES, or --simulated, or --lake.")
@@ -137,7 +137,7 @@ def _on_spark(
     master: str | None,
     workers: int,
 ) -> Bundle:
-    from hackwatch.spark.mltrain import train_from
+    from hackwatch.spark.ml.train import train_from
 
     settings = context.settings(**({} if master is None else {"spark__master": master}))
     with progress() as report:
@@ -148,7 +148,7 @@ def _here(
     context: CliContext, data: pl.DataFrame, stream: Stream, method: str | None, options: Options, trials: int
 ) -> Bundle:
     """Train in this process, after `trials` trials of other options."""
-    from hackwatch.detect.train import train
+    from hackwatch.detect.training import train
 
     method = method or ("supervised" if _has_labels(data) else "unsupervised")
     if trials:
@@ -193,7 +193,7 @@ def _has_labels(data: pl.DataFrame) -> bool:
 
 
 def _tuned(context: CliContext, data: pl.DataFrame, stream: Stream, options: Options, trials: int) -> Options:
-    from hackwatch.detect.tune import tune
+    from hackwatch.detect.training.tune import tune
 
     folder = registry(context).folder
     folder.mkdir(mode=0o700, exist_ok=True)

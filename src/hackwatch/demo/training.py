@@ -17,7 +17,7 @@ from hackwatch.crew import Cancelled
 from hackwatch.demo.folders import cache_folder
 from hackwatch.detect.bundle import Bundle
 from hackwatch.detect.registry import Registry
-from hackwatch.detect.train import Options, train
+from hackwatch.detect.training import Options, train
 from hackwatch.errors import HackwatchError
 from hackwatch.feeds.simulate import labelled
 from hackwatch.streams.base import DecodeOptions, Messages

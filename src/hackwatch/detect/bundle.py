@@ -17,7 +17,7 @@ import polars as pl
 from hackwatch.detect.base import Driver
 from hackwatch.detect.explain import drivers
 from hackwatch.detect.features import Encoder, Matrix
-from hackwatch.detect.methods import load_model
+from hackwatch.detect.models.methods import load_model
 from hackwatch.detect.statistics import Statistics
 from hackwatch.errors import DataError
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Calibrator", "Floats", "fit_calibrator", "quantile", "tail_quantile"]
+__all__ = ["Calibrator", "Floats", "fit_calibrator", "quantile", "tail_quantile", "threshold_of"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -86,3 +86,12 @@ def tail_quantile(values: Floats, weights: Floats, budget: float) -> float:
     share = float(weights[upper].sum()) / records
     level = start + excess * np.log(max(share / budget, 1.0))
     return float(np.clip(level, values.max(), values.max() + excess))
+
+
+def threshold_of(scores: npt.NDArray[np.float32], count: Floats, budget: float) -> float:
+    """The score that a share `budget` of normal records may reach; in log-odds where the tail must be extrapolated."""
+    odds = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
+    odds = np.log(odds / (1 - odds))
+    level = tail_quantile(odds, count, budget)
+    # One step above: rows exactly at the quantile are within the budget. Never beyond what an attack can reach.
+    return min(float(np.nextafter(np.float32(1 / (1 + np.exp(-level))), np.float32(1))), 0.999)

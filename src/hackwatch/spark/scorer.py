@@ -12,7 +12,7 @@ import polars as pl
 
 from hackwatch.detect.base import Driver
 from hackwatch.errors import DataError
-from hackwatch.spark.mlguard import REFUSED, Guard
+from hackwatch.spark.ml.guard import REFUSED, Guard
 from hackwatch.streams.base import POSITION, Stream
 
 if TYPE_CHECKING:

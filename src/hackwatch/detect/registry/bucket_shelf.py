@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hackwatch.detect.bundle import Bundle, read_document, save_bundle
-from hackwatch.detect.shelf import (
+from hackwatch.detect.registry.shelf import (
     POINTER,
     Change,
     Promotions,

@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
-from hackwatch.detect.forests import Tree, forest
-from hackwatch.detect.train import Options
+from hackwatch.detect.models.forests import Tree, forest
+from hackwatch.detect.training import Options
 from hackwatch.errors import EnvironmentError_
-from hackwatch.spark.mlfiles import SavedTree, ensemble
+from hackwatch.spark.ml.files import SavedTree, ensemble
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -9,8 +9,8 @@ from typing import Any
 
 from hackwatch.config import Settings
 from hackwatch.detect.bundle import Bundle, load_bundle
-from hackwatch.detect.canary import canary
-from hackwatch.detect.shelf import FolderShelf, Promotions, Shelf
+from hackwatch.detect.registry.canary import canary
+from hackwatch.detect.registry.shelf import FolderShelf, Promotions, Shelf
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.objects import is_remote, storage_options
 from hackwatch.streams.base import Stream
@@ -28,7 +28,7 @@ def open_registry(settings: Settings) -> Registry:
     """The registry that the settings name; nothing is asked of its disk or server yet."""
     if not is_remote(settings.models_location):
         return Registry(Path(settings.models_location))
-    from hackwatch.detect.bucket_shelf import BucketShelf
+    from hackwatch.detect.registry.bucket_shelf import BucketShelf
 
     options = storage_options(settings.lake.storage)
     return Registry(BucketShelf(settings.models_location, options, settings.models_cache))

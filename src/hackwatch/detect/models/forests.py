@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hackwatch.detect.booster import xgb
 from hackwatch.detect.features import Matrix
+from hackwatch.detect.models.booster import xgb
 
 __all__ = ["Tree", "average_path", "forest", "histogram_tree", "isolation_forest"]
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hackwatch.detect.booster import Trees, xgb
-from hackwatch.detect.calibration import Floats, tail_quantile
+from hackwatch.detect.calibration import threshold_of
+from hackwatch.detect.evaluation.measures import recall_at, roc_auc
 from hackwatch.detect.features import Matrix, fit_encoder
-from hackwatch.detect.measures import recall_at, roc_auc
-from hackwatch.detect.methods import Classifier
-from hackwatch.detect.train import Options, Progress, Rows, Trained
+from hackwatch.detect.models.booster import Trees, xgb
+from hackwatch.detect.models.methods import Classifier
+from hackwatch.detect.training.options import Options, Progress, Trained
+from hackwatch.detect.training.rows import Rows
 from hackwatch.errors import DataError
 from hackwatch.streams.base import Stream
 
@@ -72,15 +73,6 @@ def _check(rows: Rows, options: Options) -> None:
             where="training records",
             next_step="give labelled records (columns label or attack, type), or train with --method unsupervised",
         )
-
-
-def threshold_of(scores: npt.NDArray[np.float32], count: Floats, budget: float) -> float:
-    """The score that a share `budget` of normal records may reach; in log-odds where the tail must be extrapolated."""
-    odds = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
-    odds = np.log(odds / (1 - odds))
-    level = tail_quantile(odds, count, budget)
-    # One step above: rows exactly at the quantile are within the budget. Never beyond what an attack can reach.
-    return min(float(np.nextafter(np.float32(1 / (1 + np.exp(-level))), np.float32(1))), 0.999)
 
 
 def folds_of(label: Labels, options: Options) -> npt.NDArray[np.int64]:

@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
-from hackwatch.detect.booster import Trees
-from hackwatch.detect.calibration import Floats
-from hackwatch.detect.supervised import threshold_of
+from hackwatch.detect.calibration import Floats, threshold_of
+from hackwatch.detect.models.booster import Trees
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

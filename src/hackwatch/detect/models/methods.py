@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from hackwatch.detect.booster import Trees
 from hackwatch.detect.features import Matrix
-from hackwatch.detect.imported import Imported
+from hackwatch.detect.models.booster import Trees
+from hackwatch.detect.models.imported import Imported
 from hackwatch.errors import DataError
 
 if TYPE_CHECKING:
-    from hackwatch.detect.ensemble import Ensemble
+    from hackwatch.detect.models.ensemble import Ensemble
 
 __all__ = ["METHODS", "SPARK_ML", "Classifier", "load_model"]
 
@@ -53,7 +53,7 @@ def load_model(
     """The model of a bundle from its verified files; `width` is the number of features."""
     if method == "unsupervised":
         # Only who uses one pays for SciPy's spatial trees, at every start.
-        from hackwatch.detect.ensemble import Ensemble
+        from hackwatch.detect.models.ensemble import Ensemble
 
         return Ensemble.from_files(files, threads=threads, width=width)
     if method == SPARK_ML:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from html import escape
 
-from hackwatch.detect.evaluate import Evaluation, TypeResult
-from hackwatch.detect.plots import bars, lines
+from hackwatch.detect.evaluation.evaluate import Evaluation, TypeResult
+from hackwatch.detect.evaluation.plots import bars, lines
 
 __all__ = ["html"]
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hackwatch.detect.bundle import Bundle
-from hackwatch.detect.measures import average_precision, curve, recall_at, roc_auc
+from hackwatch.detect.evaluation.measures import average_precision, curve, recall_at, roc_auc
 from hackwatch.errors import DataError
 from hackwatch.streams.base import Stream
 

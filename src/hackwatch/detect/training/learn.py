@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from hackwatch.detect.bundle import Bundle
-from hackwatch.detect.train import Options, Progress, train
+from hackwatch.detect.training import train
+from hackwatch.detect.training.options import Options, Progress
 from hackwatch.errors import DataError
 from hackwatch.streams.base import Stream
 

@@ -17,9 +17,9 @@ import numpy as np
 import polars as pl
 
 from hackwatch.errors import ConfigurationError
-from hackwatch.spark.mlcolumns import Cells
-from hackwatch.spark.mlimport import cells_of, refused_cells
-from hackwatch.spark.mlstages import follow
+from hackwatch.spark.ml.columns import Cells
+from hackwatch.spark.ml.importing import cells_of, refused_cells
+from hackwatch.spark.ml.stages import follow
 from hackwatch.streams.base import Stream
 
 if TYPE_CHECKING:

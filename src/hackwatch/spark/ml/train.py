@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hackwatch.config import Settings, prepare_data_folder
-from hackwatch.detect.booster import Trees
 from hackwatch.detect.bundle import Bundle
 from hackwatch.detect.features import Encoder
-from hackwatch.detect.methods import Classifier
-from hackwatch.detect.train import Options, Progress, Trained, bundled
+from hackwatch.detect.models.booster import Trees
+from hackwatch.detect.models.methods import Classifier
+from hackwatch.detect.training import Options, Progress, bundled
+from hackwatch.detect.training.options import Trained
 from hackwatch.errors import ConfigurationError, DataError
-from hackwatch.spark.mlbins import Bins, merged, scored_bins
-from hackwatch.spark.mlfit import Fit, boosters, permuted_forests
-from hackwatch.spark.mlrows import SparkRows, distinct_rows, encoded, fit_encoder_on_spark, statistics_on_spark
+from hackwatch.spark.ml.bins import Bins, merged, scored_bins
+from hackwatch.spark.ml.fit import Fit, boosters, permuted_forests
+from hackwatch.spark.ml.rows import SparkRows, distinct_rows, encoded, fit_encoder_on_spark, statistics_on_spark
 from hackwatch.streams.base import Stream
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from hackwatch.detect.booster import Trees
 from hackwatch.detect.calibration import Floats
 from hackwatch.detect.features import Matrix
+from hackwatch.detect.models.booster import Trees
 
 __all__ = ["Decision", "Imported", "Leaves"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import polars as pl
 
-from hackwatch.detect.imported import Decision
+from hackwatch.detect.models.imported import Decision
 from hackwatch.errors import ConfigurationError
-from hackwatch.spark.mlcolumns import Scalar, assembled, hot, indexed, number
-from hackwatch.spark.mlfiles import SavedTree, Stage, read_stages, read_trees
+from hackwatch.spark.ml.columns import Scalar, assembled, hot, indexed, number
+from hackwatch.spark.ml.files import SavedTree, Stage, read_stages, read_trees
 from hackwatch.streams.base import Stream
 
 __all__ = ["CLASSIFIERS", "Pipeline", "follow", "read_pipeline"]

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree  # type: ignore[import-untyped]  # has no types
 
-from hackwatch.detect.booster import Trees
 from hackwatch.detect.calibration import Calibrator, Floats, fit_calibrator
 from hackwatch.detect.features import Encoder, Matrix
-from hackwatch.detect.forests import Tree, forest, histogram_tree, isolation_forest
+from hackwatch.detect.models.booster import Trees
+from hackwatch.detect.models.forests import Tree, forest, histogram_tree, isolation_forest
 
 __all__ = ["Ensemble", "Parts", "fit_ensemble", "fit_parts", "probability", "units"]
 

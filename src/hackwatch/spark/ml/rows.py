@@ -13,7 +13,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from hackwatch.detect.features import VOCABULARY, Encoder, Feature
 from hackwatch.detect.statistics import BINS, CATEGORIES, Statistics
-from hackwatch.detect.train import LEAST_ROWS, feature_columns
+from hackwatch.detect.training.rows import LEAST_ROWS, feature_columns
 from hackwatch.errors import DataError
 from hackwatch.streams.base import Stream
 

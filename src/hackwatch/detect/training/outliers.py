@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hackwatch.detect.booster import Trees, xgb
-from hackwatch.detect.calibration import tail_quantile
-from hackwatch.detect.ensemble import fit_ensemble, probability, units
+from hackwatch.detect.calibration import tail_quantile, threshold_of
+from hackwatch.detect.evaluation.measures import recall_at, roc_auc
 from hackwatch.detect.features import Matrix, fit_encoder
-from hackwatch.detect.measures import recall_at, roc_auc
-from hackwatch.detect.methods import Classifier
-from hackwatch.detect.supervised import threshold_of
-from hackwatch.detect.train import Options, Progress, Rows, Trained
+from hackwatch.detect.models.booster import Trees, xgb
+from hackwatch.detect.models.ensemble import fit_ensemble, probability, units
+from hackwatch.detect.models.methods import Classifier
+from hackwatch.detect.training.options import Options, Progress, Trained
+from hackwatch.detect.training.rows import Rows
 from hackwatch.streams.base import Stream
 
 __all__ = ["train_permuted", "train_unsupervised"]

@@ -13,19 +13,19 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hackwatch.detect.booster import Trees
 from hackwatch.detect.bundle import Bundle, Description
 from hackwatch.detect.calibration import Floats
 from hackwatch.detect.features import NEVER, Encoder
-from hackwatch.detect.forests import Tree, forest
-from hackwatch.detect.imported import Imported, Leaves
-from hackwatch.detect.methods import SPARK_ML
+from hackwatch.detect.models.booster import Trees
+from hackwatch.detect.models.forests import Tree, forest
+from hackwatch.detect.models.imported import Imported, Leaves
+from hackwatch.detect.models.methods import SPARK_ML
 from hackwatch.detect.statistics import describe
-from hackwatch.detect.train import SCORE_BINS
+from hackwatch.detect.training import SCORE_BINS
 from hackwatch.errors import DataError
-from hackwatch.spark.mlcolumns import Cells, Values, alone, number_cells, text_cells
-from hackwatch.spark.mlfiles import SavedTree
-from hackwatch.spark.mlstages import CLASSIFIERS, Pipeline, read_pipeline
+from hackwatch.spark.ml.columns import Cells, Values, alone, number_cells, text_cells
+from hackwatch.spark.ml.files import SavedTree
+from hackwatch.spark.ml.stages import CLASSIFIERS, Pipeline, read_pipeline
 from hackwatch.streams.base import Stream
 
 __all__ = ["cells_of", "import_pipeline", "refused_cells"]

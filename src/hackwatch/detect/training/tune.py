@@ -9,10 +9,11 @@ from typing import Any
 
 import polars as pl
 
+from hackwatch.detect.evaluation.measures import roc_auc
 from hackwatch.detect.features import fit_encoder
-from hackwatch.detect.measures import roc_auc
-from hackwatch.detect.supervised import leave_types_out, out_of_fold
-from hackwatch.detect.train import Options, Rows, prepare
+from hackwatch.detect.training.options import Options
+from hackwatch.detect.training.rows import Rows, prepare
+from hackwatch.detect.training.supervised import leave_types_out, out_of_fold
 from hackwatch.errors import ConfigurationError, EnvironmentError_
 from hackwatch.streams.base import Stream
 

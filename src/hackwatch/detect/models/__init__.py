@@ -1,0 +1,1 @@
+"""The models behind bundles: how each scores, explains itself and is kept."""
