@@ -10,9 +10,9 @@ from pathlib import Path
 import polars as pl
 
 from hackwatch import streams
-from hackwatch.detect.evaluate import evaluate
+from hackwatch.detect.evaluation import evaluate
 from hackwatch.detect.registry import Registry
-from hackwatch.detect.train import Options, train
+from hackwatch.detect.training import Options, train
 from hackwatch.feeds.simulate import labelled
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.streams.files import read_file

@@ -16,7 +16,7 @@ from sklearn.metrics import (  # type: ignore[import-untyped]  # it ships no typ
 )
 
 from hackwatch.detect.bundle import Bundle
-from hackwatch.detect.evaluation.evaluate import evaluate
+from hackwatch.detect.evaluation import evaluate
 from hackwatch.detect.evaluation.report import html
 from hackwatch.errors import DataError
 from tests.detect.support import ATTACKS, STREAM, records

@@ -11,7 +11,7 @@ from hackwatch.cli.context import CliContext, pass_context_object
 from hackwatch.cli.detecting import number, read_records, registry, stream_option
 
 if TYPE_CHECKING:
-    from hackwatch.detect.evaluation.evaluate import Evaluation
+    from hackwatch.detect.evaluation import Evaluation
 
 __all__ = ["command"]
 
@@ -42,7 +42,7 @@ def command(
     """
     from hackwatch import streams
     from hackwatch.detect.bundle import load_bundle
-    from hackwatch.detect.evaluation.evaluate import evaluate
+    from hackwatch.detect.evaluation import evaluate
 
     stream = streams.get(stream_name)
     folder = Path(version) if version and "/" in version else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 
-from hackwatch.detect.evaluation.evaluate import Evaluation, TypeResult
+from hackwatch.detect.evaluation import Evaluation, TypeResult
 from hackwatch.detect.evaluation.plots import bars, lines
 
 __all__ = ["html"]
