@@ -170,7 +170,7 @@ def test_the_coordinates_fit_the_version_of_pyspark() -> None:
 def test_master_and_any_configuration_come_from_settings_and_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is given last wins; and where nobody says anything else, Spark's sessions are in UTC."""
+    """What is given last wins; but Spark's sessions are in UTC, whatever is said."""
     pytest.importorskip("pyspark")
     config = tmp_path / "hackwatch.toml"
     config.write_text(
@@ -179,6 +179,7 @@ def test_master_and_any_configuration_come_from_settings_and_command_line(
     asked: list[Settings] = []
     monkeypatch.setattr("hackwatch.spark.service.run_spark", lambda settings, *_, **__: asked.append(settings))
     options = ["--master", "local[3]", "--spark-conf", "spark.executor.memory=4g", "--spark-conf", "spark.x=a=b"]
+    options += ["--spark-conf", "spark.sql.session.timeZone=Asia/Kolkata"]
     for more in ([], options):
         done = CliRunner().invoke(main, ["--config", str(config), "run", "--engine", "spark", *more])
         assert done.exit_code == 0, done.output

@@ -23,7 +23,7 @@ class SparkSettings(Table):
     conf: dict[str, str | bool | int | float] = Field(
         default_factory=dict,
         examples=[{"spark.executor.memory": "4g"}],
-        description="Any configuration of Spark; wins over what hackwatch sets.",
+        description="Any configuration of Spark; wins over what hackwatch sets, but for the time zone, UTC.",
     )
     jars: Path | None = Field(
         None,

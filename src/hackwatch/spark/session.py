@@ -83,10 +83,9 @@ def close_session(session: SparkSession) -> None:
 
 
 def configuration(settings: Settings, *, kafka: bool, submitted: bool = False) -> dict[str, str]:
-    """What the session is configured with; `[spark] conf` wins."""
+    """What the session is configured with; `[spark] conf` wins, but for the time zone: rows have dates in UTC."""
     spark = settings.spark
     conf = {
-        "spark.sql.session.timeZone": "UTC",
         "spark.sql.extensions": _DELTA_CLASS,
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.databricks.delta.snapshotPartitions": "2",
@@ -107,7 +106,7 @@ def configuration(settings: Settings, *, kafka: bool, submitted: bool = False) -
             wanted = [*packages(_pyspark_version()), *([s3a_package()] if uses_buckets(settings) else [])]
             conf["spark.jars.packages"] = ",".join(wanted)
     conf |= bucket_configuration(settings)
-    return conf | {name: _text(value) for name, value in spark.conf.items()}
+    return conf | {name: _text(value) for name, value in spark.conf.items()} | {"spark.sql.session.timeZone": "UTC"}
 
 
 def packages(version: str) -> tuple[str, ...]:
