@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -142,14 +143,22 @@ def stopped_by_signals(duration: float | None = None) -> Iterator[threading.Even
     So does the terminal when it goes away (SIGHUP), unless the process was told not to mind it, as by nohup.
     """
     stop = threading.Event()
+    # A handler may interrupt its thread while that holds the event's lock, to wait: setting it there would never end.
+    caught: SimpleQueue[bool] = SimpleQueue()
 
     def gracefully(number: int, _frame: object) -> None:
-        stop.set()
+        caught.put(True)
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    def pass_on() -> None:
+        if caught.get():
+            stop.set()
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         numbers.append(signal.SIGHUP)
+    listener = threading.Thread(target=pass_on, name="signals", daemon=True)
+    listener.start()
     before = {number: signal.signal(number, gracefully) for number in numbers}
     timer = threading.Timer(min(duration, threading.TIMEOUT_MAX), stop.set) if duration else None
     if timer:
@@ -162,6 +171,8 @@ def stopped_by_signals(duration: float | None = None) -> Iterator[threading.Even
             timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
+        caught.put(False)
+        listener.join()
 
 
 class Reporter:
