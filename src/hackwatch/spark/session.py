@@ -30,6 +30,8 @@ _DELTA_CLASS, _KAFKA_CLASS = (
     "io.delta.sql.DeltaSparkSessionExtension",
     "org.apache.spark.sql.kafka010.KafkaSourceProvider",
 )
+#: The dates of rows depend on it.
+_UTC = ("spark.sql.session.timeZone", "UTC")
 #: Records that go from the JVM to Python at a time: few round trips, and batches of some 10 MB.
 _ARROW_RECORDS = 50_000
 #: They print pages about what a task or query failed at: the engine says it in a line, and what it does about it.
@@ -69,6 +71,7 @@ def open_session(settings: Settings, *, kafka: bool = False) -> SparkSession:
     if threading.current_thread() is threading.main_thread():
         # Spark takes Ctrl-C for itself, and would cut off the batch at work.
         signal.signal(signal.SIGINT, interrupted)
+    session.conf.set(*_UTC)
     if not submitted and "spark.log.level" not in settings.spark.conf:
         _quieten(session)
     tell_secrets(session, settings)
@@ -106,7 +109,7 @@ def configuration(settings: Settings, *, kafka: bool, submitted: bool = False) -
             wanted = [*packages(_pyspark_version()), *([s3a_package()] if uses_buckets(settings) else [])]
             conf["spark.jars.packages"] = ",".join(wanted)
     conf |= bucket_configuration(settings)
-    return conf | {name: _text(value) for name, value in spark.conf.items()} | {"spark.sql.session.timeZone": "UTC"}
+    return conf | {name: _text(value) for name, value in spark.conf.items()} | dict([_UTC])
 
 
 def packages(version: str) -> tuple[str, ...]:
