@@ -66,9 +66,9 @@ def size(number: float) -> str:
 
 
 def waiting(lag_bytes: int, lag_messages: int) -> str:
-    """What is not yet read: bytes of spools, messages of Kafka topics: `3.4 MiB`, `12,034 messages`, or both."""
+    """What is not yet read: bytes of spools, messages of Kafka topics: `3.4 MiB`, `12,034 messages`, both, or `0`."""
     messages = f"{amount(lag_messages)} messages" if lag_messages else ""
-    return " + ".join(text for text in (size(lag_bytes) if lag_bytes or not messages else "", messages) if text)
+    return " + ".join(text for text in (size(lag_bytes) if lag_bytes else "", messages) if text) or "0"
 
 
 def age(seconds: float | None) -> str:

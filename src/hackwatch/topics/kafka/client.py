@@ -222,5 +222,8 @@ def _meaning(error: KafkaError) -> tuple[str, str]:
     if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
         return "there is no such topic in Kafka", "`hackwatch topics create` makes it"
     if code in _UNREACHABLE:
-        return f"no Kafka broker answers: {error.str()}", "check that the brokers run and that the address is right"
+        return f"no Kafka broker answers: {error.str()}", (
+            "check that the brokers run and that the address is right; where they want TLS or a login, "
+            "security.protocol in [kafka] properties"
+        )
     return f"Kafka: {error.str()}", "check the brokers and [kafka] properties"
