@@ -10,6 +10,8 @@ import pytest
 
 from hackwatch.cli.feeding import stopped_by_signals
 
+pytestmark = pytest.mark.usefixtures("minds_hanging_up")
+
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_stops_it(number: signal.Signals) -> None:

@@ -126,6 +126,7 @@ def test_it_draws_resizes_explains_and_leaves_the_terminal_as_it_was(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("minds_hanging_up")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_signals_end_it_and_leave_the_terminal_as_it_was(
     folder: Path, open_terminal: list[Terminal], number: signal.Signals
