@@ -63,7 +63,8 @@ def models_in_use(folder: Folder) -> dict[str, str]:
 
 @real
 @pytest.mark.slow
-def test_spark_submit_runs_it(tmp_path: Path) -> None:
+def test_spark_submit_runs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)  # what it looks for PySpark with
     folder = Folder.make(tmp_path / "run", more=SPARK)
     feed(folder, 2000)
     paths = ",".join(str(jar) for jar in sorted(jars().glob("*.jar")))
