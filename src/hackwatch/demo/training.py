@@ -29,8 +29,8 @@ STREAMS = ("process", "memory")
 #: Labelled records of each stream to train on: some seconds' work, and few false pairs on machines never seen.
 RECORDS = 40_000
 #: Share of normal records above the threshold. A machine of the demo shows some 100 records a second. With three times
-#: as much, 25 attacks were found in 40 minutes where there were none; with this 5, and all 90 real ones; with half of it
-#: 89, and the first one of a demo often late.
+#: as much, 25 attacks were found in 40 minutes where there were none; with this 5, and all 90 real ones; with half
+#: of it 89, and the first one of a demo often late.
 ALERT_BUDGET = 0.0001
 
 
