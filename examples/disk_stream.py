@@ -13,7 +13,7 @@ from __future__ import annotations
 import polars as pl
 
 from hackwatch.streams import host
-from hackwatch.streams.base import Features, Stream
+from hackwatch.streams.base import Features, Noun, Stream
 from hackwatch.streams.decode import Decoder
 from hackwatch.streams.fields import Field, Kind
 
@@ -49,8 +49,12 @@ SCHEMA = pl.Schema(
 STREAM = Stream(
     name="disk",
     schema=SCHEMA,
-    entity="machine",
-    identity="CMD_PID",
+    entity="machine",  # whom a record is about
+    noun=Noun("machine", "machines"),  # what people call one, and several
+    subject="CMD",  # what an alert names within the entity
+    identity="CMD_PID",  # what distinct suspects are counted by
+    source="machine",  # whose clock stamped the record
+    identifiers=("machine", "PID", "CMD_PID", "ts", "event_time"),  # who and when: no model looks at them
     features=Features(numeric=("DSK",), log=("RDDSK", "WRDSK", "WCANCL"), categorical=("CMD",)),
     units={"RDDSK": "bytes", "WRDSK": "bytes", "WCANCL": "bytes", "DSK": "fraction", "ts": "seconds"},
     decode=Decoder("disk", SCHEMA, FIELDS, host.derived),

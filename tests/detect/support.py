@@ -7,7 +7,7 @@ import polars as pl
 
 from hackwatch.detect.bundle import Bundle
 from hackwatch.detect.training import Options, train
-from hackwatch.streams.base import Decoded, DecodeOptions, Features, Messages, Stream
+from hackwatch.streams.base import Decoded, DecodeOptions, Features, Messages, Noun, Stream
 
 SCHEMA = pl.Schema(
     {
@@ -33,7 +33,11 @@ STREAM = Stream(
     name="process",
     schema=SCHEMA,
     entity="machine",
+    noun=Noun("machine", "machines"),
+    subject="CMD",
     identity="CMD_PID",
+    source="machine",
+    identifiers=("machine", "PID", "CMD_PID", "event_time"),
     features=Features(numeric=("NICE", "CPU"), log=("RSIZE", "RGROW"), categorical=("CMD", "State")),
     units={"CPU": "fraction", "RSIZE": "bytes", "RGROW": "bytes", "NICE": "niceness"},
     decode=_decode,

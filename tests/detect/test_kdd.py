@@ -15,7 +15,7 @@ import pytest
 
 from hackwatch.detect.evaluation.measures import recall_at, roc_auc
 from hackwatch.detect.training import Options, train
-from hackwatch.streams.base import Features, Stream
+from hackwatch.streams.base import Features, Noun, Stream
 from tests.detect.support import STREAM
 
 pytestmark = [pytest.mark.slow, pytest.mark.shared_data]
@@ -41,7 +41,11 @@ CONNECTION = Stream(
     name="connection",
     schema=pl.Schema(),
     entity="service",
+    noun=Noun("service", "services"),
+    subject="service",
     identity="service",
+    source=None,
+    identifiers=(),
     features=Features(RATES, COUNTERS, (*CATEGORIES, "triple")),
     units={},
     decode=STREAM.decode,

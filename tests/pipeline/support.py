@@ -12,7 +12,7 @@ import polars as pl
 from hackwatch.pipeline.core import Batch, Now, Output, Pipeline
 from hackwatch.pipeline.detection import SCORED, Scored
 from hackwatch.pipeline.options import AlertOptions, CorrelationOptions, StreamOptions
-from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, Decoded, DecodeOptions, Features, Messages, Stream
+from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, Decoded, DecodeOptions, Features, Messages, Noun, Stream
 
 START = 1_700_000_040.0  # a multiple of 120 s
 
@@ -32,7 +32,10 @@ def _never_decoded(messages: Messages, options: DecodeOptions) -> Decoded:
 
 
 def stream(name: str) -> Stream:
-    return Stream(name, SCHEMA, "machine", "CMD_PID", Features((), (), ()), {}, _never_decoded, "CMD")
+    noun = Noun("machine", "machines")
+    return Stream(
+        name, SCHEMA, "machine", noun, "CMD", "CMD_PID", "machine", (), Features((), (), ()), {}, _never_decoded
+    )
 
 
 PROCESS, MEMORY = stream("process"), stream("memory")

@@ -12,7 +12,7 @@ import pytest
 
 from hackwatch import streams
 from hackwatch.errors import ConfigurationError
-from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, DecodeOptions, Messages, Stream
+from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, DecodeOptions, Features, Messages, Noun, Stream
 from tests.streams.support import BASE, messages
 
 OPTIONS = DecodeOptions()
@@ -43,7 +43,7 @@ def test_an_unknown_stream_is_a_configuration_error_that_lists_the_known() -> No
 class _Point:
     """An entry point of a third party."""
 
-    value = "elsewhere:STREAM"
+    name, value = "disk", "elsewhere:STREAM"
 
     def __init__(self, loaded: Any) -> None:
         self._loaded = loaded
@@ -57,14 +57,14 @@ class _Point:
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, _Point]]:
     points: dict[str, _Point] = {}
-    monkeypatch.setattr(streams, "_registered", lambda: points)
+    monkeypatch.setattr(streams, "_registered", lambda group: points)
     streams.get.cache_clear()
     yield points
     streams.get.cache_clear()
 
 
 def test_a_third_party_can_register_a_stream(registered: dict[str, _Point]) -> None:
-    theirs = Stream("disk", pl.Schema({}), "machine", "CMD", streams_features(), {}, lambda _, __: never())
+    theirs = complete()
     registered["disk"] = _Point(theirs)
     assert streams.get("disk") is theirs
     assert streams.names() == ("disk",)
@@ -80,10 +80,45 @@ def test_a_broken_registration_says_where(registered: dict[str, _Point], loaded:
     assert "elsewhere:STREAM" in str(caught.value)
 
 
-def streams_features() -> Any:
-    from hackwatch.streams.base import Features
+def complete(**changes: Any) -> Stream:
+    """A stream whose declaration is complete, but for the changes."""
+    schema = pl.Schema({"client": pl.String(), "bytes": pl.Int64(), "event_time": pl.Datetime("us", "UTC")})
+    declared: dict[str, Any] = {
+        "name": "disk", "schema": schema, "entity": "client", "noun": Noun("client", "clients"), "subject": "client",
+        "identity": "client", "source": None, "identifiers": ("client",),
+        "features": Features((), ("bytes",), ()), "units": {"bytes": "bytes"}, "decode": lambda _, __: never(),
+    }  # fmt: skip
+    return Stream(**{**declared, **changes})
 
-    return Features((), (), ())
+
+#: What is wrong with a declaration, and what is said of it.
+INCOMPLETE: dict[str, tuple[dict[str, Any], str]] = {
+    "a subject that is no column": ({"subject": "CMD"}, "subject: there is no column 'CMD'"),
+    "an entity that is no text": ({"entity": "bytes"}, "entity: 'bytes' is Int64; it must be a text"),
+    "a source that is no column": ({"source": "server"}, "source: there is no column 'server'"),
+    "no event time": ({"schema": pl.Schema({"client": pl.String(), "bytes": pl.Int64()})}, "event_time"),
+    "a name of the pipeline": ({"schema": pl.Schema({**complete().schema, "index": pl.Int64()})}, "index: these names"),
+    "a feature that is no column": ({"features": Features(("rate",), (), ())}, "features: 'rate': no such column"),
+    "a feature that identifies": ({"identifiers": ("client", "bytes")}, "features: bytes: identifiers say who"),
+    "no noun": ({"noun": Noun("", "")}, "noun: say what people call an entity"),
+}
+
+
+@pytest.mark.parametrize("case", INCOMPLETE)
+def test_an_incomplete_declaration_is_refused_when_it_is_loaded(registered: dict[str, _Point], case: str) -> None:
+    changes, says = INCOMPLETE[case]
+    registered["disk"] = _Point(complete(**changes))
+    with pytest.raises(ConfigurationError) as caught:
+        streams.get("disk")
+    assert says in str(caught.value)
+    assert "elsewhere:STREAM" in str(caught.value)
+
+
+def test_all_that_is_missing_is_said_at_once(registered: dict[str, _Point]) -> None:
+    registered["disk"] = _Point(complete(subject="CMD", source="server", noun=Noun("", "")))
+    with pytest.raises(ConfigurationError) as caught:
+        streams.get("disk")
+    assert len(caught.value.problems) == 3
 
 
 def never() -> Any:

@@ -9,7 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["POSITION", "REJECTED_SCHEMA", "DecodeOptions", "Decoded", "Features", "Messages", "Stream", "microseconds"]
+__all__ = [
+    "POSITION",
+    "REJECTED_SCHEMA",
+    "DecodeOptions",
+    "Decoded",
+    "EventFields",
+    "Features",
+    "Messages",
+    "Noun",
+    "Stream",
+    "microseconds",
+]
 
 #: Where a record came from, appended to every decoded frame: topic partition, offset of its message there,
 #: and its index within the message (0 unless the message is an array of objects).
@@ -101,24 +112,63 @@ class Features:
         return self.numeric + self.log + self.categorical
 
 
+@dataclass(frozen=True, slots=True)
+class Noun:
+    """What people call an entity: one, and several of them."""
+
+    singular: str
+    plural: str
+
+    def count(self, number: int) -> str:
+        """
+
+        >>> Noun("machine", "machines").count(1)
+        '1 machine'
+        """
+        return f"{number:,} {self.singular if number == 1 else self.plural}"
+
+
+@dataclass(frozen=True, slots=True)
+class EventFields:
+    """Where the columns of a record belong in the event schemas of others.
+
+    `ecs`: column -> dotted field of the Elastic Common Schema ("machine" -> "host.name"). `ocsf`: column -> dotted
+    place in an evidence of OCSF's Detection Finding ("CMD" -> "process.name"). `resource`: OCSF's type of an entity.
+    """
+
+    ecs: Mapping[str, str] = field(default_factory=dict)
+    ocsf: Mapping[str, str] = field(default_factory=dict)
+    resource: str = "Other"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Stream:
     """One kind of telemetry: its schema, decoder and features.
 
-    `schema`: normalised columns in order, without POSITION; holds `event_time` (Datetime us UTC), `entity`'s column,
-    `identity`'s column. `units`: unit per column for explanations ("bytes", "fraction", "events per interval").
-    `subject`: column that an alert names within the
-    entity. `decode(messages, options)` is pure, vectorised and never raises on any payload.
+    `schema`: normalised columns in order, without POSITION; holds `event_time` (Datetime us UTC) and the columns named
+    here. `entity`: whom a record is about. `noun`: what people call an entity. `subject`: what an alert names within
+    the entity (a program, a path). `identity`: what distinct suspects are counted by. `source`: whose clock stamped a
+    record; None: that of its partition. `identifiers`: columns that say who and when, so that no model looks at them.
+    `bounded`: texts that files are searched by: their least and greatest values are kept. `units`: unit per column for
+    explanations ("bytes", "fraction", "events per interval"). `events`: for exports. `decode(messages, options)` is
+    pure, vectorised and never raises on any payload.
+
+    `hackwatch.streams.checks` says what a complete one has; an incomplete one is refused when it is loaded.
     """
 
     name: str
     schema: pl.Schema
     entity: str
+    noun: Noun
+    subject: str
     identity: str
+    source: str | None
+    identifiers: tuple[str, ...]
     features: Features
     units: Mapping[str, str]
     decode: Callable[[Messages, DecodeOptions], Decoded]
-    subject: str = "CMD"
+    bounded: tuple[str, ...] = ()
+    events: EventFields = field(default_factory=EventFields)
 
 
 def microseconds(times: pl.Series) -> npt.NDArray[np.int64]:

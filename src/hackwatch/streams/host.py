@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 
+from hackwatch.streams.base import EventFields, Noun
 from hackwatch.streams.fields import Field, Kind
 from hackwatch.streams.small import Columns
 
-__all__ = ["LATEST", "PID_MAX", "command", "derive", "derived", "event_time", "machine", "pid", "sequence", "timestamp"]
+__all__ = [
+    "LATEST",
+    "PID_MAX",
+    "WHO",
+    "command",
+    "derive",
+    "derived",
+    "event_time",
+    "machine",
+    "pid",
+    "sequence",
+    "timestamp",
+]
 
 #: Greatest process id that Linux allows (PID_MAX_LIMIT, include/linux/threads.h).
 PID_MAX = 2.0**22
@@ -21,6 +36,23 @@ pid = Field("PID", Kind.INTEGER, 0, PID_MAX)
 #: A program may call itself anything, blanks included, so nothing of its name is trimmed.
 command = Field("CMD", Kind.TEXT, 1, 4096, strip=False)
 timestamp = Field("ts", Kind.TIME, 1, LATEST)
+
+_FIELDS = {"machine": "host.name", "CMD": "process.name", "PID": "process.pid"}
+#: Who a record is about and whose clock stamped it: what every stream of a host declares alike.
+WHO: Any = {
+    "entity": "machine",
+    "noun": Noun("machine", "machines"),
+    "subject": "CMD",
+    "identity": "CMD_PID",
+    "source": "machine",
+    "identifiers": ("PID", "CMD_PID", "machine", "sequence", "ts", "event_time"),
+    "bounded": ("machine", "CMD"),
+    "events": EventFields(
+        ecs=_FIELDS,
+        ocsf={"machine": "device.hostname", "CMD": "process.name", "PID": "process.pid"},
+        resource="host",
+    ),
+}
 
 #: atop prints a process that ended during the interval as `<name>`.
 _finished = pl.col("CMD").str.starts_with("<") & pl.col("CMD").str.ends_with(">") & (pl.col("CMD").str.len_bytes() > 2)

@@ -54,8 +54,7 @@ _SCHEMA = pl.Schema(
 STREAM = Stream(
     name="memory",
     schema=_SCHEMA,
-    entity="machine",
-    identity="CMD_PID",
+    **host.WHO,
     features=Features(
         numeric=("MEM",),
         log=("MINFLT", "MAJFLT", "VSTEXT", "VSIZE", "RSIZE", "VGROW", "RGROW"),

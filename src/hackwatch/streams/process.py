@@ -74,8 +74,7 @@ _SCHEMA = pl.Schema(
 STREAM = Stream(
     name="process",
     schema=_SCHEMA,
-    entity="machine",
-    identity="CMD_PID",
+    **host.WHO,
     features=Features(
         numeric=("NICE", "PRI", "RTPR", "CPUNR", "CPU"),
         log=("TRUN", "TSLPI", "TSLPU", "EXC"),

@@ -1,0 +1,1 @@
+"""The families: each a folder that declares what belongs together. General code imports none of them."""

@@ -1,0 +1,1 @@
+"""Linux hosts: what their processes do and what memory these occupy."""

@@ -1,0 +1,152 @@
+"""Whether a declaration is complete: all that is wrong with it at once, each with what to write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import polars as pl
+
+from hackwatch.streams.base import POSITION, Stream
+from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family, Share
+
+__all__ = ["RESERVED", "aggregate_problems", "correlation_problems", "family_problems", "stream_problems"]
+
+#: Columns that the pipeline adds to every record.
+RESERVED = frozenset(
+    {
+        *POSITION,
+        *("score", "prediction", "rules", "late", "processing_time"),
+        *("topic", "epoch", "date", "site", "key", "label", "type"),
+    }
+)
+_TIME = pl.Datetime("us", "UTC")
+_STRING = pl.String()
+
+
+def stream_problems(stream: Stream) -> list[str]:
+    """What is wrong with a stream; empty if nothing is."""
+    return list(_stream_problems(stream))
+
+
+def _stream_problems(stream: Stream) -> Iterator[str]:
+    schema = stream.schema
+    if not stream.name.isidentifier():
+        yield f"name: {stream.name!r} is no name of a table; use letters, digits and underscores"
+    if schema.get("event_time") != _TIME:
+        yield "schema: a column event_time of type Datetime('us', 'UTC') is missing: when the record happened"
+    if taken := sorted(RESERVED & set(schema)):
+        yield f"schema: {', '.join(taken)}: these names are the pipeline's own; name the columns otherwise"
+    for role, why in (
+        ("entity", "whom a record is about"),
+        ("subject", "what an alert names within the entity"),
+        ("identity", "what distinct suspects are counted by"),
+        ("source", "whose clock stamped a record, or None for that of the partition"),
+    ):
+        column = getattr(stream, role)
+        if column is None and role == "source":
+            continue
+        if column not in schema:
+            yield f"{role}: there is no column {column!r}; name the one that says {why}"
+        elif schema[column] != _STRING:
+            yield f"{role}: {column!r} is {schema[column]}; it must be a text (String)"
+    for what, named in (
+        ("features", stream.features.columns),
+        ("identifiers", stream.identifiers),
+        ("bounded", stream.bounded),
+        ("units", tuple(stream.units)),
+        ("events.ecs", tuple(stream.events.ecs)),
+        ("events.ocsf", tuple(stream.events.ocsf)),
+    ):
+        if unknown := [name for name in named if name not in schema]:
+            yield f"{what}: {', '.join(map(repr, unknown))}: no such column; take them out or correct them"
+    if both := sorted(set(stream.features.columns) & set(stream.identifiers)):
+        yield f"features: {', '.join(both)}: identifiers say who and when, so no model may look at them"
+    if not (stream.noun.singular and stream.noun.plural):
+        yield 'noun: say what people call an entity: Noun("client", "clients")'
+
+
+def family_problems(family: Family, stream: Callable[[str], Stream | None]) -> list[str]:
+    """What is wrong with a family. `stream`: a registered stream by name, None if there is none."""
+    found = []
+    for name in family.streams:
+        if stream(name) is None:
+            found.append(f"streams: there is no stream {name!r}; register it as an entry point of hackwatch.streams")
+    for correlation in family.correlations:
+        found += correlation_problems(correlation, stream)
+    for aggregate in family.aggregates:
+        found += aggregate_problems(aggregate, stream(aggregate.stream))
+    for enricher in family.enrichers:
+        found += _enricher_problems(enricher, stream(enricher.stream))
+    named = [correlation.name for correlation in family.correlations]
+    named += [f"{aggregate.stream}.{aggregate.name}" for aggregate in family.aggregates]
+    found += [
+        f"{name}: declared twice; give each a name of its own" for name in sorted(set(named)) if named.count(name) > 1
+    ]
+    return found
+
+
+def correlation_problems(correlation: Correlation, stream: Callable[[str], Stream | None]) -> list[str]:
+    """What is wrong with a correlation."""
+    where = f"correlation {correlation.name}"
+    sides = {name: stream(name) for name in (correlation.left, correlation.right)}
+    found = [f"{where}: there is no stream {name!r}" for name, side in sides.items() if side is None]
+    if correlation.left == correlation.right:
+        found.append(f"{where}: both sides are {correlation.left!r}; a correlation joins two streams")
+    if not correlation.name.isidentifier() or stream(correlation.name) is not None:
+        found.append(f"{where}: the name is that of its table: letters, digits, underscores, and no stream's name")
+    if correlation.seconds <= 0:
+        found.append(f"{where}: seconds must be greater than 0")
+    if not correlation.keys:
+        found.append(f"{where}: keys: name at least one column that both streams have")
+    left, right = sides[correlation.left], sides[correlation.right]
+    for key in correlation.keys if left is not None and right is not None else ():
+        kinds = [side.schema.get(key) for side in (left, right) if side is not None]
+        if kinds[0] is None or kinds[0] != kinds[1]:
+            found.append(
+                f"{where}: keys: {key!r} is not a column of the same type in both streams ({kinds[0]}, {kinds[1]})"
+            )
+    return found
+
+
+def aggregate_problems(aggregate: Aggregate, stream: Stream | None) -> list[str]:
+    """What is wrong with an aggregate of a stream."""
+    where = f"aggregate {aggregate.name}"
+    if stream is None:
+        return [f"{where}: there is no stream {aggregate.stream!r}"]
+    columns = {*stream.schema, "score", "prediction"}
+    found = [f"{where}: keys: {stream.name} has no column {key!r}" for key in aggregate.keys if key not in columns]
+    names = [measure.name for measure in aggregate.measures]
+    if not names:
+        found.append(f"{where}: measures: name at least one, such as Count('records')")
+    found += [f"{where}: two measures are called {name!r}" for name in sorted(set(names)) if names.count(name) > 1]
+    for measure in aggregate.measures:
+        column = getattr(measure, "column", None)
+        if column is not None and column not in columns:
+            found.append(f"{where}: {measure.name}: {stream.name} has no column {column!r}")
+        for condition in (measure.where, measure.of if isinstance(measure, Share) else None):
+            found += _condition_problems(f"{where}: {measure.name}", condition, stream)
+    found += _condition_problems(where, aggregate.where, stream)
+    if aggregate.seconds < 1 or aggregate.limit < 1:
+        found.append(f"{where}: seconds and limit must be at least 1")
+    if aggregate.outliers is not None and aggregate.outliers.measure not in names:
+        found.append(f"{where}: outliers: there is no measure {aggregate.outliers.measure!r}")
+    return found
+
+
+def _condition_problems(where: str, condition: str | None, stream: Stream) -> list[str]:
+    if condition is None:
+        return []
+    empty = pl.DataFrame(schema={**stream.schema, "score": pl.Float32(), "prediction": pl.Int8()})
+    try:
+        kind = empty.select(pl.sql_expr(condition)).to_series().dtype
+    except Exception as error:  # Polars and its SQL parser raise what they like
+        return [f"{where}: the condition {condition!r} is not understood: {error}"]
+    return [] if kind == pl.Boolean() else [f"{where}: {condition!r} is no condition but a value of type {kind}"]
+
+
+def _enricher_problems(enricher: Enricher, stream: Stream | None) -> list[str]:
+    where = f"enricher {enricher.name}"
+    if stream is None:
+        return [f"{where}: there is no stream {enricher.stream!r}"]
+    missing = [name for name in enricher.adds if name not in stream.schema]
+    return [f"{where}: adds {name!r}, which the stream's schema does not declare" for name in missing]

@@ -1,0 +1,205 @@
+"""What is declared about streams beside themselves: aggregates, correlations, enrichers, and the family of all these.
+
+Declarations are data: general code asks them and knows no stream by name. `hackwatch.streams.checks` refuses what is
+incomplete. Conditions are SQL over the columns of the scored records: the stream's own, `score`, `prediction`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from hackwatch.streams.base import Stream
+
+__all__ = [
+    "SUSPECT",
+    "WINDOWS",
+    "Aggregate",
+    "Correlation",
+    "Count",
+    "Distinct",
+    "Enricher",
+    "Family",
+    "Mean",
+    "Measure",
+    "Outliers",
+    "Quantile",
+    "Share",
+    "Sum",
+    "Top",
+    "windows_of",
+]
+
+#: The condition of a suspect.
+SUSPECT = "prediction = 1"
+#: The aggregate that every stream has: `windows_of`.
+WINDOWS = "windows"
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many rows. Integer."""
+
+    name: str
+    where: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """The sum of a numeric column; nulls are left out. Float, 0 without rows."""
+
+    name: str
+    column: str
+    where: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """The mean of a numeric column; nulls are left out. Float, null without rows."""
+
+    name: str
+    column: str
+    where: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The share of the rows, 0..1, for which a condition holds. Float, null without rows."""
+
+    name: str
+    of: str
+    where: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """How many distinct values of a column: exact up to `exact`, then a HyperLogLog estimate (standard error 0.8 %)."""
+
+    name: str
+    column: str
+    where: str | None = None
+    exact: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """The most frequent values of a column with their numbers, and under null what all others sum to.
+
+    A list of {value, count}. Up to `exact` values are counted exactly, beyond that estimated from below.
+    """
+
+    name: str
+    column: str
+    most: int = 10
+    where: str | None = None
+    exact: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Quantile:
+    """Quantiles of a numeric column at `at` (0..1) by a KLL sketch (rank error about 1.3 %). A list of floats."""
+
+    name: str
+    column: str
+    at: tuple[float, ...] = (0.5, 0.95, 0.99)
+    where: str | None = None
+
+
+Measure = Count | Sum | Mean | Share | Distinct | Top | Quantile
+
+
+@dataclass(frozen=True, slots=True)
+class Outliers:
+    """How an aggregate is scored: a final value of `measure` that stands out against the key's own history alerts.
+
+    `rule`: the id of the alert's rule; `title` may name {value}, {entity}, {seconds} and {usual}.
+    """
+
+    measure: str
+    rule: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """Measures per key and tumbling interval of event time `[start, start + seconds)`, aligned to the Unix epoch.
+
+    `keys`: columns; the first one that is the stream's entity names whom an alert is about. `where`: which rows count.
+    `limit`: keys kept for each source; beyond, the least active fall into one whose keys are null, which is counted.
+    """
+
+    name: str
+    stream: str
+    keys: tuple[str, ...]
+    measures: tuple[Measure, ...]
+    seconds: int = 120
+    where: str | None = None
+    limit: int = 100_000
+    outliers: Outliers | None = None
+
+
+def windows_of(stream: Stream, seconds: int = 120) -> Aggregate:
+    """The windows of a stream: records, suspects, and the distinct identities among these, of each entity."""
+    return Aggregate(
+        WINDOWS,
+        stream.name,
+        (stream.entity,),
+        (Count("records"), Count("suspects", SUSPECT), Distinct("count", stream.identity, SUSPECT)),
+        seconds,
+        outliers=Outliers(
+            "count", "anomalous-window", "{value} distinct suspects on {entity} in {seconds} s, usually {usual:g}"
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """A join of the suspects of two streams on `keys` (columns of both), less than `seconds` apart in event time.
+
+    `name` is that of its table in the lake. `rule`: the id of its alerts' rule. `title` may name {subject}, {left},
+    {right} and {entity}; `subject` and `entity` are those of the left stream. Streams that are correlated, directly or
+    through others, share a clock: they are a time group.
+    """
+
+    name: str
+    left: str
+    right: str
+    keys: tuple[str, ...]
+    seconds: float = 30.0
+    rule: str = "correlated-suspects"
+    title: str = "{subject} is suspect in {left} and {right} on {entity}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Enricher:
+    """Adds columns to the normalised records of a stream, between normalising and scoring.
+
+    `apply(records, tables)` is pure and gives the records with the columns of `adds` behind them. `tables`: what it
+    looks up, by name; the runtime opens each with `open(settings)` (a frame), ships them to Spark's tasks, and loads
+    them anew when their file has changed.
+    """
+
+    name: str
+    stream: str
+    adds: pl.Schema
+    apply: Callable[[pl.DataFrame, Mapping[str, pl.DataFrame]], pl.DataFrame]
+    tables: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What belongs together because it watches the same thing.
+
+    `streams`: names of registered streams. `simulator`, `collector`: "module:name" of what plays it and of what watches
+    this machine, loaded only when asked for.
+    """
+
+    name: str
+    streams: tuple[str, ...]
+    correlations: tuple[Correlation, ...] = ()
+    aggregates: tuple[Aggregate, ...] = ()
+    enrichers: tuple[Enricher, ...] = field(default=())
+    simulator: str | None = None
+    collector: str | None = None
