@@ -26,6 +26,8 @@ __all__ = ["Attacks"]
 class Attacks(Query):
     """The correlation: pairs of suspects of two streams. Its state is bounded by the watermarks of both."""
 
+    stateful = True
+
     def __init__(self, context: Context, starts: dict[str, int]) -> None:
         """`starts`: by stream, the version of its table from which on its rows are correlated."""
         self._correlation = CorrelationOptions(seconds=context.settings.correlation.seconds)

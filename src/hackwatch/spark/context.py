@@ -63,6 +63,9 @@ class Query(ABC):
     The first error is kept in `error`: what Spark makes of it is hard to read.
     """
 
+    #: Whether Spark keeps state between the batches.
+    stateful = False
+
     def __init__(self, context: Context, name: str, streams: tuple[str, ...]) -> None:
         self.context, self.name = context, name
         self.ledger = Ledger(context.store, context.settings.pipeline, name)
@@ -106,12 +109,17 @@ class Query(ABC):
             self.frame()
             .writeStream.queryName(f"{settings.pipeline}-{self.name}")
             .outputMode(self.mode)
-            .option("checkpointLocation", f"{settings.spark_checkpoint}/{settings.pipeline}/{self.name}")
+            .option("checkpointLocation", self._checkpoint)
             .foreachBatch(self._batch)
         )
         if available_now:
             return writer.trigger(availableNow=True)
         return writer.trigger(processingTime=f"{round(settings.spark.trigger_seconds * 1000)} milliseconds")
+
+    @property
+    def _checkpoint(self) -> str:
+        settings = self.context.settings
+        return f"{settings.spark_checkpoint}/{settings.pipeline}/{self.name}"
 
     @property
     def mode(self) -> str:
@@ -152,6 +160,9 @@ class Query(ABC):
         entry = self.patiently("store", lambda: self.ledger.begin(number, spark_query, wall, versions))
         if entry is not None:
             self.take(frame, entry, self.detectors(entry), spark_query)
+        elif self.stateful:
+            # What it gives is done, but Spark ends a query whose batch has not gone through all of its state.
+            frame.write.format("noop").mode("overwrite").save()
 
     def detectors(self, entry: BatchEntry) -> Detectors:
         """The detectors that a batch was logged with."""

@@ -31,6 +31,8 @@ class Windows(Query):
     A window is final once the stream's watermark has passed its end in an ingest batch that was read whole.
     """
 
+    stateful = True
+
     def __init__(self, context: Context, stream: str, start: int, history: Mapping[int, int]) -> None:
         """`start`: the version of the stream's table from which on its rows are counted; `history`: see Ingest."""
         super().__init__(context, f"windows-{stream}", (stream,))
