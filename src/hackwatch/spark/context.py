@@ -21,6 +21,7 @@ from hackwatch.engine.patience import Patience
 from hackwatch.errors import EnvironmentError_, HackwatchError
 from hackwatch.lake import Lake
 from hackwatch.pipeline.alerting import AlertPolicy
+from hackwatch.spark.checkpoint import clear_unfinished
 from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.progress import Board
 from hackwatch.spark.spool import Rounds
@@ -91,6 +92,7 @@ class Query(ABC):
         EnvironmentError_ if Spark does not start it: mostly it cannot use the checkpoint folder, or the lake.
         """
         try:
+            clear_unfinished(self.context.spark, self._checkpoint)
             self.running = self._writer(available_now=available_now).start()
         except HackwatchError:
             raise
