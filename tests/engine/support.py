@@ -21,7 +21,7 @@ from hackwatch.engine.models import Models
 from hackwatch.feeds.simulate import Faults
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
-from hackwatch.pipeline.options import AlertOptions, CorrelationOptions, StreamOptions
+from hackwatch.pipeline.options import AlertOptions, StreamOptions
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.testing import FakeClock, MemoryTopic
@@ -183,7 +183,7 @@ class House:
             sources=sources,
             pipeline=Pipeline(
                 {name: (source.stream, options) for name, source in sources.items()},
-                CorrelationOptions(),
+                streams.correlations(),
                 AlertOptions(window_minimum=1, window_warmup=1),
             ),
             models=Models(PlantedSource(), NAMES, lambda alert: None),

@@ -14,7 +14,7 @@ import pytest
 from hackwatch.engine.batching import ALIGNMENT, LEAST_READ, Former
 from hackwatch.engine.loop import Engine
 from hackwatch.errors import EnvironmentError_
-from hackwatch.pipeline.watermark import NEVER
+from hackwatch.pipeline.clocks import NEVER
 from hackwatch.streams.base import Messages
 from hackwatch.testing import MemoryTopic
 from tests.engine.support import House, Result, work_off
@@ -31,7 +31,7 @@ def topic(*messages: int) -> MemoryTopic:
 
 
 def former(made: MemoryTopic, batch_bytes: int) -> Former:
-    cut = Former({"process": made}, {}, batch_bytes)
+    cut = Former({"process": made}, {}, batch_bytes, {"process": 0})
     assert len(cut.discover()) == len(made.partitions())
     return cut
 

@@ -21,7 +21,7 @@ from hackwatch.engine.models import Models
 from hackwatch.feeds.simulate import Faults, generate
 from hackwatch.lake import Lake
 from hackwatch.pipeline.core import Pipeline
-from hackwatch.pipeline.options import AlertOptions, CorrelationOptions, StreamOptions
+from hackwatch.pipeline.options import AlertOptions, StreamOptions
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.testing import MemoryTopic
@@ -55,7 +55,7 @@ def real(folder: Path, topics: Topics, seed: int, threads: tuple[ThreadPoolExecu
         sources=sources,
         pipeline=Pipeline(
             {name: (source.stream, StreamOptions(idle_seconds=1e9)) for name, source in sources.items()},
-            CorrelationOptions(),
+            streams.correlations(),
             AlertOptions(window_minimum=1, window_warmup=1),
         ),
         models=Models(PlantedSource(), NAMES, lambda alert: None),

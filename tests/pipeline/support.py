@@ -11,8 +11,10 @@ import polars as pl
 
 from hackwatch.pipeline.core import Batch, Now, Output, Pipeline
 from hackwatch.pipeline.detection import SCORED, Scored
-from hackwatch.pipeline.options import AlertOptions, CorrelationOptions, StreamOptions
+from hackwatch.pipeline.options import AlertOptions, StreamOptions
+from hackwatch.store.aggregates import window_rows as window_frame
 from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, Decoded, DecodeOptions, Features, Messages, Noun, Stream
+from hackwatch.streams.declarations import Correlation
 
 START = 1_700_000_040.0  # a multiple of 120 s
 
@@ -39,6 +41,7 @@ def stream(name: str) -> Stream:
 
 
 PROCESS, MEMORY = stream("process"), stream("memory")
+ATTACKS = Correlation("attacks", "process", "memory", ("machine", "CMD", "PID", "CMD_PID"))
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def pipeline(
     options = options or StreamOptions()
     return Pipeline(
         {"process": (PROCESS, options), "memory": (MEMORY, options)},
-        CorrelationOptions(),
+        [ATTACKS],
         alerts or AlertOptions(),
         rules,  # type: ignore[arg-type]  # tests hand in a plain dict of rules
     )
@@ -130,8 +133,14 @@ def feed(target: Pipeline, batches: Iterator[list[Scored]], partitions: list[tup
     collected = Collected()
     for number, batch in enumerate(batches):
         now = Now(wall=START + 1e6, elapsed=number * 1e-3)
-        collected.outputs.append(target.step(Batch(batch, partitions), now))
+        collected.outputs.append(target.step(Batch(batch, partitions, waiting=partitions), now))
     return collected
+
+
+def window_rows(target: Pipeline) -> list[tuple[str, str, int, int, int, int, int, bool]]:
+    """The windows that have changed: stream, entity, start, end, records, suspects, count, final."""
+    found = window_frame(target.take_aggregates()).drop("source")
+    return list(found.iter_rows())
 
 
 def random_day(rng: random.Random, *, records: int = 120, disorder: float = 15.0, late_share: float = 0.05) -> Day:

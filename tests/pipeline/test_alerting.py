@@ -27,8 +27,10 @@ class FakeRule:
 RULES = {"miner": FakeRule(), "storm": FakeRule(at_least=3, within_seconds=10)}
 
 
-def raised(target: Pipeline, records: list[Record], name: str = "process", offset: int = 0) -> list[str]:
-    output = target.step(Batch([run(name, records, offset=offset)], []), Now(START, 0))
+def raised(
+    target: Pipeline, records: list[Record], name: str = "process", offset: int = 0, elapsed: float = 0.0
+) -> list[str]:
+    output = target.step(Batch([run(name, records, offset=offset)], []), Now(START, elapsed))
     return [f"{alert.rule}@{alert.entity}" for alert in output.alerts]
 
 
@@ -131,5 +133,38 @@ def test_state_is_forgotten_when_the_watermarks_have_passed() -> None:
     target.take_updates()
     assert target.state_rows()["suppression"] == 3
     for name in ("process", "memory"):
-        raised(target, [Record(2000)], name, offset=9)
+        raised(target, [Record(2000)], name, offset=9, elapsed=1.0)
     assert target.state_rows()["suppression"] == 0
+
+
+#: How the records of one rule come: late ones are 100 s behind their machine's newest. What the alert finally says.
+LATE: dict[str, tuple[list[float], int, float]] = {
+    "on time, then late": ([300, 310, 200], 2, 300),
+    "late, then on time": ([290, 190, 310], 2, 290),
+    "only late": ([900, 200, 210], 1, 200),
+}
+
+
+@pytest.mark.parametrize("case", LATE)
+@pytest.mark.parametrize("at_once", [True, False], ids=["one batch", "one record a batch"])
+def test_late_records_raise_alerts_and_are_not_counted(case: str, at_once: bool) -> None:
+    """What is counted does not depend on the cut; a rule that needs one record fires on a late one too."""
+    times, count, first = LATE[case]
+    told: dict[str, list[float]] = {}
+    target = pipeline(rules=RULES)
+    rows = [hit(t) if t < 900 else Record(t) for t in times]
+    for batch in [rows] if at_once else [[row] for row in rows]:
+        output = target.step(Batch([run("process", batch)], []), Now(START, 0))
+        told = {alert.id: [alert.count, alert.first_seen - START] for alert in output.alerts} | told
+    for update in target.take_updates():
+        assert update.first_seen is not None
+        told[update.id] = [update.count, update.first_seen - START]
+    assert list(told.values()) == [[count, first]]
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["one batch", "one record a batch"])
+def test_threshold_rules_do_not_count_late_records(at_once: bool) -> None:
+    target = pipeline(rules=RULES)
+    rows = [Record(900), *(hit(100 + t, "storm") for t in range(20))]
+    found = [raised(target, batch) for batch in ([rows] if at_once else [[row] for row in rows])]
+    assert not any(found)

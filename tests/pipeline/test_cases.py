@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
-from hackwatch.pipeline.core import Batch, Now, Pipeline
+from hackwatch.pipeline.core import Batch, Now, Output, Pipeline, serialise, time_groups
 from hackwatch.pipeline.options import StreamOptions
+from hackwatch.streams.declarations import Correlation
 from tests.pipeline.cases import JOINS, ORDERS, WINDOW_EDGES
-from tests.pipeline.support import START, Record, pipeline, run
+from tests.pipeline.support import START, Record, pipeline, run, window_rows
 
 
-def step(target: Pipeline, *, elapsed: float = 0.0, **records: list[Record]) -> None:
+def step(target: Pipeline, *, elapsed: float = 0.0, **records: list[Record]) -> Output:
     runs = [run(name, rows) for name, rows in records.items()]
-    target.step(Batch(runs, [(name, 0) for name in records]), Now(START + 1e6, elapsed))
+    return target.step(Batch(runs, [(name, 0) for name in records]), Now(START + 1e6, elapsed))
 
 
 def windows(target: Pipeline) -> dict[tuple[str, int], tuple[int, int, int, bool]]:
     """(stream, start after START) -> (records, suspects, distinct suspects, final)."""
-    return {(s, int(start - START)): (n, k, c, final) for s, _, start, _, n, k, c, final in target.take_windows()}
+    return {(s, int(start - START)): (n, k, c, final) for s, _, start, _, n, k, c, final in window_rows(target)}
 
 
 @pytest.mark.parametrize(("t", "start"), WINDOW_EDGES.values(), ids=WINDOW_EDGES)
@@ -82,14 +85,46 @@ def test_a_suspect_leaves_the_state_once_the_other_watermark_has_passed_it_by_30
     assert target.state_rows()["correlation"] == 0
 
 
-def test_an_idle_stream_goes_along_with_the_other() -> None:
-    """Otherwise the windows and suspects of one stream would wait for ever for a feed that has died."""
+def test_a_stream_that_is_silent_for_a_minute_loses_neither_windows_nor_pairs() -> None:
+    """Its sister goes on meanwhile; what waited comes back on time, and finds its partners."""
+    target = pipeline()
+    times = [*range(0, 70, 10)]
+    step(target, process=[Record(0)], memory=[Record(0)])
+    for t in times[1:]:
+        step(target, elapsed=float(t), process=[Record(t, pid=t, suspect=True)])
+    output = step(target, elapsed=60.0, memory=[Record(t, pid=t, suspect=True) for t in times[1:]])
+    assert target.totals[("memory", "memory-topic", 0)].late == 0
+    assert sum(map(len, output.rows["attacks"])) == 6
+
+
+def test_suspects_do_not_wait_for_ever_for_a_stream_that_has_died() -> None:
     target = pipeline()
     step(target, process=[Record(0, suspect=True)], memory=[Record(0)])
-    step(target, process=[Record(500)], elapsed=31.0)
-    assert target.watermark("memory") == target.watermark("process") == START + 480
+    for t in range(100, 700, 100):
+        step(target, process=[Record(t)])
+        assert target.state_rows()["correlation"] == int(t < 700)
+    step(target, process=[Record(651)])
     assert target.state_rows()["correlation"] == 0
-    assert windows(target)[("memory", 0)] == (1, 0, 0, True)
+
+
+def test_windows_of_a_silent_machine_become_final_with_engine_time() -> None:
+    target = pipeline()
+    step(target, process=[Record(t) for t in range(0, 420, 5)])
+    assert [window[3] for _, window in sorted(windows(target).items())] == [True, True, True, False]
+    assert not target.tick_due(29.0)
+    assert target.tick_due(31.0)
+    step(target, elapsed=40.0)
+    assert windows(target) == {}
+    step(target, elapsed=116.0)
+    assert [window[3] for window in windows(target).values()] == [True]
+    assert not target.tick_due(1000.0), "nothing is open any more"
+
+
+def test_a_replay_of_another_time_delays_no_other_group() -> None:
+    """Streams that no correlation joins do not share a clock."""
+    assert time_groups(["a", "b", "c"], [Correlation("x", "a", "c", ("k",))]) == {"a": 0, "b": 1, "c": 0}
+    chain = [Correlation("x", "a", "b", ("k",)), Correlation("y", "b", "c", ("k",))]
+    assert set(time_groups(["a", "b", "c"], chain).values()) == {0}
 
 
 def test_late_records_are_kept_and_counted_but_neither_windowed_nor_correlated() -> None:
@@ -129,9 +164,48 @@ def test_duplicates(keys: list[str | None], kept: int, together: bool) -> None:
     assert (total.records, total.on_time, total.duplicate) == (2, kept, 2 - kept)
 
 
-def test_duplicate_keys_are_forgotten_with_the_watermark() -> None:
+#: (key, seconds) of one machine, and which are kept: a key is forgotten once the watermark has passed its time.
+REPEATS: dict[str, tuple[list[tuple[str, float]], list[bool]]] = {
+    "within the lateness": ([("a", 0), ("b", 15), ("a", 16)], [True, True, False]),
+    "beyond it": ([("a", 0), ("b", 30), ("a", 31)], [True, True, True]),
+    "exactly at the watermark": ([("a", 0), ("b", 20), ("a", 21)], [True, True, False]),
+    "the first one kept counts, not its repeats": (
+        [("a", 0), ("a", 15), ("b", 25), ("a", 26)],
+        [True, False, True, True],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REPEATS)
+@pytest.mark.parametrize("size", [1, 2, 4], ids=["one record a batch", "two", "all at once"])
+def test_keys_are_forgotten_with_the_watermark_before_each_record(case: str, size: int) -> None:
+    rows, kept = REPEATS[case]
+    target, found = pipeline(StreamOptions(duplicates_key="uuid")), set()
+    for start in range(0, len(rows), size):
+        batch = [Record(t, key=key) for key, t in rows[start : start + size]]
+        output = target.step(Batch([run("process", batch, offset=start, keyed=True)], []), Now(START, 0))
+        found |= {offset for frame in output.rows.get("process", []) for offset in frame["offset"].to_list()}
+    assert [offset in found for offset in range(len(rows))] == kept
+
+
+def test_nobody_can_claim_the_key_of_another_source() -> None:
     target = pipeline(StreamOptions(duplicates_key="uuid"))
-    target.step(Batch([run("process", [Record(0, key="a"), Record(100, key="b")], keyed=True)], []), Now(START, 0))
-    assert target.state_rows()["duplicates_process"] == 1, "b is still within the horizon, a is not"
-    output = target.step(Batch([run("process", [Record(0, key="a")], offset=2, keyed=True)], []), Now(START, 0))
-    assert output.counts[("process", "process-topic", 0)].late == 1
+    batch = [Record(0, machine="evil", key="v"), Record(1, machine="victim", key="v")]
+    target.step(Batch([run("process", batch, keyed=True)], []), Now(START, 0))
+    assert target.totals[("process", "process-topic", 0)].duplicate == 0
+
+
+@pytest.mark.parametrize(("before", "after"), [(120, 60), (60, 120), (120, 90)])
+def test_a_changed_window_length_relabels_nothing(before: int, after: int) -> None:
+    first = pipeline(StreamOptions(window_seconds=before))
+    step(first, process=[Record(t) for t in (0, 50, 100)])
+    told = {row[:4]: row for row in window_rows(first)}
+    second = pipeline(StreamOptions(window_seconds=after))
+    second.restore(serialise(first.snapshot()))
+    step(second, process=[Record(t) for t in (110, 130, 1000)])
+    told |= {row[:4]: row for row in window_rows(second)}
+    spans = sorted((row[2] - START, row[3] - START) for row in told.values())
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans)), "none overlaps another"
+    assert sum(row[4] for row in told.values()) == 6, "each record is counted once"
+    lengths = {end - start for start, end in spans}
+    assert lengths == {before, after}

@@ -49,7 +49,8 @@ def batch(number: int, epoch: int = 1) -> BatchEntry:
 
 
 def windows(*rows: Sequence[Any]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=WINDOWS_SCHEMA, orient="row")
+    """Rows of WINDOWS_SCHEMA without the source, which is the entity."""
+    return pl.DataFrame([(*row[:2], row[1], *row[2:]) for row in rows], schema=WINDOWS_SCHEMA, orient="row")
 
 
 def commit(

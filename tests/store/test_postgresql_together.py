@@ -33,7 +33,7 @@ with open_store(address, site=name) as store, store.hold(name):
     for epoch in range(1, epochs + 1):
         for number in range(first + epoch * 10, first + epoch * 10 + 10):
             store.log_batches(name, [batch(number - first)], [alert(number, site=name)])
-        updates = [AlertUpdate(alert(n).id, epoch, 2000.0 + epoch, ("x",)) for n in range(first + 10, first + 20)]
+        updates = [AlertUpdate(alert(n).id, epoch, None, 2000.0 + epoch, ("x",)) for n in range(first + 10, first + 20)]
         store.log_batches(name, [], [], updates)
         rows = [("process", f"m{n}", epoch // 3 * 120, 0, epoch, 0, 0, epoch % 3 == 2) for n in range(300)]
         states = {"a": bytes([epoch]) * (epoch % 2 << 20)}

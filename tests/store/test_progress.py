@@ -73,7 +73,9 @@ def test_states_written_ahead_of_a_crash_are_replaced(store: Store) -> None:
 def test_everything_twice_is_everything_once(store: Store) -> None:
     store.set_routes(["file"])
     for _ in range(2):
-        store.log_batches("main", [batch(1), batch(2)], [alert(1)], [AlertUpdate(alert(1).id, 3, 1010.0, ("a", "b"))])
+        store.log_batches(
+            "main", [batch(1), batch(2)], [alert(1)], [AlertUpdate(alert(1).id, 3, None, 1010.0, ("a", "b"))]
+        )
         store.commit_epoch("main", commit(1, 1, counted=windows(("process", "4", 0, 120, 9, 2, 1, False))))
     found = store.checkpoint("main")
     assert found is not None
@@ -114,7 +116,7 @@ def test_updates_never_go_back(counts: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder, open_store(Path(folder) / "store.sqlite") as store:
         store.log_batches("main", [], [alert(1)])
         for count in counts:
-            store.log_batches("main", [], [], [AlertUpdate(alert(1).id, count, 2000.0 + count, ("x",) * count)])
+            store.log_batches("main", [], [], [AlertUpdate(alert(1).id, count, None, 2000.0 + count, ("x",) * count)])
         found = store.alert(alert(1).id)
         assert (found.count, found.last_seen, len(found.subjects)) == (max(counts), 2000.0 + max(counts), max(counts))
 

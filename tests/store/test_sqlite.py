@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -265,3 +265,15 @@ def test_damage_found_later_is_a_data_error(path: Path) -> None:
     path.write_bytes(bytes(content))
     with open_store(path) as store, pytest.raises(DataError, match="damaged"):
         store.alerts(limit=None)
+
+
+def test_windows_of_an_older_version_are_kept_and_grow_old_from_now_on(tmp_path: Path) -> None:
+    with closing(SqliteDatabase(tmp_path / "store.sqlite")) as database:
+        migrate(database, migrations=MIGRATIONS[:2])
+        with database.write() as transaction:
+            transaction.execute("INSERT INTO windows VALUES ('here', 'process', '4', 0, 120, 9, 2, 1, 1)")
+    with open_store(tmp_path / "store.sqlite", site="here") as store:
+        (kept,) = store.windows().iter_rows()
+        assert kept == ("here", "process", "4", 0, 120, 9, 2, 1, True)
+        assert store.prune(windows_before=5000.0, now=6000.0)["windows"] == 0
+        assert store.prune(windows_before=6001.0, now=9000.0)["windows"] == 1

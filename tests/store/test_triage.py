@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -10,6 +11,7 @@ import pytest
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.pipeline.alert import Alert
 from hackwatch.store import Store
+from hackwatch.store.base import AGGREGATES_SCHEMA
 from hackwatch.store.frames import FRAMES
 from tests.store.support import ALERT, alert, batch, commit, windows
 
@@ -162,11 +164,14 @@ def test_pruning_keeps_what_is_open(store: Store) -> None:
     raised(store, alert(3, site="here", created=9000.0, last_seen=9000.0))
     store.outbox_done(store.outbox_due(1e12)[0].id, now=2000.0)
     rows = [("process", str(number), 0, 120, 1, 0, 0, True) for number in range(2_500)]
-    rows += [("process", "open", 0, 120, 1, 0, 0, False), ("process", "young", 5000, 5120, 1, 0, 0, True)]
+    rows += [("process", "open", 0, 120, 1, 0, 0, False)]
     store.commit_epoch("main", commit(1, 1, counted=windows(*rows)))
+    # Of a replay: made today, whatever the times of its events.
+    young = commit(2, 2, counted=windows(("process", "young", 0, 120, 1, 0, 0, True)))
+    store.commit_epoch("main", replace(young, committed_at=6000.0))
     assert store.prune() == {}
     pruned = store.prune(windows_before=5000.0, alerts_before=5000.0, outbox_before=5000.0)
-    assert pruned == {"windows": 2_500, "outbox": 1, "alerts": 1}
+    assert pruned == {"windows": 2_500, "aggregates": 0, "outbox": 1, "alerts": 1}
     assert store.windows()["entity"].to_list() == ["open", "young"]
     assert [found.id for found in store.alerts()] == [alert(number).id for number in (3, 4, 2)]
 
@@ -211,7 +216,10 @@ def test_every_table_has_a_frame(store: Store, name: str) -> None:
     store.set_routes(["file"])
     raised(store, alert(1))
     store.mute("r", None, until=9.5, now=1.0)
-    store.commit_epoch("main", commit(1, 1, counted=windows(("process", "4", 0, 120, 9, 2, 1, False))))
+    aggregated = ("visit", "rates", '{"server":"a"}', "a", 0, 60, '{"requests":9}', True)
+    counted = commit(1, 1, counted=windows(("process", "4", 0, 120, 9, 2, 1, False)))
+    rates = pl.DataFrame([aggregated], schema=AGGREGATES_SCHEMA, orient="row")
+    store.commit_epoch("main", replace(counted, aggregates=rates))
     full = store.frame(name)
     assert full.height == 1
     assert full.schema == empty.schema

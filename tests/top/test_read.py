@@ -44,7 +44,7 @@ def status(**changes: Any) -> dict[str, Any]:
 
 def put_windows(store: Store, *rows: tuple[str, str, int, int]) -> None:
     """(stream, entity, number of the window, distinct suspects)."""
-    values = [(s, e, START + 120 * n, START + 120 * n + 120, 50, c, c, n < 0) for s, e, n, c in rows]
+    values = [(s, e, e, START + 120 * n, START + 120 * n + 120, 50, c, c, n < 0) for s, e, n, c in rows]
     frame = pl.DataFrame(values, schema=WINDOWS_SCHEMA, orient="row")
     store.commit_epoch("main", EpochCommit(1, 1, 1.0, {}, {}, frame, {}, NOW))
 

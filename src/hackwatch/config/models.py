@@ -51,7 +51,12 @@ class EngineSettings(Table):
     idle_seconds: float = Field(
         30.0,
         gt=0,
-        description="A partition silent for this long stops holding back its stream's watermark, seconds.",
+        description="A source (a machine) silent for longer moves on with the engine's clock, seconds.",
+    )
+    max_sources: int = Field(
+        100_000,
+        ge=1,
+        description="Sources of a stream with a clock of their own; those beyond share one.",
     )
     in_flight: int = Field(
         2, ge=1, description="Micro-batches being scored at a time; while there are so many, nothing more is read."
@@ -77,7 +82,7 @@ class StreamSettings(Table):
     lateness_seconds: float = Field(
         20.0,
         ge=0,
-        description="A record this far behind its partition's greatest event time is late, seconds.",
+        description="A record this far behind the greatest event time of its source is late, seconds.",
     )
     window_seconds: int = Field(120, ge=1, description="Length of a window in event time, seconds, aligned to 1970.")
     future_seconds: float = Field(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from hackwatch.errors import ConfigurationError, DataError
-from hackwatch.pipeline.watermark import NEVER
+from hackwatch.pipeline.clocks import NEVER
 from hackwatch.store.base import BatchEntry, OffsetRange
 from hackwatch.streams.base import Messages
 from hackwatch.topics.base import TopicReader
@@ -14,7 +14,7 @@ from hackwatch.topics.base import TopicReader
 __all__ = ["Former", "Taken"]
 
 Offsets = Mapping[tuple[str, str, int], int]
-#: How far (microseconds of event time) one partition may run ahead of another that still has messages waiting.
+#: How far (microseconds of event time) one partition may run ahead of another of its time group that has more waiting.
 #: Without a bound, catching up would fill windows and correlation with what waits for the slower partition.
 ALIGNMENT = 120_000_000
 LEAST_READ = 4 * 1024
@@ -22,17 +22,24 @@ LEAST_READ = 4 * 1024
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Taken:
-    """The messages of one micro-batch. `ranges` names every run, and with an empty range a newly seen partition."""
+    """The messages of one micro-batch. `ranges` names every run, and with an empty range a newly seen partition.
+
+    `waiting`: (stream, partition) that have further messages.
+    """
 
     runs: tuple[tuple[str, Messages], ...]
     ranges: tuple[OffsetRange, ...]
+    waiting: tuple[tuple[str, int], ...] = ()
 
 
 class Former:
     """Keeps the read position of every partition and takes the next messages from them."""
 
-    def __init__(self, readers: Mapping[str, TopicReader], offsets: Offsets, batch_bytes: int) -> None:
-        self._readers = readers
+    def __init__(
+        self, readers: Mapping[str, TopicReader], offsets: Offsets, batch_bytes: int, groups: Mapping[str, int]
+    ) -> None:
+        """`groups`: the time group of each stream: clocks are compared within one only."""
+        self._readers, self._groups = readers, groups
         self._batch_bytes = batch_bytes
         self._positions: dict[tuple[str, int], int] = {
             (stream, partition): offset
@@ -72,14 +79,16 @@ class Former:
             self._known = sorted(self._positions)
         return new
 
-    def take(self, newest: Callable[[str, int], int], discovered: list[OffsetRange]) -> Taken | None:
+    def take(self, typical: Callable[[str, int], int], discovered: list[OffsetRange]) -> Taken | None:
         """The next messages of all partitions, about `batch_bytes` in all; None if there is nothing new.
 
+        `typical`: how far a partition has been read, in microseconds of event time (NEVER before its first record).
         A read that raises leaves every position as it was: what other partitions gave is read again.
         """
         share = max(LEAST_READ, self._batch_bytes // max(1, len(self._known)))
         runs = []
-        for stream, partition in self._aligned(newest):
+        chosen = self._aligned(typical)
+        for stream, partition in chosen:
             start = self._positions[(stream, partition)]
             messages = self._readers[stream].read(partition, start, max_bytes=share)
             if messages is not None:
@@ -91,16 +100,22 @@ class Former:
             ranges.append(OffsetRange(stream, messages.topic, messages.partition, start, messages.next_offset))
             self._positions[place] = messages.next_offset
         self._behind = {(s, m.partition) for s, m in runs if len(m.payload) >= share // 2}
-        return Taken(tuple(runs), tuple(ranges)) if ranges else None
+        held = set(self._known) - set(chosen)
+        return Taken(tuple(runs), tuple(ranges), tuple(sorted(self._behind | held))) if ranges else None
 
-    def _aligned(self, newest: Callable[[str, int], int]) -> list[tuple[str, int]]:
-        """Partitions to read: all, but those far ahead of one that is being caught up."""
-        if not self._behind:
+    def _aligned(self, typical: Callable[[str, int], int]) -> list[tuple[str, int]]:
+        """Partitions to read: all, but those far ahead of one of their time group that is being caught up."""
+        slowest: dict[int, int] = {}
+        for place in self._behind:
+            group = self._groups[place[0]]
+            slowest[group] = min(typical(*place), slowest.get(group, 2**62))
+        if not slowest:
             return self._known
-        slowest = min(newest(*place) for place in self._behind)
-        if slowest == NEVER:
-            return self._known
-        return [place for place in self._known if newest(*place) <= slowest + ALIGNMENT]
+        return [place for place in self._known if self._may_go_on(typical(*place), slowest.get(self._groups[place[0]]))]
+
+    @staticmethod
+    def _may_go_on(time: int, slowest: int | None) -> bool:
+        return slowest is None or slowest == NEVER or time <= slowest + ALIGNMENT
 
     def again(self, entry: BatchEntry) -> Taken:
         """Exactly the messages that a logged micro-batch took. Raises ConfigurationError if they are not read now."""
@@ -110,7 +125,7 @@ class Former:
             self._positions[(part.stream, part.partition)] = part.end
             runs += [(part.stream, messages) for messages in self._range(part)]
         self._known = sorted(self._positions)
-        return Taken(tuple(runs), entry.ranges)
+        return Taken(tuple(runs), entry.ranges, entry.waiting)
 
     def _check_still_read(self, part: OffsetRange) -> None:
         reader = self._readers.get(part.stream)

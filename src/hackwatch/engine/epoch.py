@@ -11,8 +11,9 @@ from typing import Protocol
 import polars as pl
 
 from hackwatch.clock import Clock
-from hackwatch.pipeline.core import Counts, Snapshot, serialise
-from hackwatch.store.base import WINDOWS_SCHEMA, EngineStore, EpochCommit
+from hackwatch.pipeline.core import Changed, Counts, Snapshot, serialise
+from hackwatch.store.aggregates import aggregate_rows, window_rows
+from hackwatch.store.base import EngineStore, EpochCommit
 from hackwatch.topics.base import TopicReader
 
 __all__ = ["Epoch", "EpochObserver", "EpochSink", "EpochWriter", "LakeWriter"]
@@ -68,7 +69,7 @@ class Epoch:
     rows: Mapping[str, Sequence[pl.DataFrame]]
     offsets: Mapping[tuple[str, str, int], int]
     snapshot: Snapshot
-    windows: Sequence[tuple[str, str, int, int, int, int, int, bool]]
+    aggregates: Sequence[Changed]
     totals: Mapping[tuple[str, str, int], Counts]
     committed_at: float
 
@@ -142,15 +143,14 @@ class EpochWriter:
 
     def _completed(self, table: str, frames: Sequence[pl.DataFrame], number: int) -> pl.DataFrame:
         """One frame with the columns that are the same for a whole epoch, and the partition columns."""
-        mine = table in self._readers
-        added = [
-            pl.col("event_time" if mine else "processing_time").dt.date().alias("date"),
-            pl.lit(self._site).alias("site"),
-        ]
+        frame, mine = _joined(frames), table in self._readers
+        added = [pl.lit(self._site).alias("site")]
+        if "date" not in frame.columns:
+            added = [pl.col("event_time" if mine else "processing_time").dt.date().alias("date"), *added]
         if mine:
             topic = pl.lit(self._readers[table].topic).alias("topic")
             added = [topic, pl.lit(number, dtype=pl.Int64).alias("epoch"), *added]
-        return _joined(frames).with_columns(added)
+        return frame.with_columns(added)
 
     def _commit(self, epoch: Epoch) -> EpochCommit:
         return EpochCommit(
@@ -159,7 +159,8 @@ class EpochWriter:
             elapsed=epoch.elapsed,
             offsets=epoch.offsets,
             states=serialise(epoch.snapshot),
-            windows=pl.DataFrame(epoch.windows, schema=WINDOWS_SCHEMA, orient="row"),
+            windows=window_rows(epoch.aggregates),
+            aggregates=aggregate_rows(epoch.aggregates),
             accounting={
                 key: {name: getattr(counts, name) for name in Counts.__slots__} for key, counts in epoch.totals.items()
             },

@@ -143,7 +143,7 @@ class Engine:
             parts.sinks,
         )
         self._readers = readers
-        self._former = Former(readers, {}, options.batch_bytes)
+        self._former = Former(readers, {}, options.batch_bytes, parts.pipeline.groups)
         self._discovered: list[OffsetRange] = []
         self._done: dict[tuple[str, str, int], int] = {}
         self._number = self._epoch = 0
@@ -173,7 +173,9 @@ class Engine:
         checkpoint = self.parts.store.checkpoint(self.options.pipeline)
         if checkpoint is not None:
             self._restore(checkpoint.states)
-            self._former = Former(self._readers, checkpoint.offsets, self.options.batch_bytes)
+            self._former = Former(
+                self._readers, checkpoint.offsets, self.options.batch_bytes, self.parts.pipeline.groups
+            )
             self._done = dict(checkpoint.offsets)
             self._release(checkpoint.offsets)
             self._number, self._epoch = checkpoint.last_batch, checkpoint.epoch
@@ -266,7 +268,7 @@ class Engine:
             if self._open.batches:
                 self._cut()
             taken = self._read_patiently()
-        if taken is None and not self._in_flight and self.parts.pipeline.idle_due(self._elapsed):
+        if taken is None and not self._in_flight and self.parts.pipeline.tick_due(self._elapsed):
             return Taken((), ())
         return taken
 
@@ -274,7 +276,7 @@ class Engine:
         if self._elapsed - self._discovered_at >= DISCOVER_SECONDS:
             self._discovered += self._former.discover()
             self._discovered_at = self._elapsed
-        taken = self._former.take(self.parts.pipeline.newest, self._discovered)
+        taken = self._former.take(self.parts.pipeline.typical, self._discovered)
         self._discovered = []
         return taken
 
@@ -308,8 +310,9 @@ class Engine:
         """Step the pipeline with a scored micro-batch and write its alerts."""
         self._number += 1
         versions = {name: found.version for name, found in flight.detectors.items() if found is not None}
+        taken, now = flight.taken, flight.now
         self._unlogged.append(
-            BatchEntry(self._number, self._epoch, flight.now.wall, flight.now.elapsed, flight.taken.ranges, versions)
+            BatchEntry(self._number, self._epoch, now.wall, now.elapsed, taken.ranges, versions, taken.waiting)
         )
         output = self._step(flight)
         if output.alerts:
@@ -318,7 +321,7 @@ class Engine:
     def _step(self, flight: _InFlight) -> Output:
         scored = [run.result() for run in flight.runs]
         partitions = [(part.stream, part.partition) for part in flight.taken.ranges]
-        output = self.parts.pipeline.step(Batch(scored, partitions, flight.detectors), flight.now)
+        output = self.parts.pipeline.step(Batch(scored, partitions, flight.taken.waiting, flight.detectors), flight.now)
         self._done |= {(part.stream, part.topic, part.partition): part.end for part in flight.taken.ranges}
         self._open.add(output)
         self.parts.observer.batch(scored, output, flight.began, flight.now.wall)
@@ -369,7 +372,7 @@ class Engine:
             elapsed=self._elapsed,
             rows=gathered.rows,
             offsets=dict(self._done),
-            windows=pipeline.take_windows(),
+            aggregates=pipeline.take_aggregates(),
             snapshot=pipeline.snapshot(),
             totals={key: counts.copy() for key, counts in pipeline.totals.items()},
             committed_at=self._clock.wall(),

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 
 from hackwatch import streams, topics
 from hackwatch.clock import Clock, SystemClock
@@ -27,12 +28,13 @@ from hackwatch.errors import ConfigurationError
 from hackwatch.lake import open_lake
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
-from hackwatch.pipeline.options import CorrelationOptions, StreamOptions
+from hackwatch.pipeline.options import StreamOptions
 from hackwatch.store import Store
 from hackwatch.streams.base import DecodeOptions
+from hackwatch.streams.declarations import Correlation
 from hackwatch.topics.retention import retention_of
 
-__all__ = ["rules_of", "run_service", "sources_of"]
+__all__ = ["correlations_of", "rules_of", "run_service", "sources_of"]
 
 _LOG = logging.getLogger(__name__)
 SWITCH_SECONDS = 0.0002
@@ -128,15 +130,11 @@ class _Service:
         self.upkeep.open_maintenance()
 
     def run(self) -> None:
-        with self.upkeep.chores(self._watermarks, self.drift.report):
+        with self.upkeep.chores(self.drift.report):
             try:
                 self.engine.run()
             finally:
                 self.board.stopped(self.engine)
-
-    def _watermarks(self) -> list[float]:
-        marks = [self.engine.parts.pipeline.watermark(stream) for stream in self.engine.parts.sources]
-        return [mark for mark in marks if mark is not None]
 
     def _engine(self, stack: ExitStack) -> Engine:
         settings = self.settings
@@ -197,6 +195,13 @@ def _check_not_on_spark(store: Store, settings: Settings) -> None:
         )
 
 
+def correlations_of(settings: Settings) -> list[Correlation]:
+    """The declared correlations that are enabled, each with the time that the settings give it."""
+    if not settings.correlation.enabled:
+        return []
+    return [replace(declared, seconds=settings.correlation.seconds) for declared in streams.correlations()]
+
+
 def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet) -> Pipeline:
     options = {
         name: StreamOptions(
@@ -205,13 +210,14 @@ def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet) ->
             window_seconds=settings.streams[name].window_seconds,
             duplicates_key=settings.streams[name].duplicates_key,
             alert_on_suspect=settings.streams[name].alert_on_suspect,
+            max_sources=settings.engine.max_sources,
+            aggregates=streams.aggregates(name),
         )
         for name in sources
     }
-    correlation = CorrelationOptions(seconds=settings.correlation.seconds) if settings.correlation.enabled else None
     return Pipeline(
         {name: (source.stream, options[name]) for name, source in sources.items()},
-        correlation,
+        correlations_of(settings),
         alert_options(settings),
         rules,
     )

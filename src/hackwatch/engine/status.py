@@ -17,9 +17,9 @@ from hackwatch import metrics
 from hackwatch.clock import Clock
 from hackwatch.detect.base import Detector
 from hackwatch.errors import HackwatchError
+from hackwatch.pipeline.arrivals import SMALL_ROWS
 from hackwatch.pipeline.core import Counts, Output
 from hackwatch.pipeline.detection import Scored
-from hackwatch.pipeline.windows import SMALL_ROWS
 from hackwatch.streams.base import microseconds
 
 if TYPE_CHECKING:

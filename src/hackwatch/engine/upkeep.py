@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
@@ -66,10 +66,10 @@ class Upkeep:
             _LOG.error("alert not stored", extra={"error": str(error)})
 
     @contextmanager
-    def chores(self, watermarks: Callable[[], Iterable[float]], more: Callable[[float], object]) -> Iterator[None]:
+    def chores(self, more: Callable[[float], object]) -> Iterator[None]:
         """What is done every few seconds beside the engine, in a thread.
 
-        `watermarks`: those of its streams, Unix seconds; `more` is called with the time, for what else there is to do.
+        `more` is called with the time, for what else there is to do.
         """
         done = threading.Event()
 
@@ -77,7 +77,7 @@ class Upkeep:
             said = False
             while not done.wait(CHORES_SECONDS):
                 try:
-                    self._chore(watermarks)
+                    self._chore()
                     more(self.clock.wall())
                     said = False
                 except HackwatchError as error:
@@ -93,17 +93,15 @@ class Upkeep:
             done.set()
             thread.join()
 
-    def _chore(self, watermarks: Callable[[], Iterable[float]]) -> None:
+    def _chore(self) -> None:
         pipeline = self.settings.pipeline
         self._maintenance.run_due(self.clock.monotonic())
         self._hold.renew()
         for route, counts in self.store.outbox_counts(pipeline).items():
             metrics.set_route_pending(route, counts["waiting"])
-        kept = self.settings.store.retention_days * DAY
-        before = self.clock.wall() - kept
-        # Windows are as old as their events: in a replay of old data they age with the replay, not with the clock.
-        windows_before = min(before, min(watermarks(), default=0.0) - kept)
-        self.store.prune(windows_before=windows_before, alerts_before=before, outbox_before=before, pipeline=pipeline)
+        now = self.clock.wall()
+        before = now - self.settings.store.retention_days * DAY
+        self.store.prune(windows_before=before, alerts_before=before, outbox_before=before, pipeline=pipeline, now=now)
 
 
 def alert_options(settings: Settings) -> AlertOptions:

@@ -75,10 +75,12 @@ class Alert:
 class AlertUpdate:
     """What happened to an alert since: absolute values, so that writing it twice changes nothing.
 
+    `first_seen` is the least event time that counts; None where only the alert itself knows it.
     `subjects`: up to 10 distinct subjects seen, first ones first.
     """
 
     id: str
     count: int
+    first_seen: float | None
     last_seen: float
     subjects: tuple[str, ...]

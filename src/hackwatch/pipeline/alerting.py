@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from statistics import median
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,25 +11,24 @@ import numpy.typing as npt
 import polars as pl
 
 from hackwatch.detect.base import Detector, Driver
-from hackwatch.pipeline.alert import SEVERITIES, Alert, AlertUpdate, Cause, Kind, Severity
+from hackwatch.pipeline.aggregates import Closed
+from hackwatch.pipeline.alert import SEVERITIES, Alert, AlertUpdate, Cause, Kind, Severity, alert_id
 from hackwatch.pipeline.detection import with_rules
 from hackwatch.pipeline.options import AlertOptions
+from hackwatch.pipeline.skew import Skew
 from hackwatch.pipeline.suppression import SUBJECTS_KEPT, Occurrences, Suppressor
-from hackwatch.pipeline.windows import FinalWindow
 from hackwatch.streams.base import Stream, microseconds
+from hackwatch.streams.declarations import Correlation, Outliers
 
-__all__ = ["ATTACK", "SUSPECT", "WINDOW", "AlertPolicy", "Rule", "RuleBook"]
+__all__ = ["CLOCK_SKEW", "MANY_SOURCES", "SUSPECT", "AlertPolicy", "Rule", "RuleBook", "system_alert"]
 
-ATTACK, SUSPECT, WINDOW = "correlated-suspects", "suspect", "anomalous-window"
+SUSPECT, CLOCK_SKEW, MANY_SOURCES = "suspect", "clock-skew", "too-many-sources"
 RISK: dict[str, int] = {"informational": 10, "low": 30, "medium": 55, "high": 80, "critical": 95}
 RISK_FLOOR: tuple[tuple[int, Severity], ...] = (
     (90, "critical"), (70, "high"), (40, "medium"), (20, "low"), (0, "informational"),
 )  # fmt: skip
 #: How long after an interval has ended (watermark) its count is kept, beyond the longest rule: microseconds.
 KEEP = 60_000_000
-#: Entities with a history; beyond, those without a window for the longest time are forgotten, since names of
-#: machines come from messages, and whoever sends them could make up ever-new ones.
-HISTORIES_KEPT = 20_000
 
 Detectors = Mapping[str, Detector | None]
 Drivers = tuple[Driver, ...]
@@ -68,7 +65,6 @@ class AlertPolicy:
     def __init__(self, options: AlertOptions, rules: RuleBook | None) -> None:
         self.options, self.rules = options, rules
         self.suppressor = Suppressor(options.suppress_seconds, options.site)
-        self._history: dict[tuple[str, str], deque[int]] = {}
         self._reach = KEEP
 
     def records(
@@ -104,80 +100,86 @@ class AlertPolicy:
         self, stream: Stream, records: pl.DataFrame, rows: npt.NDArray[np.intp], rules: Sequence[Sequence[str]]
     ) -> Iterator[tuple[Occurrences, int, Row]]:
         """What is to be raised now, per interval, with the first record that showed it. `rules`: of each of `rows`."""
-        entities, times, subjects = (records[name][rows] for name in (stream.entity, "event_time", stream.subject))
-        for seen, first in self._groups(stream.name, entities, rules, microseconds(times), subjects):
+        names = (stream.entity, "event_time", stream.subject, "late")
+        entities, times, subjects, late = (records[name][rows] for name in names)
+        for seen, first in self._groups(stream.name, entities, rules, microseconds(times), subjects, late):
             if seen.rule == SUSPECT or (self.rules is not None and seen.rule in self.rules):
                 for interval in self.suppressor.add(seen):
                     record = records.row(int(rows[first]), named=True)
                     yield seen, interval, record if seen.rule == SUSPECT else record | {"rules": seen.rule}
 
-    def attacks(
-        self, left: Stream, right: Stream, topics: Mapping[str, str], pairs: pl.DataFrame,
+    def pairs(
+        self, declared: Correlation, left: Stream, right: Stream, topics: Mapping[str, str], pairs: pl.DataFrame,
         detectors: Detectors, wall: float,
     ) -> list[Alert]:  # fmt: skip
         """Alerts of correlated pairs (columns of the correlator's schema)."""
         name = f"{left.name}+{right.name}"
         times = np.maximum(*(microseconds(pairs[f"{stream.name}_event_time"]) for stream in (left, right)))
-        groups = self._groups(name, pairs[left.entity], [[ATTACK]] * len(pairs), times, pairs[left.subject])
+        entities, subjects = (_of_pair(pairs, left, column) for column in (left.entity, left.subject))
+        groups = self._groups(name, entities, [[declared.rule]] * len(pairs), times, subjects)
         raised = [(seen, pairs.row(row, named=True)) for seen, row in groups if self.suppressor.add(seen)]
         sides = [{stream.name: _side(stream, row) for stream in (left, right)} for _, row in raised]
         why = [_drivers(stream, [side[stream.name] for side in sides], detectors) for stream in (left, right)]
         return [
-            self._attack(
-                left, right, topics, seen, row, side, {left.name: w_left, right.name: w_right}, detectors, wall
+            self._pair(
+                declared, left, right, topics, seen, row, side, {left.name: w_left, right.name: w_right}, detectors,
+                wall,
             )
             for (seen, row), side, w_left, w_right in zip(raised, sides, *why, strict=True)
-        ]
+        ]  # fmt: skip
 
-    def windows(self, stream: Stream, closed: Sequence[FinalWindow], wall: float) -> list[Alert]:
-        """Alerts of final windows whose count stands out against the entity's own history."""
-        alerts = []
-        for window in closed:
-            key = (stream.name, window.entity)
-            history = self._history.pop(key, None) or deque(maxlen=self.options.window_history)
-            self._history[key] = history
-            usual = self._anomalous(window.count, history)
-            if usual is not None:
-                alerts.append(self._window(stream, window, usual, wall))
-            history.append(window.count)
-        while len(self._history) > HISTORIES_KEPT:
-            del self._history[next(iter(self._history))]
-        return alerts
+    def outliers(
+        self, stream: Stream, outliers: Outliers, found: Sequence[tuple[Closed, float]], wall: float
+    ) -> list[Alert]:
+        """Alerts of final intervals of an aggregate that stand out, each with the usual value."""
+        return [self._outlier(stream, outliers, closed, usual, wall) for closed, usual in found]
 
-    def _anomalous(self, count: int, history: deque[int]) -> float | None:
-        """The usual count if this one is anomalous, else None (robust deviations, Poisson noise as their floor)."""
-        options = self.options
-        if len(history) < options.window_warmup or count < options.window_minimum:
-            return None
-        usual = float(median(history))
-        spread = 1.4826 * float(median(abs(value - usual) for value in history))
-        deviation = max(spread, usual**0.5, 1.0)
-        return usual if count > usual + options.window_deviations * deviation else None
+    def skewed(self, stream: Stream, skews: Sequence[Skew], wall: float) -> list[Alert]:
+        """Alerts of hackwatch about sources whose clocks are wrong."""
+        return [self._skewed(stream, skew, wall) for skew in skews]
+
+    def crowded(self, stream: Stream, most: int, wall: float) -> Alert:
+        """The alert that there are more sources than are told apart."""
+        title = f"{stream.name}: more than {most:,} sources; those beyond share one clock"
+        detail = "names come from messages: look at who sends them; max_sources says how many are told apart"
+        return system_alert(stream.name, "hackwatch", MANY_SOURCES, str(most), title, detail, wall, self.options.site)
+
+    def _skewed(self, stream: Stream, skew: Skew, wall: float) -> Alert:
+        way = "ahead of" if skew.seconds > 0 else "behind"
+        title = f"The clock of {skew.source} is {abs(skew.seconds):,.0f} s {way} the others in {stream.name}"
+        detail = "its own records are judged by its own clock; correct the clock: its times do not fit those of others"
+        entity = skew.source if stream.source == stream.entity else "hackwatch"
+        return system_alert(
+            stream.name, entity, CLOCK_SKEW, skew.source, title, detail, wall, self.options.site, severity="low"
+        )
 
     def take_updates(self) -> list[AlertUpdate]:
         return self.suppressor.take_updates()
 
-    def evict(self, watermark: int) -> None:
-        self.suppressor.evict(watermark, self._reach)
+    def evict(self, mark: Callable[[str, str], int]) -> None:
+        """Forget what is over. `mark`: the watermark that decides for (stream, entity), microseconds."""
+        self.suppressor.evict(mark, self._reach)
 
     # -- occurrences ---------------------------------------------------------------------------------------------
 
     def _groups(
         self, name: str, entities: pl.Series, rules: Sequence[Sequence[str]], times: npt.NDArray[np.int64],
-        subjects: pl.Series,
+        subjects: pl.Series, late: pl.Series | None = None,
     ) -> Iterator[tuple[Occurrences, int]]:  # fmt: skip
-        """Occurrences per entity, rule and interval, each with its first row. `rules`: those that each row shows."""
-        groups: dict[tuple[str, str, int], tuple[int, list[int], set[str]]] = {}
-        rows = zip(entities.to_list(), rules, times.tolist(), subjects.to_list(), strict=True)
-        for row, (who, shown, time, what) in enumerate(rows):
+        """Occurrences per entity, rule and interval, each with its first row; those of late records by themselves,
+        behind the others. `rules`: those that each row shows."""
+        groups: dict[tuple[bool, str, str, int], tuple[int, list[int], set[str]]] = {}
+        behind = [False] * len(entities) if late is None else late.to_list()
+        rows = zip(behind, entities.to_list(), rules, times.tolist(), subjects.to_list(), strict=True)
+        for row, (is_late, who, shown, time, what) in enumerate(rows):
             for rule in shown:
-                key = (who, rule, time // self.suppressor.length)
+                key = (is_late, who, rule, time // self.suppressor.length)
                 _, when, what_all = groups.setdefault(key, (row, [], set()))
                 when.append(time)
                 what_all.add(what)
-        for (who, rule, interval), (row, when, what_all) in groups.items():
+        for (is_late, who, rule, interval), (row, when, what_all) in sorted(groups.items(), key=lambda one: one[0][0]):
             few = sorted(what_all)[:SUBJECTS_KEPT]
-            yield Occurrences(name, who, rule, interval, when, few, *self._storm(rule)), row
+            yield Occurrences(name, who, rule, interval, when, few, *self._storm(rule), is_late), row
 
     def _storm(self, rule_id: str) -> tuple[int, int]:
         if self.rules is None or rule_id not in self.rules:
@@ -211,34 +213,35 @@ class AlertPolicy:
             evidence=evidence, causes=causes, models=models,
         )  # fmt: skip
 
-    def _attack(
-        self, left: Stream, right: Stream, topics: Mapping[str, str], seen: Occurrences, row: Row,
-        sides: Mapping[str, Row], drivers: Mapping[str, Drivers], detectors: Detectors, wall: float,
+    def _pair(
+        self, declared: Correlation, left: Stream, right: Stream, topics: Mapping[str, str], seen: Occurrences,
+        row: Row, sides: Mapping[str, Row], drivers: Mapping[str, Drivers], detectors: Detectors, wall: float,
     ) -> Alert:  # fmt: skip
         matched = [rule for side in sides.values() for rule in side["rules"] or [] if self._storm(rule)[0] <= 1]
         rule = next((self.rules[r] for r in matched if self.rules is not None and r in self.rules), None)
         score = sum(side["score"] for side in sides.values()) / 2
         risk = round(70 + 18 * score + (10 if matched else 0))
-        title = f"{row[left.subject]} is suspect in {left.name} and {right.name} on {seen.entity}"
+        subject = sides[left.name][left.subject]
+        title = declared.title.format(subject=subject, left=left.name, right=right.name, entity=seen.entity)
         return self._alert(
-            "attack", seen, title, _severity(risk), risk, row[left.subject], wall,
+            "attack", seen, title, _severity(risk), risk, subject, wall,
             technique=rule.technique if rule else None, tactic=rule.tactic if rule else None,
             drivers=drivers, evidence=_evidence(row),
             causes=tuple(_cause(topics[s.name], row, f"{s.name}_") for s in (left, right)),
             models=_models(detectors, left.name, right.name),
         )  # fmt: skip
 
-    def _window(self, stream: Stream, window: FinalWindow, usual: float, wall: float) -> Alert:
-        length = window.end - window.start
-        seen = Occurrences(stream.name, window.entity, WINDOW, window.start, [window.end * 1_000_000], [window.entity])
-        risk = min(69, round(45 + window.count / (usual + 1)))
-        title = f"{window.count} distinct suspects on {window.entity} in {length} s, usually {usual:g}"
-        driver = Driver("count", str(window.count), f"{usual:g}", float(window.count - usual))
+    def _outlier(self, stream: Stream, outliers: Outliers, closed: Closed, usual: float, wall: float) -> Alert:
+        value, entity = closed.values[outliers.measure], "-" if closed.keys[0] is None else str(closed.keys[0])
+        seconds = closed.end - closed.start
+        seen = Occurrences(stream.name, entity, outliers.rule, closed.start, [closed.end * 1_000_000], [entity])
+        risk = min(69, round(45 + value / (usual + 1)))
+        driver = Driver(outliers.measure, f"{value:g}", f"{usual:g}", float(value - usual))
         return self._alert(
-            "window", seen, title, _severity(risk), risk, window.entity, wall,
+            "window", seen, outliers.title.format(value=value, entity=entity, seconds=seconds, usual=usual),
+            _severity(risk), risk, entity, wall,
             drivers={stream.name: (driver,)},
-            evidence={"start": window.start, "end": window.end, "records": window.records,
-                      "suspects": window.suspects, "count": window.count},
+            evidence={"start": closed.start, "end": closed.end, **closed.values},
         )  # fmt: skip
 
     def _alert(
@@ -248,26 +251,39 @@ class AlertPolicy:
         causes: tuple[Cause, ...] = (), models: Mapping[str, str] | None = None,
     ) -> Alert:  # fmt: skip
         interval = seen.interval if interval is None else interval
+        times = seen.times[:1] if seen.late else seen.times
         return Alert(
             id=self.suppressor.id(seen.stream, seen.entity, seen.rule, interval),
             kind=kind, stream=seen.stream, entity=seen.entity, rule=seen.rule, title=title, severity=severity,
-            risk=risk, subject=subject, first_seen=min(seen.times) / 1e6, last_seen=max(seen.times) / 1e6,
-            created=wall, site=self.options.site, technique=technique, tactic=tactic, count=len(seen.times),
+            risk=risk, subject=subject, first_seen=min(times) / 1e6, last_seen=max(times) / 1e6,
+            created=wall, site=self.options.site, technique=technique, tactic=tactic, count=len(times),
             drivers=drivers or {}, evidence=evidence or {}, causes=causes, models=models or {},
         )  # fmt: skip
 
     # -- state ---------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
-        history = [[*key, list(counts)] for key, counts in self._history.items()]
-        return {"suppressor": self.suppressor.snapshot(), "history": history}
+        return {"suppressor": self.suppressor.snapshot()}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         self.suppressor.restore(snapshot["suppressor"])
-        self._history = {
-            (stream, entity): deque(counts, maxlen=self.options.window_history)
-            for stream, entity, counts in snapshot["history"]
-        }
+
+
+def system_alert(
+    stream: str, entity: str, rule: str, occurrence: str, title: str, detail: str, wall: float, site: str = "local",
+    *, severity: Severity = "medium",
+) -> Alert:  # fmt: skip
+    """An alert of hackwatch about itself; `occurrence` makes its id unique."""
+    return Alert(
+        id=alert_id(stream, entity, rule, occurrence, site), kind="system", stream=stream, entity=entity, rule=rule,
+        title=title, severity=severity, risk=RISK[severity] - 5, subject=occurrence, first_seen=wall, last_seen=wall,
+        created=wall, site=site, evidence={"detail": detail},
+    )  # fmt: skip
+
+
+def _of_pair(pairs: pl.DataFrame, stream: Stream, column: str) -> pl.Series:
+    """A stream's column in pairs: a join key under its own name, any other one with the stream's name before it."""
+    return pairs.get_column(column if column in pairs.columns else f"{stream.name}_{column}")
 
 
 def _severity(risk: int) -> Severity:

@@ -14,15 +14,32 @@ import polars as pl
 
 from hackwatch.pipeline.alert import Alert, AlertUpdate
 from hackwatch.pipeline.alerting import AlertPolicy, Detectors, RuleBook
-from hackwatch.pipeline.correlation import Correlator
+from hackwatch.pipeline.clocks import NEVER
+from hackwatch.pipeline.correlation import Correlator, pair_date
 from hackwatch.pipeline.detection import SCORED, Scored
-from hackwatch.pipeline.duplicates import Duplicates
-from hackwatch.pipeline.options import AlertOptions, CorrelationOptions, StreamOptions
-from hackwatch.pipeline.watermark import NEVER, Watermarks
-from hackwatch.pipeline.windows import Windows
-from hackwatch.streams.base import POSITION, Stream, microseconds
+from hackwatch.pipeline.options import AlertOptions, StreamOptions
+from hackwatch.pipeline.streamstate import Now, StreamState
+from hackwatch.streams.base import POSITION, Stream
+from hackwatch.streams.declarations import Aggregate, Correlation
 
-__all__ = ["STAMP", "Batch", "Counts", "Now", "Output", "Pipeline", "Snapshot", "accounted", "serialise"]
+__all__ = [
+    "STAMP",
+    "Batch",
+    "Changed",
+    "Counts",
+    "Now",
+    "Output",
+    "Pipeline",
+    "Snapshot",
+    "accounted",
+    "serialise",
+    "time_groups",
+]
+
+#: With state that waits for idle sources, a step is due this often without messages (engine time).
+TICK_SECONDS = 1.0
+#: What is counted of occurrences is looked through so often (engine time).
+SWEEP_SECONDS = 1.0
 
 #: What the step itself adds to a record: whether it was late, and when it was processed.
 STAMP = pl.Schema({"late": pl.Boolean(), "processing_time": pl.Datetime("us", "UTC")})
@@ -34,19 +51,15 @@ Numbers = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
-class Now:
-    """The time of a step. `wall`: Unix seconds UTC. `elapsed`: engine time in seconds, never goes back."""
-
-    wall: float
-    elapsed: float
-
-
-@dataclass(frozen=True, slots=True)
 class Batch:
-    """What one step takes. `partitions`: (stream, partition) known to exist. `detectors`: those that scored it."""
+    """What one step takes. `partitions`: (stream, partition) known to exist. `detectors`: those that scored it.
+
+    `waiting`: (stream, partition) that have more messages than this batch took of them.
+    """
 
     scored: Sequence[Scored] = ()
     partitions: Iterable[tuple[str, int]] = ()
+    waiting: Iterable[tuple[str, int]] = ()
     detectors: Detectors = field(default_factory=dict)
 
 
@@ -105,72 +118,65 @@ class Output:
             self.rows.setdefault(table, []).append(frame)
 
 
-@dataclass(slots=True)
-class _StreamState:
-    stream: Stream
-    options: StreamOptions
-    watermarks: Watermarks
-    windows: Windows
-    duplicates: Duplicates
-    topic: str = ""
+@dataclass(frozen=True, slots=True, eq=False)
+class Changed:
+    """Intervals of an aggregate that have changed. `rows`: its keys, source, start, end, measures, final."""
+
+    aggregate: Aggregate
+    rows: pl.DataFrame
 
 
 class Pipeline:
-    """All state of a run: watermarks, windows, correlation, duplicates, suppression, accounting."""
+    """All state of a run: clocks, aggregates, correlations, duplicates, suppression, accounting."""
 
     def __init__(
         self,
         streams: Mapping[str, tuple[Stream, StreamOptions]],
-        correlation: CorrelationOptions | None,
+        correlations: Sequence[Correlation],
         alerts: AlertOptions,
         rules: RuleBook | None = None,
     ) -> None:
-        self._streams = {
-            name: _StreamState(
-                stream, options, Watermarks(options.lateness_seconds, options.idle_seconds),
-                Windows(stream, options.window_seconds), Duplicates(),
-            )
-            for name, (stream, options) in streams.items()
-        }  # fmt: skip
+        """Correlations of streams that are not read are left out."""
         self.policy = AlertPolicy(alerts, rules)
+        self._streams = {name: StreamState(stream, options, alerts) for name, (stream, options) in streams.items()}
         self.totals: dict[tuple[str, str, int], Counts] = {}
-        self.correlator: Correlator | None = None
-        if correlation and {correlation.left, correlation.right} <= set(streams):
-            self.correlator = Correlator(
-                streams[correlation.left][0], streams[correlation.right][0], correlation.keys,
-                correlation.seconds, pl.Schema({**POSITION, **SCORED}),
-            )  # fmt: skip
+        carried = pl.Schema({**POSITION, **SCORED})
+        self.correlators = {
+            one.name: Correlator(one, streams[one.left][0], streams[one.right][0], carried)
+            for one in correlations
+            if {one.left, one.right} <= set(streams)
+        }
+        self.groups = time_groups(streams, [one.declared for one in self.correlators.values()])
+        self._swept, self._stepped = float("-inf"), 0.0
 
     def step(self, batch: Batch, now: Now) -> Output:
         """Take the scored records of a batch."""
         output = Output()
         for name, partition in batch.partitions:
-            self._streams[name].watermarks.know(partition, now.elapsed)
+            self._streams[name].clocks.know(partition)
         suspects: dict[str, list[pl.DataFrame]] = {name: [] for name in self._streams}
         for scored in batch.scored:
             suspects[scored.stream].append(self._take(scored, batch.detectors, now, output))
-        self._correlate(suspects, batch.detectors, now, output)
-        self._advance(now, output)
+        for correlator in self.correlators.values():
+            self._correlate(correlator, suspects, batch.detectors, now, output)
+        self._advance(batch, now, output)
+        self._stepped = now.elapsed
         return output
 
     # -- one stream --------------------------------------------------------------------------------
 
     def _take(self, scored: Scored, detectors: Detectors, now: Now, output: Output) -> pl.DataFrame:
-        """Judge, count and window the records of one stream; returns its on-time suspects."""
+        """Judge, count and aggregate the records of one stream; returns its on-time suspects."""
         state = self._streams[scored.stream]
         state.topic = scored.topic
-        event_time = microseconds(scored.records["event_time"])
         partition = scored.records["partition"].to_numpy()
-        late = np.zeros(len(event_time), dtype=np.bool_)
-        for number in scored.messages:
-            mine = np.flatnonzero(partition == number)
-            late[mine] = state.watermarks.observe(number, event_time[mine], now.elapsed)
+        late, duplicate = state.judge(scored.records, now)
         stamped = _stamp(scored.records, late, now)
-        duplicate = self._duplicates(state, stamped, event_time, late)
         kept = stamped.filter(~pl.Series(duplicate)) if duplicate.any() else stamped
         kept = kept.drop("key") if "key" in kept.columns else kept
         on_time = kept.filter(~pl.col("late")) if late.any() else kept
-        state.windows.add(on_time)
+        for aggregates in state.aggregates:
+            aggregates.add(on_time)
         output.alerts += self.policy.records(
             state.stream, scored.topic, kept, detectors, now.wall, on_suspect=state.options.alert_on_suspect
         )
@@ -180,11 +186,6 @@ class Pipeline:
         suspects = on_time[np.flatnonzero(on_time["prediction"].to_numpy())]
         self._count(scored, partition, late, duplicate, suspects["partition"].to_numpy(), output)
         return suspects
-
-    def _duplicates(self, state: _StreamState, records: pl.DataFrame, event_time: Times, late: Mask) -> Mask:
-        if state.options.duplicates_key is None or "key" not in records.columns:
-            return np.zeros(len(late), dtype=np.bool_)
-        return state.duplicates.step(records["key"], event_time, late)
 
     def _count(
         self, scored: Scored, partition: Numbers, late: Mask, duplicate: Mask, suspects: Numbers, output: Output
@@ -201,80 +202,94 @@ class Pipeline:
     # -- across streams ---------------------------------------------------------------------------------------------
 
     def _correlate(
-        self, suspects: Mapping[str, list[pl.DataFrame]], detectors: Detectors, now: Now, output: Output
-    ) -> None:
-        if self.correlator is None:
-            return
-        left, right = self.correlator.left, self.correlator.right
+        self, correlator: Correlator, suspects: Mapping[str, list[pl.DataFrame]], detectors: Detectors, now: Now,
+        output: Output,
+    ) -> None:  # fmt: skip
+        left, right = correlator.left, correlator.right
         if not any(len(frame) for stream in (left, right) for frame in suspects[stream.name]):
             return
-        pairs = self.correlator.step(*(_joined(self.correlator, s, suspects[s.name]) for s in (left, right)))
+        pairs = correlator.step(*(_joined(correlator, s, suspects[s.name]) for s in (left, right)))
         if pairs.is_empty():
             return
         topics = {s.name: self._streams[s.name].topic for s in (left, right)}
-        output.alerts += self.policy.attacks(left, right, topics, pairs, detectors, now.wall)
-        output.add("attacks", pairs.with_columns(_time(now).alias("processing_time")))
+        output.alerts += self.policy.pairs(correlator.declared, left, right, topics, pairs, detectors, now.wall)
+        dated = pairs.with_columns(_time(now).alias("processing_time"), pair_date(left, right))
+        output.add(correlator.declared.name, dated)
 
-    def _advance(self, now: Now, output: Output) -> None:
-        """Move the watermarks; close windows and drop state that they have passed."""
-        marks = {name: state.watermarks.advance(now.elapsed) for name, state in self._streams.items()}
-        ahead = max((m for n, m in marks.items() if not self._streams[n].watermarks.idle), default=NEVER)
+    def _advance(self, batch: Batch, now: Now, output: Output) -> None:
+        """Move the watermarks; close intervals and drop state that they have passed."""
         for name, state in self._streams.items():
-            if state.watermarks.idle and self._correlated(name):
-                state.watermarks.follow(ahead)
-            watermark = marks[name] = state.watermarks.watermark
-            closed = state.windows.close(watermark)
-            output.alerts += self.policy.windows(state.stream, closed, now.wall)
-            if state.options.duplicates_key is not None:
-                state.duplicates.evict(watermark)
-        if self.correlator is not None:
-            self.correlator.evict(marks[self.correlator.left.name], marks[self.correlator.right.name])
-        self.policy.evict(min(marks.values()))
+            waiting = [partition for stream, partition in batch.waiting if stream == name]
+            marks = state.clocks.advance(now.elapsed, waiting)
+            output.alerts += state.close(marks, self.policy, now.wall)
+        for correlator in self.correlators.values():
+            left, right = (self._streams[side.name].clocks for side in (correlator.left, correlator.right))
+            if len(correlator):
+                correlator.evict(left.mark, right.mark, (left.slowest(), right.slowest()))
+        if now.elapsed - self._swept >= SWEEP_SECONDS:
+            self._swept = now.elapsed
+            self.policy.evict(self._mark)
 
-    def _correlated(self, name: str) -> bool:
-        return self.correlator is not None and name in (self.correlator.left.name, self.correlator.right.name)
+    def _mark(self, stream: str, entity: str) -> int:
+        """The watermark that decides for what was counted of an entity; `stream` may be a pair, `left+right`."""
+        state = self._streams.get(stream.partition("+")[0])
+        return NEVER if state is None else state.mark(entity)
 
     # -- what the engine asks ------------------------------------------------------------------------------------
 
-    def idle_due(self, elapsed: float) -> bool:
-        """Whether a step without messages would change something, since a partition has become idle."""
-        return any(state.watermarks.idle_due(elapsed) for state in self._streams.values())
+    def tick_due(self, elapsed: float) -> bool:
+        """Whether a step without messages would change something: sources are idle, and state waits for them."""
+        if elapsed - self._stepped < TICK_SECONDS:
+            return False
+        return any(state.waits(elapsed) for state in self._streams.values())
 
-    def newest(self, stream: str, partition: int) -> int:
-        """The greatest event time read of a partition, in microseconds."""
-        return self._streams[stream].watermarks.newest(partition)
+    def typical(self, stream: str, partition: int) -> int:
+        """How far a partition has been read: the median of its sources' clocks, in microseconds."""
+        return self._streams[stream].clocks.typical(partition)
 
     def watermark(self, stream: str) -> float | None:
-        """The stream's watermark in Unix seconds; None before the first."""
-        mark = self._streams[stream].watermarks.watermark
+        """The median of the watermarks of a stream's sources in Unix seconds; None before the first."""
+        mark = self._streams[stream].clocks.watermark()
         return None if mark <= NEVER else mark / 1e6
+
+    def late_sources(self, stream: str) -> dict[str, int]:
+        """The sources with the most late records."""
+        return self._streams[stream].clocks.late_sources()
+
+    def skewed_sources(self, stream: str) -> dict[str, float]:
+        """The sources whose clocks were found wrong, and by how many seconds."""
+        return self._streams[stream].clocks.skew.named()
 
     def state_rows(self) -> dict[str, int]:
         """How many rows each kind of state holds."""
-        rows = {f"windows_{name}": len(state.windows) for name, state in self._streams.items()}
-        rows |= {f"duplicates_{name}": len(state.duplicates) for name, state in self._streams.items()}
-        correlated = 0 if self.correlator is None else len(self.correlator)
+        rows: dict[str, int] = {}
+        for name, state in self._streams.items():
+            rows |= {f"{one.aggregate.name}_{name}": len(one) for one in state.aggregates}
+            rows |= {f"duplicates_{name}": len(state.duplicates), f"sources_{name}": len(state.clocks)}
+        correlated = sum(map(len, self.correlators.values()))
         return rows | {"correlation": correlated, "suppression": len(self.policy.suppressor)}
 
-    def take_windows(self) -> list[tuple[str, str, int, int, int, int, int, bool]]:
-        return [row for state in self._streams.values() for row in state.windows.take_changes()]
+    def take_aggregates(self) -> list[Changed]:
+        """What has changed of all aggregates since the last call, with absolute values."""
+        found = [
+            Changed(one.aggregate, one.take_changes()) for state in self._streams.values() for one in state.aggregates
+        ]
+        return [changed for changed in found if len(changed.rows)]
 
     def take_updates(self) -> list[AlertUpdate]:
         return self.policy.take_updates()
 
     def snapshot(self) -> Snapshot:
-        """The state at the end of an epoch, after take_windows and take_updates. Frames are immutable."""
+        """The state at the end of an epoch, after take_aggregates and take_updates. Frames are immutable."""
         small: dict[str, Any] = {"policy": self.policy.snapshot(), "streams": {}}
+        small["times"] = [max(self._swept, -1e9), self._stepped]
         frames: Snapshot = {}
         for name, state in self._streams.items():
-            small["streams"][name] = {
-                "watermarks": state.watermarks.snapshot(),
-                "windows": state.windows.snapshot(),
-                "topic": state.topic,
-            }
-            frames[f"duplicates.{name}"] = state.duplicates.snapshot()
-        if self.correlator is not None:
-            frames |= {f"correlation.{name}": frame for name, frame in self.correlator.snapshot().items()}
+            small["streams"][name], parts = state.snapshot()
+            frames |= {f"{part}.{name}": frame for part, frame in parts.items()}
+        for correlator in self.correlators.values():
+            name = correlator.declared.name
+            frames |= {f"correlation.{name}.{side}": frame for side, frame in correlator.snapshot().items()}
         small["totals"] = [
             [*key, [getattr(counts, name) for name in Counts.__slots__]] for key, counts in self.totals.items()
         ]
@@ -284,20 +299,37 @@ class Pipeline:
         """Take up a snapshot (frames as Arrow IPC streams). Streams it does not know start empty."""
         small = orjson.loads(states["state"])
         self.policy.restore(small["policy"])
+        self._swept, self._stepped = small.get("times", (0.0, 0.0))
         for name, state in self._streams.items():
             if (saved := small["streams"].get(name)) is not None:
-                state.watermarks.restore(saved["watermarks"])
-                state.windows.restore(saved["windows"])
-                state.topic = saved["topic"]
-            if f"duplicates.{name}" in states:
-                state.duplicates.restore(states[f"duplicates.{name}"])
-        if self.correlator is not None:
-            names = (self.correlator.left.name, self.correlator.right.name)
-            if all(f"correlation.{name}" in states for name in names):
-                self.correlator.restore({name: states[f"correlation.{name}"] for name in names})
+                parts = {key.removesuffix(f".{name}"): part for key, part in states.items() if key.endswith(f".{name}")}
+                history = [
+                    [who, counts] for stream, who, counts in small["policy"].get("history", ()) if stream == name
+                ]
+                state.restore(saved, parts, history)
+        for correlator in self.correlators.values():
+            sides = [side.name for side in (correlator.left, correlator.right)]
+            kept = {side: _correlated(states, correlator.declared.name, side) for side in sides}
+            found = {side: part for side, part in kept.items() if part is not None}
+            if len(found) == len(sides):
+                correlator.restore(found)
         self.totals = {
             (stream, topic, partition): Counts(*values) for stream, topic, partition, values in small["totals"]
         }
+
+
+def _correlated(states: Mapping[str, bytes], name: str, side: str) -> bytes | None:
+    """The suspects of one side; a version that knew one correlation did not name it."""
+    return states.get(f"correlation.{name}.{side}", states.get(f"correlation.{side}"))
+
+
+def time_groups(streams: Iterable[str], correlations: Iterable[Correlation]) -> dict[str, int]:
+    """Stream -> the number of its time group: streams that are correlated, directly or through others, share one."""
+    group = {name: number for number, name in enumerate(streams)}
+    for one in correlations:
+        old, new = group[one.right], group[one.left]
+        group = {name: new if number == old else number for name, number in group.items()}
+    return group
 
 
 def serialise(snapshot: Snapshot) -> dict[str, bytes]:

@@ -1,9 +1,9 @@
-"""The same program suspect in two streams within a few seconds: an attack."""
+"""Declared joins of the suspects of two streams: the same thing suspect in both within some seconds."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,22 @@ import numpy.typing as npt
 import polars as pl
 
 from hackwatch.streams.base import Stream, microseconds
+from hackwatch.streams.declarations import Correlation
 
-__all__ = ["Correlator", "attack_schema"]
+__all__ = ["Clock", "Correlator", "pair_date", "pair_schema"]
 
 Key = tuple[Any, ...]
 Numbers = npt.NDArray[np.int64]
+#: The watermark of a source, microseconds.
+Clock = Callable[[str], int]
 _MOST_CHUNKS = 8
+#: A suspect leaves at the latest when its own source has gone so far beyond the reach of the join (microseconds):
+#: the other stream may have no such source, or have lost it.
+LONGEST_WAIT = 600_000_000
 
 
-def attack_schema(left: Stream, right: Stream, keys: tuple[str, ...], carried: pl.Schema) -> pl.Schema:
-    """Columns of an attack: the join keys, then every other column of both sides with the stream's name before it."""
+def pair_schema(left: Stream, right: Stream, keys: tuple[str, ...], carried: pl.Schema) -> pl.Schema:
+    """Columns of a pair: the join keys, then every other column of both sides with the stream's name before it."""
     schema = pl.Schema({key: left.schema[key] for key in keys})
     for stream in (left, right):
         columns = {**stream.schema, **carried}
@@ -28,20 +34,33 @@ def attack_schema(left: Stream, right: Stream, keys: tuple[str, ...], carried: p
     return schema
 
 
+def pair_date(left: Stream, right: Stream) -> pl.Expr:
+    """The day of a pair: that of the later one of its two event times."""
+    return pl.max_horizontal(f"{left.name}_event_time", f"{right.name}_event_time").dt.date().alias("date")
+
+
 class Correlator:
     """Inner interval join of the suspects of two streams on `keys` with abs(t_left - t_right) < `seconds`.
 
-    All pairs come out, whatever the order of arrival. A suspect leaves the state once the other stream's watermark
-    has passed its event time by `seconds`: no on-time record can match it any more.
+    All pairs come out, whatever the order of arrival. A suspect leaves the state once the other stream's watermark for
+    its source has passed its event time by `seconds`: no on-time record can match it any more. If the keys do not hold
+    the other stream's source, the slowest source there that is not idle decides. Whatever the other stream does, a
+    suspect stays no longer than LONGEST_WAIT by the watermark of its own source.
     """
 
-    def __init__(self, left: Stream, right: Stream, keys: tuple[str, ...], seconds: float, carried: pl.Schema) -> None:
+    def __init__(self, declared: Correlation, left: Stream, right: Stream, carried: pl.Schema) -> None:
         """`carried`: columns beside the streams' own that both sides carry (position, score, prediction ...)."""
-        self.left, self.right, self.keys = left, right, keys
-        self.reach = round(seconds * 1e6)
-        self.schema = attack_schema(left, right, keys, carried)
+        self.declared, self.left, self.right, self.keys = declared, left, right, declared.keys
+        self.reach = round(declared.seconds * 1e6)
+        self.schema = pair_schema(left, right, self.keys, carried)
         self._none = pl.DataFrame(schema=self.schema)
-        self._state = {s.name: _Side(pl.DataFrame(schema={**s.schema, **carried}), keys) for s in (left, right)}
+        self._carried = carried
+        self._state = {s.name: self._side(s) for s in (left, right)}
+
+    def _side(self, stream: Stream) -> _Side:
+        other = self.right if stream is self.left else self.left
+        theirs = other.source if other.source in self.keys else None
+        return _Side(pl.DataFrame(schema={**stream.schema, **self._carried}), self.keys, stream.source, theirs)
 
     def __len__(self) -> int:
         return sum(len(side.frame) for side in self._state.values())
@@ -75,10 +94,13 @@ class Correlator:
             columns |= {f"{stream.name}_{name}": rows.get_column(name) for name in rows.columns}
         return pl.DataFrame([columns[name].alias(name) for name in self.schema])
 
-    def evict(self, left_watermark: int, right_watermark: int) -> None:
-        """Forget suspects that the other stream's watermark (microseconds) has passed by the join's reach."""
-        self._state[self.left.name].evict(right_watermark - self.reach)
-        self._state[self.right.name].evict(left_watermark - self.reach)
+    def evict(self, left: Clock, right: Clock, slowest: tuple[int, int]) -> None:
+        """Forget suspects that nothing on time can match any more.
+
+        `left`, `right`: the watermarks of the streams' sources; `slowest`: those of the slowest that are not idle.
+        """
+        self._state[self.left.name].evict(left, right, slowest[1], self.reach)
+        self._state[self.right.name].evict(right, left, slowest[0], self.reach)
 
     def snapshot(self) -> dict[str, pl.DataFrame]:
         """The state as frames that may be written later, by another thread.
@@ -91,18 +113,21 @@ class Correlator:
     def restore(self, snapshot: dict[str, bytes]) -> None:
         for name, side in self._state.items():
             frame = pl.read_ipc_stream(io.BytesIO(snapshot[name])).select(side.frame.columns)
-            self._state[name] = _Side(frame.clear(), self.keys)
+            self._state[name] = self._side(self.left if name == self.left.name else self.right)
             self._state[name].add(frame)
 
 
 class _Side:
     """The suspects of one stream, found by their keys without a query: most batches bring a few that have no partner.
 
-    `ids` number the rows in order of arrival, since rows move up when others are evicted.
+    `ids` number the rows in order of arrival, since rows move up when others are evicted. `own`, `theirs`: the columns
+    of the source in this stream (None: its partition) and, if the keys hold it, of that in the other one.
     """
 
-    def __init__(self, frame: pl.DataFrame, keys: tuple[str, ...]) -> None:
-        self.frame, self._names = frame, keys
+    def __init__(self, frame: pl.DataFrame, keys: tuple[str, ...], own: str | None, theirs: str | None) -> None:
+        self.frame, self._names, self._columns = frame, keys, (own, theirs)
+        self._sources: dict[str, int] = {}
+        self._codes = [np.empty(0, np.int64), np.empty(0, np.int64)]
         self.times = np.empty(0, np.int64)
         self._ids, self._next = np.empty(0, np.int64), 0
         self._held: dict[Key, list[int]] = {}
@@ -117,6 +142,8 @@ class _Side:
         self._ids = np.concatenate([self._ids, np.arange(self._next, self._next + len(keys))])
         self._next += len(keys)
         self.times = np.concatenate([self.times, microseconds(suspects.get_column("event_time"))])
+        for place, column in enumerate(self._columns):
+            self._codes[place] = np.concatenate([self._codes[place], self._numbers(suspects, place, column)])
         self.frame = pl.concat([self.frame, suspects])
         if self.frame.n_chunks() > _MOST_CHUNKS:
             self.frame = self.frame.rechunk()
@@ -131,17 +158,34 @@ class _Side:
         which = np.repeat([n for n, _ in found], [len(numbers) for _, numbers in found])
         return which, np.searchsorted(self._ids, ids)
 
-    def evict(self, until: int) -> None:
-        """Forget the suspects up to this time (microseconds)."""
-        gone = np.flatnonzero(self.times <= until)
-        if not len(gone):
+    def _numbers(self, suspects: pl.DataFrame, place: int, column: str | None) -> Numbers:
+        """The sources of suspects as numbers; none where the other stream's source is not known."""
+        if column is None and place == 1:
+            return np.full(len(suspects), -1, np.int64)
+        named = suspects.get_column("partition").cast(pl.String) if column is None else suspects.get_column(column)
+        numbers = [self._sources.setdefault(name, len(self._sources)) for name in named.fill_null("").to_list()]
+        return np.array(numbers, np.int64)
+
+    def evict(self, own: Clock, theirs: Clock, slowest: int, reach: int) -> None:
+        """Forget the suspects that both watermarks, or their own one by far, have passed."""
+        if not len(self.times):
+            self._sources = {}
             return
+        until = np.array([theirs(name) for name in self._sources], np.int64)[self._codes[1]] - reach
+        if self._columns[1] is None:
+            until = np.full(len(self.times), slowest - reach, np.int64)
+        longest = np.array([own(name) for name in self._sources], np.int64)[self._codes[0]] - reach - LONGEST_WAIT
+        gone = self.times <= np.maximum(until, longest)
+        if gone.any():
+            self._forget(np.flatnonzero(gone), np.flatnonzero(~gone))
+
+    def _forget(self, gone: npt.NDArray[np.intp], kept: npt.NDArray[np.intp]) -> None:
         for key, number in zip(self._keys(self.frame[gone]), self._ids[gone].tolist(), strict=True):
             self._held[key].remove(number)
             if not self._held[key]:
                 del self._held[key]
-        kept = np.flatnonzero(self.times > until)
         self.frame, self.times, self._ids = self.frame[kept], self.times[kept], self._ids[kept]
+        self._codes = [codes[kept] for codes in self._codes]
 
     def _keys(self, frame: pl.DataFrame) -> list[Key]:
         return list(zip(*(frame.get_column(name).to_list() for name in self._names), strict=True))

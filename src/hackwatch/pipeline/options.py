@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["AlertOptions", "CorrelationOptions", "StreamOptions"]
+from hackwatch.streams.declarations import Aggregate
+
+__all__ = ["AlertOptions", "StreamOptions"]
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """How one stream is read in event time. All in seconds; `duplicates_key`: message field, None for none."""
+    """How one stream is read in event time. All in seconds; `duplicates_key`: message field, None for none.
+
+    `max_sources`: sources with a clock of their own, the others share one. `hold_seconds`: see SourceClocks.
+    `aggregates`: beside the stream's windows of `window_seconds`.
+    """
 
     lateness_seconds: float = 20.0
     idle_seconds: float = 30.0
     window_seconds: int = 120
     duplicates_key: str | None = None
     alert_on_suspect: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class CorrelationOptions:
-    """Which two streams are correlated, on which columns, how close in event time."""
-
-    left: str = "process"
-    right: str = "memory"
-    keys: tuple[str, ...] = ("machine", "CMD", "PID", "CMD_PID")
-    seconds: float = 30.0
+    max_sources: int = 100_000
+    hold_seconds: float = 600.0
+    aggregates: tuple[Aggregate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +32,9 @@ class AlertOptions:
     """When alerts are raised.
 
     `suppress_seconds`: occurrences of one rule on one entity within the same interval of this length (aligned to
-    the Unix epoch) are one alert with a count. A final window is anomalous when its count is at least
-    `window_minimum` and more than `window_deviations` robust standard deviations above the entity's last
-    `window_history` windows, of which at least `window_warmup` are needed.
+    the Unix epoch) are one alert with a count. A final interval of an aggregate is anomalous when its value is at least
+    `window_minimum` and more than `window_deviations` robust standard deviations above the key's last
+    `window_history` intervals, of which at least `window_warmup` are needed.
     """
 
     site: str = "local"

@@ -10,19 +10,43 @@ import polars as pl
 
 from hackwatch.pipeline.alert import Alert, AlertUpdate
 
-__all__ = ["WINDOWS_SCHEMA", "BatchEntry", "Checkpoint", "EngineStore", "EpochCommit", "OffsetRange"]
+__all__ = [
+    "AGGREGATES_SCHEMA",
+    "WINDOWS_SCHEMA",
+    "BatchEntry",
+    "Checkpoint",
+    "EngineStore",
+    "EpochCommit",
+    "OffsetRange",
+]
 
-#: Windows as the pipeline hands them over: absolute values, upserted by (site, stream, entity, start).
+#: Windows as the pipeline hands them over: absolute values, upserted by (site, stream, entity, source, start, end).
 #: start/end: Unix seconds UTC. records: on-time rows; suspects: rows with prediction 1; count: distinct identities.
+#: source: whose records these are; a window is that of all its sources together.
 WINDOWS_SCHEMA = pl.Schema(
     {
         "stream": pl.String(),
         "entity": pl.String(),
+        "source": pl.String(),
         "start": pl.Int64(),
         "end": pl.Int64(),
         "records": pl.Int64(),
         "suspects": pl.Int64(),
         "count": pl.Int64(),
+        "final": pl.Boolean(),
+    }
+)
+
+#: Intervals of all other aggregates: `keys` and `measures` are JSON objects.
+AGGREGATES_SCHEMA = pl.Schema(
+    {
+        "stream": pl.String(),
+        "aggregate": pl.String(),
+        "keys": pl.String(),
+        "source": pl.String(),
+        "start": pl.Int64(),
+        "end": pl.Int64(),
+        "measures": pl.String(),
         "final": pl.Boolean(),
     }
 )
@@ -45,6 +69,7 @@ class BatchEntry:
 
     `number` increases by one a batch for the life of the pipeline. `wall`: Unix seconds; `elapsed`: seconds of
     engine time since the pipeline's birth (monotonic across restarts). `models`: bundle version per stream.
+    `waiting`: (stream, partition) that had further messages: who sends there is not idle.
     """
 
     number: int
@@ -53,6 +78,7 @@ class BatchEntry:
     elapsed: float
     ranges: tuple[OffsetRange, ...]
     models: Mapping[str, str] = field(default_factory=dict)
+    waiting: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +97,7 @@ class EpochCommit:
     windows: pl.DataFrame
     accounting: Mapping[tuple[str, str, int], Mapping[str, int]]
     committed_at: float
+    aggregates: pl.DataFrame = field(default_factory=AGGREGATES_SCHEMA.to_frame)
 
 
 @dataclass(frozen=True, slots=True)

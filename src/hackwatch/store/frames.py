@@ -42,10 +42,17 @@ def _integers(*names: str) -> dict[str, pl.DataType]:
 
 _OUTBOX_STATE = "CASE WHEN due IS NOT NULL THEN 'waiting' WHEN done IS NOT NULL THEN 'done' ELSE 'failed' END"
 
+#: A window is that of all its sources together.
+_MERGED = (
+    "(SELECT site, stream, entity, window_start, window_end, CAST(sum(records) AS BIGINT) AS records, "
+    "CAST(sum(suspects) AS BIGINT) AS suspects, CAST(sum(count) AS BIGINT) AS count, min(final) AS final "
+    "FROM windows GROUP BY site, stream, entity, window_start, window_end) AS windows"
+)
+
 #: Tables of the store that `frame` gives. JSON columns of alerts are text.
 FRAMES: Mapping[str, _Table] = {
     "windows": _Table(
-        "windows",
+        _MERGED,
         {
             **_texts("site", "stream", "entity"),
             **_times("start_time", "end_time"),
@@ -53,6 +60,16 @@ FRAMES: Mapping[str, _Table] = {
             "final": _FLAG,
         },
         {"start_time": "window_start", "end_time": "window_end"},
+    ),
+    "aggregates": _Table(
+        "aggregates",
+        {
+            **_texts("site", "stream", "aggregate", "keys", "source"),
+            **_times("start_time", "end_time"),
+            **_texts("measures"),
+            "final": _FLAG,
+        },
+        {},
     ),
     "alerts": _Table(
         "alerts",

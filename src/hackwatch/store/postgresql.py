@@ -77,7 +77,8 @@ class PostgresqlDatabase:
                 ),
                 # Snapshots are compressed already.
                 "ALTER TABLE state ALTER COLUMN snapshot SET STORAGE EXTERNAL",
-            )
+            ),
+            3: tuple(f"ALTER TABLE {table} SET (fillfactor = 70)" for table in ("windows", "aggregates")),
         },
     )
 

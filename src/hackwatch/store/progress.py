@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import orjson
-import polars as pl
 
 from hackwatch.errors import InternalError
 from hackwatch.pipeline.alert import Alert, AlertUpdate
-from hackwatch.store.base import WINDOWS_SCHEMA, BatchEntry, Checkpoint, EpochCommit, OffsetRange
+from hackwatch.store.aggregates import UPSERT_AGGREGATE, UPSERT_WINDOW, rows_of_aggregates, rows_of_windows
+from hackwatch.store.base import BatchEntry, Checkpoint, EpochCommit, OffsetRange
 from hackwatch.store.holding import Holds
-from hackwatch.store.rows import Mute, indexed, insert_alerts, to_json, to_row
+from hackwatch.store.rows import Mute, insert_alerts, to_json, to_row
 from hackwatch.store.schema import COUNTERS, Database, Lock, Transaction
 
 __all__ = ["Progress"]
@@ -26,21 +26,16 @@ _PART_BYTES = 1 << 20
 _ALERTS_AT_ONCE = 50
 
 _INSERT_BATCH = (
-    "INSERT INTO batch (pipeline, number, epoch, wall, elapsed, ranges, models) VALUES (?, ?, ?, ?, ?, ?, ?) "
-    "ON CONFLICT (pipeline, number) DO NOTHING"
+    "INSERT INTO batch (pipeline, number, epoch, wall, elapsed, ranges, models, waiting) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (pipeline, number) DO NOTHING"
 )
 _UPDATE_ALERT = (
-    "UPDATE alerts SET count = ?, last_seen = ?, subjects = ? WHERE id = ? AND count <= ? AND last_seen <= ?"
+    "UPDATE alerts SET count = ?, first_seen = COALESCE(?, first_seen), last_seen = ?, subjects = ? "
+    "WHERE id = ? AND count <= ? AND last_seen <= ?"
 )
 _INSERT_OUTBOX = (
     "INSERT INTO outbox (alert_id, route, created, attempts, due, pipeline) VALUES (?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (alert_id, route) DO NOTHING"
-)
-_UPSERT_WINDOW = (
-    "INSERT INTO windows (site, stream, entity, window_start, window_end, records, suspects, count, final) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (site, stream, entity, window_start) DO UPDATE SET "
-    "window_end = excluded.window_end, records = excluded.records, suspects = excluded.suspects, "
-    "count = excluded.count, final = excluded.final"
 )
 _UPSERT_POSITION = (
     "INSERT INTO position (pipeline, stream, topic, partition_number, next_offset) VALUES (?, ?, ?, ?, ?) "
@@ -170,7 +165,8 @@ class Progress:
                     return
             if ahead:
                 self._stage(pipeline, commit.epoch, parts)
-            rows = _window_rows(self.site, commit.windows)
+            windows = rows_of_windows(self.site, commit.windows, commit.committed_at)
+            aggregates = rows_of_aggregates(self.site, commit.aggregates, commit.committed_at)
             with self._writing(pipeline) as transaction:
                 if turn := self.database.dialect.turn:
                     transaction.fetch(turn, (f"epoch of {pipeline}",))
@@ -179,7 +175,9 @@ class Progress:
                 if not ahead:
                     _delete_states(transaction, pipeline, commit.epoch)
                     transaction.execute_many(_INSERT_STATE, parts)
-                _write_commit(transaction, pipeline, commit, rows)
+                transaction.execute_many(UPSERT_WINDOW, windows)
+                transaction.execute_many(UPSERT_AGGREGATE, aggregates)
+                _write_commit(transaction, pipeline, commit)
             self._drop_old_states(pipeline, commit.epoch)
             self.database.tidy()
 
@@ -220,17 +218,19 @@ def _batch_row(pipeline: str, batch: BatchEntry) -> tuple[Any, ...]:
         batch.elapsed,
         to_json(ranges),
         to_json(batch.models),
+        to_json(batch.waiting),
     )
 
 
 def _update_row(update: AlertUpdate) -> tuple[Any, ...]:
     subjects = to_json(update.subjects)
-    return (update.count, update.last_seen, subjects, update.id, update.count, update.last_seen)
+    times = update.first_seen, update.last_seen
+    return (update.count, *times, subjects, update.id, update.count, update.last_seen)
 
 
 def _batches(transaction: Transaction, pipeline: str, after: int) -> tuple[BatchEntry, ...]:
     rows = transaction.fetch(
-        "SELECT number, epoch, wall, elapsed, ranges, models FROM batch "
+        "SELECT number, epoch, wall, elapsed, ranges, models, waiting FROM batch "
         "WHERE pipeline = ? AND number > ? ORDER BY number",
         (pipeline, after),
     )
@@ -242,8 +242,9 @@ def _batches(transaction: Transaction, pipeline: str, after: int) -> tuple[Batch
             elapsed,
             tuple(OffsetRange(*part) for part in orjson.loads(ranges)),
             orjson.loads(models),
+            tuple((stream, partition) for stream, partition in orjson.loads(waiting or "[]")),
         )
-        for number, epoch, wall, elapsed, ranges, models in rows
+        for number, epoch, wall, elapsed, ranges, models, waiting in rows
     )
 
 
@@ -294,17 +295,7 @@ def _is_next(transaction: Transaction, pipeline: str, epoch: int) -> bool:
     return bool(epoch > current)
 
 
-def _window_rows(site: str, windows: pl.DataFrame) -> list[tuple[Any, ...]]:
-    columns = {name: windows[name].cast(kind).to_list() for name, kind in WINDOWS_SCHEMA.items()}
-    columns["entity"] = [indexed(entity) for entity in columns["entity"]]
-    columns["final"] = [int(final) for final in columns["final"]]
-    return list(zip([site] * windows.height, *columns.values(), strict=True))
-
-
-def _write_commit(
-    transaction: Transaction, pipeline: str, commit: EpochCommit, windows: Sequence[tuple[Any, ...]]
-) -> None:
-    transaction.execute_many(_UPSERT_WINDOW, windows)
+def _write_commit(transaction: Transaction, pipeline: str, commit: EpochCommit) -> None:
     transaction.execute_many(
         _UPSERT_POSITION, [(pipeline, *source, offset) for source, offset in commit.offsets.items()]
     )

@@ -172,8 +172,35 @@ _SECOND = (
     "ALTER TABLE outbox ADD COLUMN pipeline {text}",
 )
 
+_THIRD = (
+    # Windows of each source by themselves, told apart by their length too, and kept by the time they were made at.
+    # `made` is null for those of an older version: they are taken to be made when it is first asked for.
+    "ALTER TABLE windows RENAME TO windows_before",
+    "DROP INDEX windows_by_time",
+    """CREATE TABLE windows (
+        site {text} NOT NULL, stream {text} NOT NULL, entity {text} NOT NULL, source {text} NOT NULL,
+        window_start BIGINT NOT NULL, window_end BIGINT NOT NULL, records BIGINT NOT NULL, suspects BIGINT NOT NULL,
+        count BIGINT NOT NULL, final BIGINT NOT NULL, made DOUBLE PRECISION,
+        PRIMARY KEY (site, stream, entity, source, window_start, window_end))""",
+    """INSERT INTO windows (site, stream, entity, source, window_start, window_end, records, suspects, count, final)
+        SELECT site, stream, entity, entity, window_start, window_end, records, suspects, count, final
+        FROM windows_before""",
+    "DROP TABLE windows_before",
+    "CREATE INDEX windows_by_time ON windows (window_start)",
+    "CREATE INDEX windows_by_age ON windows (made)",
+    """CREATE TABLE aggregates (
+        site {text} NOT NULL, stream {text} NOT NULL, aggregate {text} NOT NULL, keys {text} NOT NULL,
+        source {text} NOT NULL, start_time BIGINT NOT NULL, end_time BIGINT NOT NULL, measures {text} NOT NULL,
+        final BIGINT NOT NULL, made DOUBLE PRECISION,
+        PRIMARY KEY (site, stream, aggregate, keys, source, start_time, end_time))""",
+    "CREATE INDEX aggregates_by_time ON aggregates (start_time)",
+    "CREATE INDEX aggregates_by_age ON aggregates (made)",
+    # Which partitions had more messages than a micro-batch took.
+    "ALTER TABLE batch ADD COLUMN waiting {text}",
+)
+
 #: Migration n (counting from 1) brings the tables from version n - 1 to version n.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)
 VERSION = len(MIGRATIONS)
 
 

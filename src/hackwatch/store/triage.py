@@ -20,6 +20,11 @@ from hackwatch.store.schema import COUNTERS
 __all__ = ["Store"]
 
 _PRUNED_AT_ONCE = 2_000
+#: Tables of aggregates, and what tells their rows apart.
+_AGGREGATED = {
+    "windows": "site, stream, entity, source, window_start, window_end",
+    "aggregates": "site, stream, aggregate, keys, source, start_time, end_time",
+}
 _EQUAL = ("kind", "stream", "entity", "rule", "site")
 
 
@@ -166,25 +171,28 @@ class Store(Outgoing):
         site: str | None = None,
         limit: int | None = None,
     ) -> pl.DataFrame:
-        """Windows with `since <= start < until` in the order of start: column `site`, then WINDOWS_SCHEMA.
+        """Windows with `since <= start < until` in the order of start: `site`, then WINDOWS_SCHEMA without `source`.
 
-        With `limit`, the latest ones.
+        Those of all sources of an entity are one, final when all are. With `limit`, the latest ones.
         """
         conditions = Conditions()
         for column, value in (("site", site), ("stream", stream), ("entity", entity)):
             conditions.add(f"{column} = ?", value)
         conditions.add("window_start >= ?", since)
         conditions.add("window_start < ?", until)
-        conditions.add("final = ?", None if final is None else int(final))
+        having = "" if final is None else f" HAVING min(final) = {int(final)}"
         sql = (
-            "SELECT site, stream, entity, window_start, window_end, records, suspects, count, final "
-            f"FROM windows{conditions.where} ORDER BY window_start DESC, site, stream, entity"
+            "SELECT site, stream, entity, window_start, window_end, "
+            "CAST(sum(records) AS BIGINT), CAST(sum(suspects) AS BIGINT), CAST(sum(count) AS BIGINT), min(final) "
+            f"FROM windows{conditions.where} GROUP BY site, stream, entity, window_start, window_end{having} "
+            "ORDER BY window_start DESC, site, stream, entity"
         )
         if limit is not None:
             sql, conditions.values = f"{sql} LIMIT ?", [*conditions.values, limit]
         with self.database.read() as transaction:
             rows = transaction.fetch(sql, conditions.values)
         schema = {"site": pl.String(), **WINDOWS_SCHEMA, "final": pl.Int64()}
+        del schema["source"]
         frame = pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("final").cast(pl.Boolean))
         return frame.sort("start", "site", "stream", "entity")
 
@@ -223,16 +231,20 @@ class Store(Outgoing):
         alerts_before: float | None = None,
         outbox_before: float | None = None,
         pipeline: str | None = None,
+        now: float | None = None,
     ) -> dict[str, int]:
-        """Delete this site's final windows and alerts, and finished outbox messages, that ended before; how many.
+        """Delete this site's final windows and alerts, and finished outbox messages, made before; how many.
 
-        An alert that still waits in the outbox stays. None keeps everything. Messages are those of `pipeline`, if
-        given. A few thousand rows at a time, so that no writer waits long; rows that another one deletes are left
-        to it.
+        Ages are those of the rows, not of the events in them; rows whose age an older version did not keep count as
+        made `now`, if that is given. An alert that still waits in the outbox stays. None keeps everything. Messages are
+        those of `pipeline`, if given. A few thousand rows at a time, so that no writer waits long; rows that another
+        one deletes are left to it.
         """
         jobs = (
-            ("windows", "site, stream, entity, window_start", "site = ? AND final = 1 AND window_end < ?",
-             windows_before, (self.site, windows_before)),
+            *(
+                (table, key, "site = ? AND final = 1 AND made < ?", windows_before, (self.site, windows_before))
+                for table, key in _AGGREGATED.items()
+            ),
             ("outbox", "id", f"due IS NULL AND created < ?{'' if pipeline is None else f' AND {SENT_BY}'}",
              outbox_before, (outbox_before, *([] if pipeline is None else [pipeline, pipeline]))),
             (
@@ -244,11 +256,22 @@ class Store(Outgoing):
                 (self.site, alerts_before, alerts_before),
             ),
         )  # fmt: skip
+        if now is not None:
+            self._date(now)
         return {
             table: self._delete(table, key, condition, parameters)
             for table, key, condition, before, parameters in jobs
             if before is not None
         }
+
+    def _date(self, now: float) -> None:
+        """Give what an older version has left without a time this one."""
+        for table in _AGGREGATED:
+            with self.database.read() as transaction:
+                undated = transaction.fetch(f"SELECT 1 FROM {table} WHERE made IS NULL LIMIT 1")
+            if undated:
+                with self.database.write() as transaction:
+                    transaction.execute(f"UPDATE {table} SET made = ? WHERE made IS NULL", (now,))
 
     def _delete(self, table: str, key: str, condition: str, parameters: Sequence[Any]) -> int:
         chosen = f"SELECT {key} FROM {table} WHERE {condition} LIMIT ?{self.database.dialect.unclaimed}"

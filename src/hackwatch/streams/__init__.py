@@ -13,7 +13,7 @@ from typing import Any
 from hackwatch.errors import ConfigurationError
 from hackwatch.streams.base import Stream
 from hackwatch.streams.checks import family_problems, stream_problems
-from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family, windows_of
+from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family
 
 __all__ = ["aggregates", "correlations", "enrichers", "families", "family", "get", "names"]
 
@@ -76,10 +76,9 @@ def correlations() -> tuple[Correlation, ...]:
     return tuple(correlation for one in families() for correlation in one.correlations)
 
 
-def aggregates(stream: str, window_seconds: int) -> tuple[Aggregate, ...]:
-    """The aggregates of a stream: its windows first, of that length, then those that families declare."""
-    declared = (aggregate for one in families() for aggregate in one.aggregates if aggregate.stream == stream)
-    return (windows_of(get(stream), window_seconds), *declared)
+def aggregates(stream: str) -> tuple[Aggregate, ...]:
+    """The aggregates that families declare of a stream, beside its windows."""
+    return tuple(aggregate for one in families() for aggregate in one.aggregates if aggregate.stream == stream)
 
 
 def enrichers(stream: str) -> tuple[Enricher, ...]:

@@ -1,0 +1,71 @@
+"""What each source sent to each partition in a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+__all__ = ["SMALL_ROWS", "Arrival", "arrivals", "few"]
+
+#: Batches up to this size are looked at record by record, without a query.
+SMALL_ROWS = 512
+
+
+@dataclass(slots=True)
+class Arrival:
+    """Event times (microseconds) of one source in one partition: extremes, and those of its last record and its row."""
+
+    partition: int
+    source: str
+    least: int
+    greatest: int
+    last: int
+    row: int
+
+
+def few(rows: pl.DataFrame) -> bool:
+    """Whether a query over these rows would cost more than looking at each of them."""
+    return len(rows) <= SMALL_ROWS
+
+
+def arrivals(rows: pl.DataFrame) -> Sequence[Arrival]:
+    """By partition and source, in the order of their first records. `rows`: partition, source, time (int64)."""
+    return _of_few(rows) if few(rows) else _of_many(rows)
+
+
+def _of_few(rows: pl.DataFrame) -> Sequence[Arrival]:
+    found: dict[tuple[int, str], Arrival] = {}
+    columns = (rows.get_column(name).to_list() for name in ("partition", "source", "time"))
+    for row, (partition, source, time) in enumerate(zip(*columns, strict=True)):
+        one = found.get((partition, source))
+        if one is None:
+            found[(partition, source)] = Arrival(partition, source, time, time, time, row)
+            continue
+        one.last, one.row = time, row
+        if time > one.greatest:
+            one.greatest = time
+        elif time < one.least:
+            one.least = time
+    return list(found.values())
+
+
+def _of_many(rows: pl.DataFrame) -> Sequence[Arrival]:
+    time, row = pl.col("time"), pl.col("row")
+    grouped = (
+        rows.with_row_index("row")
+        .lazy()
+        .group_by("partition", "source")
+        .agg(
+            time.min().alias("least"),
+            time.max().alias("greatest"),
+            time.last().alias("last"),
+            row.last().cast(pl.Int64),
+            row.first().alias("first"),
+        )
+        .sort("first")
+        .drop("first")
+        .collect(engine="in-memory")
+    )
+    return [Arrival(*values) for values in grouped.iter_rows()]

@@ -1,0 +1,488 @@
+"""Event-time progress, source by source: which records are late, and how far each source has come."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hackwatch.pipeline.arrivals import Arrival, arrivals, few
+from hackwatch.pipeline.skew import SkewWatch
+
+__all__ = ["HOLD_SECONDS", "NEVER", "OTHERS", "Judged", "Marks", "SourceClocks"]
+
+#: The watermark before the first record (microseconds).
+NEVER = -(2**62)
+#: What the sources beyond the limit are called together: they share one clock.
+OTHERS = "(others)"
+#: While a partition is caught up in which a source has not been seen, its watermark stays back by this much.
+HOLD_SECONDS = 600.0
+#: A source that has been idle for so long is forgotten, so that its place is free; looked for this often.
+FORGET_SECONDS, LOOK_SECONDS = 86_400.0, 600.0
+#: Up to so many sources are looked at in every step; more of them only so often (engine time), but for those that
+#: have sent something.
+FEW_SOURCES, SWEEP_SECONDS = 2_000, 0.25
+
+Times = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.int32]
+Slots = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """Which records are late, and if asked for, the watermark of each one's source before it."""
+
+    late: Mask
+    watermarks: Times | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The watermarks that a step has moved: by source, microseconds. `others`: the shared clock's, if it moved."""
+
+    moved: Mapping[str, int]
+    others: int | None = None
+
+
+@dataclass(slots=True)
+class _Partition:
+    """`quiet`: engine seconds during which nothing of it waited unread; a backlog that waits makes nobody idle."""
+
+    newest: int = NEVER
+    quiet: float = 0.0
+    waiting: bool = True
+
+
+class SourceClocks:
+    """The clocks of one stream's sources (machines, sensors, servers), in microseconds of event time.
+
+    Per partition and source: the watermark is the greatest event time seen before a record, in offset order, minus
+    `lateness`; a record behind it is late. So what is late does not depend on the cut into batches, and no clock harms
+    another source. A source that is silent, or whose time stands still, for S > `idle_seconds` while nothing of the
+    partition waits unread has the watermark newest - lateness + (S - idle_seconds): it moves on with engine time.
+
+    A source's own watermark (`mark`) is the least over the partitions in which it has been seen, and never goes back;
+    while another partition has a backlog it stays `hold` behind, for the source may be in there. A source that comes
+    to a further partition is judged by what has been passed already.
+    """
+
+    def __init__(
+        self,
+        lateness_seconds: float,
+        idle_seconds: float,
+        *,
+        max_sources: int = 100_000,
+        hold_seconds: float = HOLD_SECONDS,
+    ) -> None:
+        self.lateness = round(lateness_seconds * 1e6)
+        self.idle_seconds, self.max_sources = idle_seconds, max_sources
+        self.hold = round(hold_seconds * 1e6)
+        self.skew = SkewWatch()
+        self._partitions: dict[int, _Partition] = {}
+        self._elapsed, self._swept, self._looked = 0.0, float("-inf"), 0.0
+        #: Where new clocks begin: what a version without source clocks had passed.
+        self._start = NEVER
+        self._clear()
+
+    def _clear(self) -> None:
+        self._names: list[str] = []
+        self._ids: dict[str, int] = {}
+        self._mark = np.empty(0, np.int64)
+        self._late = np.empty(0, np.int64)
+        self._slots: dict[tuple[int, str], int] = {}
+        self._slots_of: list[list[int]] = []
+        self._newest = np.empty(0, np.int64)
+        self._floor = np.empty(0, np.int64)
+        self._moved = np.empty(0, np.float64)
+        self._source_of = np.empty(0, np.int64)
+        self._partition_of = np.empty(0, np.int64)
+        self._touched: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    # -- what a step tells ---------------------------------------------------------------------------------------
+
+    def know(self, partition: int) -> None:
+        """A partition exists; until it is known to be read to its end, it has a backlog."""
+        self._partitions.setdefault(partition, _Partition())
+
+    def observe(
+        self,
+        partition: Numbers,
+        sources: pl.Series,
+        event_time: Times,
+        elapsed: float,
+        wall: float,
+        *,
+        watermarks: bool = False,
+    ) -> Judged:
+        """Take records, those of each partition in offset order, and judge them."""
+        self._pass(elapsed)
+        late = np.zeros(len(event_time), dtype=np.bool_)
+        if not len(event_time):
+            return Judged(late, np.empty(0, np.int64) if watermarks else None)
+        for number in np.unique(partition).tolist():
+            self.know(number)
+        rows, seen = self._crowded_together(
+            pl.DataFrame({"partition": partition, "source": sources.fill_null(""), "time": event_time})
+        )
+        slots = self._places(seen)
+        before = self._watermarks(np.array(slots, np.intp))
+        if few(rows):
+            self._judge_few(rows, seen, slots, before, late)
+        else:
+            self._judge(rows, seen, slots, before, late)
+        marks = self._running(rows, self._clocks(seen, slots, before)) if watermarks else None
+        self.skew.look(rows, seen, self._moving, elapsed, wall)
+        self._take(seen, slots, before)
+        if late.any():
+            self._count_late(rows["source"].filter(pl.Series(late)))
+        return Judged(late, None if marks is None else marks["watermark"].to_numpy())
+
+    def _crowded_together(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Sequence[Arrival]]:
+        """What has arrived, with the sources beyond the limit under one name."""
+        seen = arrivals(rows)
+        beyond = [one.source for one in seen if self._known_as(one.source) != one.source]
+        if not beyond:
+            return rows, seen
+        source = pl.col("source")
+        rows = rows.with_columns(pl.when(source.is_in(beyond)).then(pl.lit(OTHERS)).otherwise(source).alias("source"))
+        return rows, arrivals(rows)
+
+    def _count_late(self, sources: pl.Series) -> None:
+        for name, number in sources.value_counts().iter_rows():
+            self._late[self._ids[name]] += number
+
+    def _judge_few(
+        self, rows: pl.DataFrame, seen: Sequence[Arrival], slots: Sequence[int], before: Times, late: Mask
+    ) -> None:
+        """Record by record."""
+        marks = {
+            (one.partition, one.source): [int(self._newest[slot]), int(mark)]
+            for one, slot, mark in zip(seen, slots, before, strict=True)
+        }
+        lateness = self.lateness
+        columns = (rows.get_column(name).to_list() for name in ("partition", "source", "time"))
+        for row, (partition, source, time) in enumerate(zip(*columns, strict=True)):
+            clock = marks[(partition, source)]
+            if time < clock[1]:
+                late[row] = True
+            if time > clock[0]:
+                clock[0] = time
+                clock[1] = max(clock[1], time - lateness)
+
+    def _judge(
+        self, rows: pl.DataFrame, seen: Sequence[Arrival], slots: Sequence[int], before: Times, late: Mask
+    ) -> None:
+        """The same for large batches: only sources of which a record may be late are looked at record by record."""
+        doubtful = self._behind_their_partition(rows)
+        chosen = []
+        for place, (one, mark) in enumerate(zip(seen, before.tolist(), strict=True)):
+            behind = (one.partition, one.source) in doubtful
+            if one.least < mark or (behind and one.least < one.greatest - self.lateness):
+                chosen.append(place)
+        if chosen:
+            clocks = self._clocks([seen[n] for n in chosen], [slots[n] for n in chosen], before[chosen])
+            found = self._running(rows, clocks).filter(pl.col("time") < pl.col("watermark"))
+            late[found["row"].to_numpy()] = True
+
+    def _clocks(self, seen: Sequence[Arrival], slots: Sequence[int], before: Times) -> pl.DataFrame:
+        """How far clocks are: partition, source, newest, mark."""
+        columns = {"newest": self._newest[list(slots)], "mark": before}
+        places = {"partition": [one.partition for one in seen], "source": [one.source for one in seen]}
+        return pl.DataFrame(places | columns, schema_overrides={"partition": pl.Int32()})
+
+    def _running(self, rows: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
+        """The records of these clocks, each with the `watermark` before it."""
+        place = ["partition", "source"]
+        earlier = pl.max_horizontal(pl.col("time").cum_max().shift(1).over(place), "newest")
+        watermark = pl.max_horizontal(earlier - self.lateness, "mark").alias("watermark")
+        joined = rows.with_row_index("row").join(clocks, on=place, how="inner", maintain_order="left")
+        return joined.with_columns(watermark)
+
+    def _behind_their_partition(self, rows: pl.DataFrame) -> set[tuple[int, str]]:
+        """Sources with a record more than the lateness behind the newest of all sources of its partition.
+
+        Who is not behind the fastest clock is not behind its own, and one pass over the times tells.
+        """
+        partition, time = rows["partition"].to_numpy(), rows["time"].to_numpy()
+        behind = np.zeros(len(time), np.bool_)
+        for number, state in self._partitions.items():
+            mine = np.flatnonzero(partition == number)
+            if len(mine):
+                seen = np.maximum.accumulate(np.concatenate(([state.newest], time[mine])))[:-1]
+                behind[mine] = time[mine] < seen - self.lateness
+        if not behind.any():
+            return set()
+        return set(rows.filter(pl.Series(behind)).select("partition", "source").unique().iter_rows())
+
+    def _take(self, seen: Sequence[Arrival], slots: Sequence[int], before: Times) -> None:
+        """Move the clocks."""
+        for one, slot, mark in zip(seen, slots, before.tolist(), strict=True):
+            state = self._partitions[one.partition]
+            state.newest = max(state.newest, one.greatest)
+            self._touched.add(int(self._source_of[slot]))
+            if one.greatest > self._newest[slot]:
+                self._floor[slot] = mark
+                self._newest[slot] = one.greatest
+                self._moved[slot] = state.quiet
+
+    def advance(self, elapsed: float, waiting: Iterable[int]) -> Marks:
+        """Time has come to `elapsed`, and the partitions `waiting` have unread messages: move the watermarks."""
+        self._pass(elapsed)
+        behind = set(waiting)
+        for number, state in self._partitions.items():
+            state.waiting = number in behind
+        if len(self._slots) <= FEW_SOURCES or elapsed - self._swept >= SWEEP_SECONDS:
+            self._swept = elapsed
+            moved = self._merge(np.arange(len(self._slots)))
+            self._forget(elapsed)
+        else:
+            touched = [slot for source in self._touched for slot in self._slots_of[source]]
+            moved = self._merge(np.array(touched, np.intp))
+        self._touched = set()
+        return moved
+
+    def _merge(self, slots: Slots) -> Marks:
+        """Move the watermarks of the sources with these clocks (all clocks of a source, or none)."""
+        if not len(slots):
+            return Marks({})
+        sources = self._source_of[slots]
+        least = np.full(len(self._names), 2**62, np.int64)
+        np.minimum.at(least, sources, self._watermarks(slots))
+        waiting = [number for number, state in self._partitions.items() if state.waiting]
+        if waiting:
+            seen = sources[np.isin(self._partition_of[slots], waiting)]
+            missed = np.bincount(seen, minlength=len(least)) < len(waiting)
+            least[missed] -= self.hold
+        touched = np.unique(sources)
+        ahead = touched[least[touched] > self._mark[touched]]
+        self._mark[ahead] = least[ahead]
+        found = {self._names[source]: int(self._mark[source]) for source in ahead.tolist()}
+        return Marks(found, found.pop(OTHERS, None))
+
+    def _pass(self, elapsed: float) -> None:
+        """Let engine time pass: for partitions of which nothing waits it is silence."""
+        seconds = max(0.0, elapsed - self._elapsed)
+        self._elapsed = max(self._elapsed, elapsed)
+        if seconds:
+            for state in self._partitions.values():
+                if not state.waiting:
+                    state.quiet += seconds
+
+    def _silence(self, slots: Slots) -> npt.NDArray[np.float64]:
+        """For how long each clock has stood still, in seconds that count."""
+        numbers = np.array(sorted(self._partitions), np.int64)
+        quiet = np.array([self._partitions[number].quiet for number in numbers.tolist()], np.float64)
+        return quiet[np.searchsorted(numbers, self._partition_of[slots])] - self._moved[slots]
+
+    def _watermarks(self, slots: Slots) -> Times:
+        """The watermark of each clock now."""
+        newest = self._newest[slots]
+        beyond = np.maximum(self._silence(slots) - self.idle_seconds, 0.0)
+        moved = newest - self.lateness + np.rint(beyond * 1e6).astype(np.int64)
+        marks: Times = np.maximum(np.where(newest > NEVER, moved, NEVER), self._floor[slots])
+        return marks
+
+    # -- places ----------------------------------------------------------------------------------------------------
+
+    def _places(self, seen: Sequence[Arrival]) -> list[int]:
+        """The clocks of what has arrived, made where there are none."""
+        places = [(one.partition, self._known_as(one.source)) for one in seen]
+        new = [place for place in dict.fromkeys(places) if place not in self._slots]
+        if new:
+            self._add(new)
+        return [self._slots[place] for place in places]
+
+    def _known_as(self, source: str) -> str:
+        """The name of a source, made known; beyond the limit, that of the others."""
+        if source not in self._ids:
+            if len(self._names) >= self.max_sources:
+                source = OTHERS
+            if source not in self._ids:
+                self._ids[source] = len(self._names)
+                self._names.append(source)
+                self._slots_of.append([])
+        return source
+
+    def _add(self, places: Sequence[tuple[int, str]]) -> None:
+        """Make clocks, and room for what is known of their sources."""
+        missing = len(self._names) - len(self._mark)
+        self._mark = np.concatenate([self._mark, np.full(missing, self._start, np.int64)])
+        self._late = np.concatenate([self._late, np.zeros(missing, np.int64)])
+        numbers = [self._ids[source] for _, source in places]
+        for slot, (place, number) in enumerate(zip(places, numbers, strict=True), len(self._slots)):
+            if (earlier := self._slots.get((BEFORE, place[1]))) is not None:
+                self._floor[earlier] = 2**61  # it holds nothing back any more
+            self._slots[place] = slot
+            self._slots_of[number].append(slot)
+        quiet = [self._partitions[partition].quiet for partition, _ in places]
+        self._newest = np.concatenate([self._newest, np.full(len(places), NEVER, np.int64)])
+        self._floor = np.concatenate([self._floor, self._mark[numbers]])
+        self._moved = np.concatenate([self._moved, np.array(quiet, np.float64)])
+        self._source_of = np.concatenate([self._source_of, np.array(numbers, np.int64)])
+        partitions = [partition for partition, _ in places]
+        self._partition_of = np.concatenate([self._partition_of, np.array(partitions, np.int64)])
+
+    def _forget(self, elapsed: float) -> None:
+        """Give up the places of sources that have been idle for very long."""
+        if elapsed - self._looked < LOOK_SECONDS:
+            return
+        self._looked = elapsed
+        slots = np.arange(len(self._slots))
+        gone = self._silence(slots) > FORGET_SECONDS
+        if gone.any():
+            frame = self._frame().filter(pl.Series(~gone))
+            self._restore_clocks(frame, self._sources().join(frame.select("source"), on="source", how="semi"))
+
+    # -- what others ask ------------------------------------------------------------------------------------------
+
+    @property
+    def elapsed(self) -> float:
+        """The engine time of the last step, seconds."""
+        return self._elapsed
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are more sources than the limit, so that some share a clock."""
+        return OTHERS in self._ids
+
+    def mark(self, source: str) -> int:
+        """The watermark of a source, NEVER for one that has not been seen."""
+        number = self._ids.get(source)
+        if number is None and self.crowded:
+            number = self._ids[OTHERS]
+        return NEVER if number is None else int(self._mark[number])
+
+    def knows(self, source: str) -> bool:
+        """Whether a source has a clock of its own."""
+        return source in self._ids
+
+    def slowest(self) -> int:
+        """The least watermark of the sources that are not idle, or of all if all are."""
+        marks = self._active(self._mark[self._source_of])
+        return int(marks.min()) if len(marks) else NEVER
+
+    def typical(self, partition: int | None = None) -> int:
+        """The median of the clocks (newest event times) that are not idle, of one partition or of all."""
+        newest = self._active(self._newest, partition)
+        return int(np.sort(newest)[(len(newest) - 1) // 2]) if len(newest) else NEVER
+
+    def watermark(self) -> int:
+        """The median of the watermarks of sources that are not idle, or of all if all are: how far the stream is."""
+        marks = self._active(self._mark[self._source_of])
+        return int(np.sort(marks)[(len(marks) - 1) // 2]) if len(marks) else NEVER
+
+    def _active(self, values: Times, partition: int | None = None) -> Times:
+        """Those values (one a clock) whose clocks are not idle; all, if all are."""
+        slots = np.arange(len(self._slots))
+        if partition is not None:
+            slots = np.flatnonzero(self._partition_of == partition)
+        moving = slots[self._silence(slots) <= self.idle_seconds]
+        return values[moving if len(moving) else slots]
+
+    def _moving(self, partition: int) -> Times:
+        """The newest times of the sources of a partition that are not idle."""
+        slots = np.flatnonzero((self._partition_of == partition) & (self._newest > NEVER))
+        return self._newest[slots[self._silence(slots) <= self.idle_seconds]]
+
+    def late_sources(self, most: int = 5) -> dict[str, int]:
+        """The sources with the most late records, and how many."""
+        order = np.argsort(-self._late, kind="stable")[:most].tolist()
+        return {self._names[source]: int(self._late[source]) for source in order if self._late[source]}
+
+    def idle_after(self) -> float:
+        """The engine time at which the first clock may become idle, if nothing waits and nothing comes."""
+        if not len(self._slots):
+            return float("inf")
+        longest = float(self._silence(np.arange(len(self._slots))).max())
+        return self._elapsed + self.idle_seconds - longest
+
+    # -- state ------------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
+        """(small values, frames): taken at the end of an epoch."""
+        small = {
+            "elapsed": self._elapsed,
+            "swept": None if self._swept == float("-inf") else self._swept,
+            "looked": self._looked,
+            "start": self._start,
+            "partitions": [[n, s.newest, s.quiet, s.waiting] for n, s in sorted(self._partitions.items())],
+            "skew": self.skew.snapshot(),
+        }
+        return small, {"clocks": self._frame(), "sources": self._sources()}
+
+    def restore(self, small: Mapping[str, Any], frames: Mapping[str, bytes]) -> None:
+        """Take up a snapshot (frames as Arrow IPC streams)."""
+        self._elapsed, self._looked, self._start = small["elapsed"], small["looked"], small["start"]
+        self._swept = float("-inf") if small["swept"] is None else small["swept"]
+        self._partitions = {n: _Partition(newest, quiet, waiting) for n, newest, quiet, waiting in small["partitions"]}
+        self.skew.restore(small["skew"])
+        clocks, sources = (pl.read_ipc_stream(io.BytesIO(frames[name])) for name in ("clocks", "sources"))
+        self._restore_clocks(clocks, sources)
+
+    def restore_partitions(
+        self, watermark: int, newest: Mapping[int, int], elapsed: float, sources: Iterable[str]
+    ) -> None:
+        """Take up what a version knew that had one watermark a stream: what it had passed stays passed.
+
+        `sources`: those with open state. Until they send again they are as far as the stream was.
+        """
+        self._elapsed, self._start = elapsed, watermark
+        self._partitions = {number: _Partition(time) for number, time in newest.items()}
+        self._partitions.setdefault(BEFORE, _Partition(waiting=False))
+        self._clear()
+        places = [(BEFORE, self._known_as(source)) for source in sources]
+        self._add(list(dict.fromkeys(places)))
+        self._newest[:] = max((watermark + self.lateness, *newest.values()))
+
+    def _frame(self) -> pl.DataFrame:
+        return pl.DataFrame(
+            {
+                "partition": self._partition_of,
+                "source": [self._names[source] for source in self._source_of.tolist()],
+                "newest": self._newest,
+                "floor": self._floor,
+                "moved": self._moved,
+            },
+            schema=_CLOCKS,
+        )
+
+    def _sources(self) -> pl.DataFrame:
+        return pl.DataFrame({"source": self._names, "mark": self._mark, "late": self._late}, schema=_SOURCES)
+
+    def _restore_clocks(self, clocks: pl.DataFrame, sources: pl.DataFrame) -> None:
+        self._clear()
+        self._names = sources["source"].to_list()
+        self._ids = {name: number for number, name in enumerate(self._names)}
+        self._mark, self._late = (sources[name].to_numpy().copy() for name in ("mark", "late"))
+        self._slots_of = [[] for _ in self._names]
+        names = clocks["source"].to_list()
+        for slot, (partition, name) in enumerate(zip(clocks["partition"].to_list(), names, strict=True)):
+            self._slots[(partition, name)] = slot
+            self._slots_of[self._ids[name]].append(slot)
+        self._newest, self._floor, self._moved, self._partition_of = (
+            clocks[name].to_numpy().copy() for name in ("newest", "floor", "moved", "partition")
+        )
+        self._source_of = np.array([self._ids[name] for name in names], np.int64)
+
+
+#: In place of a partition: where a source was before there were source clocks.
+BEFORE = -1
+_CLOCKS = pl.Schema(
+    {
+        "partition": pl.Int64(),
+        "source": pl.String(),
+        "newest": pl.Int64(),
+        "floor": pl.Int64(),
+        "moved": pl.Float64(),
+    }
+)
+_SOURCES = pl.Schema({"source": pl.String(), "mark": pl.Int64(), "late": pl.Int64()})
