@@ -34,7 +34,7 @@ from hackwatch.streams.base import DecodeOptions
 from hackwatch.streams.declarations import Correlation
 from hackwatch.topics.retention import retention_of
 
-__all__ = ["correlations_of", "rules_of", "run_service", "sources_of"]
+__all__ = ["correlations_of", "rules_of", "run_service", "sources_of", "stream_options"]
 
 _LOG = logging.getLogger(__name__)
 SWITCH_SECONDS = 0.0002
@@ -202,21 +202,23 @@ def correlations_of(settings: Settings) -> list[Correlation]:
     return [replace(declared, seconds=settings.correlation.seconds) for declared in streams.correlations()]
 
 
+def stream_options(settings: Settings, name: str) -> StreamOptions:
+    """How a stream is read in event time, as the settings say."""
+    stream = settings.streams[name]
+    return StreamOptions(
+        lateness_seconds=stream.lateness_seconds,
+        idle_seconds=settings.engine.idle_seconds,
+        window_seconds=stream.window_seconds,
+        duplicates_key=stream.duplicates_key,
+        alert_on_suspect=stream.alert_on_suspect,
+        max_sources=settings.engine.max_sources,
+        aggregates=streams.aggregates(name),
+    )
+
+
 def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet) -> Pipeline:
-    options = {
-        name: StreamOptions(
-            lateness_seconds=settings.streams[name].lateness_seconds,
-            idle_seconds=settings.engine.idle_seconds,
-            window_seconds=settings.streams[name].window_seconds,
-            duplicates_key=settings.streams[name].duplicates_key,
-            alert_on_suspect=settings.streams[name].alert_on_suspect,
-            max_sources=settings.engine.max_sources,
-            aggregates=streams.aggregates(name),
-        )
-        for name in sources
-    }
     return Pipeline(
-        {name: (source.stream, options[name]) for name, source in sources.items()},
+        {name: (source.stream, stream_options(settings, name)) for name, source in sources.items()},
         correlations_of(settings),
         alert_options(settings),
         rules,

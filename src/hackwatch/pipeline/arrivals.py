@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
-__all__ = ["SMALL_ROWS", "Arrival", "arrivals", "few"]
+__all__ = ["ARRIVALS", "SMALL_ROWS", "Arrival", "arrivals", "count_late", "few", "from_frame", "joined", "to_frame"]
+
+#: Arrivals as a table.
+ARRIVALS = pl.Schema(
+    {
+        "partition": pl.Int64(),
+        "source": pl.String(),
+        "least": pl.Int64(),
+        "greatest": pl.Int64(),
+        "last": pl.Int64(),
+        "row": pl.Int64(),
+        "late": pl.Int64(),
+        "skew": pl.Float64(),
+    }
+)
 
 #: Batches up to this size are looked at record by record, without a query.
 SMALL_ROWS = 512
@@ -15,7 +29,11 @@ SMALL_ROWS = 512
 
 @dataclass(slots=True)
 class Arrival:
-    """Event times (microseconds) of one source in one partition: extremes, and those of its last record and its row."""
+    """Event times (microseconds) of one source in one partition: extremes, and those of its last record and its row.
+
+    `late`: how many of its records are late. `skew`: by how many seconds its clock differs from the others' (0: it does
+    not), None where too few others are there to compare it with.
+    """
 
     partition: int
     source: str
@@ -23,6 +41,14 @@ class Arrival:
     greatest: int
     last: int
     row: int
+    late: int = 0
+    skew: float | None = None
+
+    def follow(self, later: Arrival) -> None:
+        """Add what came later of the same source in the same partition."""
+        self.least, self.greatest = min(self.least, later.least), max(self.greatest, later.greatest)
+        self.last, self.row, self.skew = later.last, later.row, later.skew
+        self.late += later.late
 
 
 def few(rows: pl.DataFrame) -> bool:
@@ -69,3 +95,33 @@ def _of_many(rows: pl.DataFrame) -> Sequence[Arrival]:
         .collect(engine="in-memory")
     )
     return [Arrival(*values) for values in grouped.iter_rows()]
+
+
+def count_late(rows: pl.DataFrame, seen: Sequence[Arrival]) -> None:
+    """Count the late records of what has arrived. `rows`: partition, source of each late record."""
+    counts = {(part, name): number for part, name, number in rows.group_by("partition", "source").len().iter_rows()}
+    for one in seen:
+        one.late = counts.get((one.partition, one.source), 0)
+
+
+def joined(seen: Iterable[Arrival]) -> list[Arrival]:
+    """One arrival for each partition and source, of several that came one after the other."""
+    found: dict[tuple[int, str], Arrival] = {}
+    for one in seen:
+        place = (one.partition, one.source)
+        if place in found:
+            found[place].follow(one)
+        else:
+            found[place] = one
+    return list(found.values())
+
+
+def to_frame(seen: Iterable[Arrival]) -> pl.DataFrame:
+    """Arrivals as ARRIVALS."""
+    rows = [tuple(getattr(one, name) for name in ARRIVALS) for one in seen]
+    return pl.DataFrame(rows, ARRIVALS, orient="row")
+
+
+def from_frame(frame: pl.DataFrame) -> list[Arrival]:
+    """What `to_frame` was given."""
+    return [Arrival(*values) for values in frame.select(ARRIVALS.names()).iter_rows()]

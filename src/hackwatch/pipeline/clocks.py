@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hackwatch.pipeline.arrivals import Arrival, arrivals, few
+from hackwatch.pipeline.arrivals import Arrival, arrivals, count_late, few
 from hackwatch.pipeline.skew import SkewWatch
 
 __all__ = ["HOLD_SECONDS", "NEVER", "OTHERS", "Judged", "Marks", "SourceClocks"]
@@ -36,10 +36,11 @@ Slots = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """Which records are late, and if asked for, the watermark of each one's source before it."""
+    """Which records are late, and if asked for, the watermark of each one's source before it. `seen`: what came."""
 
     late: Mask
     watermarks: Times | None = None
+    seen: Sequence[Arrival] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +142,20 @@ class SourceClocks:
             self._judge(rows, seen, slots, before, late)
         marks = self._running(rows, self._clocks(seen, slots, before)) if watermarks else None
         self.skew.look(rows, seen, self._moving, elapsed, wall)
-        self._take(seen, slots, before)
         if late.any():
-            self._count_late(rows["source"].filter(pl.Series(late)))
-        return Judged(late, None if marks is None else marks["watermark"].to_numpy())
+            count_late(rows.filter(pl.Series(late)), seen)
+        self._take(seen, slots, before)
+        return Judged(late, None if marks is None else marks["watermark"].to_numpy(), seen)
+
+    def take(self, seen: Sequence[Arrival], elapsed: float) -> None:
+        """Move the clocks by records that a copy of them has judged: that of a task, for the partitions it read."""
+        self._pass(elapsed)
+        for one in seen:
+            self.know(one.partition)
+            one.source = self._known_as(one.source)
+        slots = self._places(seen)
+        self.skew.take(seen, elapsed)
+        self._take(seen, slots, self._watermarks(np.array(slots, np.intp)))
 
     def _crowded_together(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Sequence[Arrival]]:
         """What has arrived, with the sources beyond the limit under one name."""
@@ -155,10 +166,6 @@ class SourceClocks:
         source = pl.col("source")
         rows = rows.with_columns(pl.when(source.is_in(beyond)).then(pl.lit(OTHERS)).otherwise(source).alias("source"))
         return rows, arrivals(rows)
-
-    def _count_late(self, sources: pl.Series) -> None:
-        for name, number in sources.value_counts().iter_rows():
-            self._late[self._ids[name]] += number
 
     def _judge_few(
         self, rows: pl.DataFrame, seen: Sequence[Arrival], slots: Sequence[int], before: Times, late: Mask
@@ -228,7 +235,9 @@ class SourceClocks:
         for one, slot, mark in zip(seen, slots, before.tolist(), strict=True):
             state = self._partitions[one.partition]
             state.newest = max(state.newest, one.greatest)
-            self._touched.add(int(self._source_of[slot]))
+            source = int(self._source_of[slot])
+            self._late[source] += one.late
+            self._touched.add(source)
             if one.greatest > self._newest[slot]:
                 self._floor[slot] = mark
                 self._newest[slot] = one.greatest

@@ -32,6 +32,7 @@ __all__ = [
     "Pipeline",
     "Snapshot",
     "accounted",
+    "changes_of",
     "serialise",
     "time_groups",
 ]
@@ -271,10 +272,7 @@ class Pipeline:
 
     def take_aggregates(self) -> list[Changed]:
         """What has changed of all aggregates since the last call, with absolute values."""
-        found = [
-            Changed(one.aggregate, one.take_changes()) for state in self._streams.values() for one in state.aggregates
-        ]
-        return [changed for changed in found if len(changed.rows)]
+        return [changed for state in self._streams.values() for changed in changes_of(state)]
 
     def take_updates(self) -> list[AlertUpdate]:
         return self.policy.take_updates()
@@ -316,6 +314,12 @@ class Pipeline:
         self.totals = {
             (stream, topic, partition): Counts(*values) for stream, topic, partition, values in small["totals"]
         }
+
+
+def changes_of(state: StreamState) -> list[Changed]:
+    """What has changed of the aggregates of a stream since the last call, with absolute values."""
+    found = [Changed(one.aggregate, one.take_changes()) for one in state.aggregates]
+    return [changed for changed in found if len(changed.rows)]
 
 
 def _correlated(states: Mapping[str, bytes], name: str, side: str) -> bytes | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,13 +94,15 @@ class Correlator:
             columns |= {f"{stream.name}_{name}": rows.get_column(name) for name in rows.columns}
         return pl.DataFrame([columns[name].alias(name) for name in self.schema])
 
-    def evict(self, left: Clock, right: Clock, slowest: tuple[int, int]) -> None:
+    def evict(self, left: Clock, right: Clock, slowest: tuple[int, int], waiting: Collection[str] = ()) -> None:
         """Forget suspects that nothing on time can match any more.
 
         `left`, `right`: the watermarks of the streams' sources; `slowest`: those of the slowest that are not idle.
+        `waiting`: streams of which so much waits unread that it is waited for beyond LONGEST_WAIT.
         """
-        self._state[self.left.name].evict(left, right, slowest[1], self.reach)
-        self._state[self.right.name].evict(right, left, slowest[0], self.reach)
+        longest = [None if name in waiting else LONGEST_WAIT for name in (self.right.name, self.left.name)]
+        self._state[self.left.name].evict(left, right, slowest[1], self.reach, longest[0])
+        self._state[self.right.name].evict(right, left, slowest[0], self.reach, longest[1])
 
     def snapshot(self) -> dict[str, pl.DataFrame]:
         """The state as frames that may be written later, by another thread.
@@ -166,16 +168,18 @@ class _Side:
         numbers = [self._sources.setdefault(name, len(self._sources)) for name in named.fill_null("").to_list()]
         return np.array(numbers, np.int64)
 
-    def evict(self, own: Clock, theirs: Clock, slowest: int, reach: int) -> None:
-        """Forget the suspects that both watermarks, or their own one by far, have passed."""
+    def evict(self, own: Clock, theirs: Clock, slowest: int, reach: int, longest: int | None) -> None:
+        """Forget the suspects that the other watermark, or by `longest` (None: never) their own one, has passed."""
         if not len(self.times):
             self._sources = {}
             return
         until = np.array([theirs(name) for name in self._sources], np.int64)[self._codes[1]] - reach
         if self._columns[1] is None:
             until = np.full(len(self.times), slowest - reach, np.int64)
-        longest = np.array([own(name) for name in self._sources], np.int64)[self._codes[0]] - reach - LONGEST_WAIT
-        gone = self.times <= np.maximum(until, longest)
+        if longest is not None:
+            marks = np.array([own(name) for name in self._sources], np.int64)[self._codes[0]]
+            until = np.maximum(until, marks - reach - longest)
+        gone = self.times <= until
         if gone.any():
             self._forget(np.flatnonzero(gone), np.flatnonzero(~gone))
 

@@ -53,17 +53,14 @@ class SkewWatch:
         self, rows: pl.DataFrame, seen: Sequence[Arrival], clocks: Callable[[int], Times], elapsed: float, wall: float
     ) -> None:
         """Take a batch (partition, source, time). `clocks`: newest times in a partition before, of active sources."""
-        for partition in {one.partition for one in seen}:
-            mine = [one for one in seen if one.partition == partition]
-            last = np.array([one.last for one in mine], np.int64)
-            known = clocks(partition)
-            if len(known) + len(mine) <= LEAST_OTHERS:
-                continue
-            away = np.abs(last - np.median(np.concatenate([known, last]))) > SKEW_SECONDS * 1e6
-            away &= np.abs(last - wall * 1e6) > SKEW_SECONDS * 1e6
-            for one, suspicious in zip(mine, away.tolist(), strict=True):
-                seconds = _difference(rows, one, known) if suspicious else None
-                self._watch(one.source, seconds, elapsed)
+        _compare(rows, seen, clocks, wall)
+        self.take(seen, elapsed)
+
+    def take(self, seen: Sequence[Arrival], elapsed: float) -> None:
+        """Take what has been compared."""
+        for one in seen:
+            if one.skew is not None:
+                self._watch(one.source, one.skew or None, elapsed)
 
     def _watch(self, source: str, seconds: float | None, elapsed: float) -> None:
         if seconds is None:
@@ -108,6 +105,20 @@ class SkewWatch:
         self._watched = {name: (since, seconds) for name, since, seconds in snapshot["watched"]}
         self._named = dict(snapshot["named"])
         self._hour, self._in_hour = snapshot["hour"]
+
+
+def _compare(rows: pl.DataFrame, seen: Sequence[Arrival], clocks: Callable[[int], Times], wall: float) -> None:
+    """Set by how much each source differs from the others of its partition."""
+    for partition in {one.partition for one in seen}:
+        mine = [one for one in seen if one.partition == partition]
+        last = np.array([one.last for one in mine], np.int64)
+        known = clocks(partition)
+        if len(known) + len(mine) <= LEAST_OTHERS:
+            continue
+        away = np.abs(last - np.median(np.concatenate([known, last]))) > SKEW_SECONDS * 1e6
+        away &= np.abs(last - wall * 1e6) > SKEW_SECONDS * 1e6
+        for one, suspicious in zip(mine, away.tolist(), strict=True):
+            one.skew = (_difference(rows, one, known) if suspicious else None) or 0.0
 
 
 def _difference(rows: pl.DataFrame, one: Arrival, known: Times) -> float | None:

@@ -19,9 +19,9 @@ from hackwatch.pipeline.duplicates import Duplicates
 from hackwatch.pipeline.options import AlertOptions, StreamOptions
 from hackwatch.pipeline.outliers import OutlierWatch
 from hackwatch.streams.base import Stream, microseconds
-from hackwatch.streams.declarations import windows_of
+from hackwatch.streams.declarations import Aggregate, windows_of
 
-__all__ = ["Now", "StreamState", "source_names"]
+__all__ = ["Now", "StreamState", "declared_aggregates", "source_names"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -45,7 +45,7 @@ class StreamState:
             max_sources=options.max_sources,
             hold_seconds=options.hold_seconds,
         )
-        declared = (windows_of(stream, options.window_seconds), *options.aggregates)
+        declared = declared_aggregates(stream, options)
         self.aggregates = [Aggregates(aggregate, stream) for aggregate in declared]
         self.outliers = [
             None if one.outliers is None else OutlierWatch(
@@ -140,6 +140,11 @@ class StreamState:
         windows.restore_windows(small["windows"], self.options.window_seconds)
         if watch is not None:
             watch.restore([[[entity], counts] for entity, counts in history])
+
+
+def declared_aggregates(stream: Stream, options: StreamOptions) -> tuple[Aggregate, ...]:
+    """What is counted of a stream: its windows, and what else is declared."""
+    return (windows_of(stream, options.window_seconds), *options.aggregates)
 
 
 def source_names(stream: Stream, records: pl.DataFrame) -> pl.Series:

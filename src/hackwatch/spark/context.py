@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from hackwatch.clock import Clock
@@ -21,10 +20,11 @@ from hackwatch.engine.patience import Patience
 from hackwatch.errors import EnvironmentError_, HackwatchError
 from hackwatch.lake import Lake
 from hackwatch.pipeline.alerting import AlertPolicy
+from hackwatch.pipeline.core import Now
 from hackwatch.spark.checkpoint import clear_unfinished
 from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.progress import Board
-from hackwatch.spark.spool import Rounds
+from hackwatch.spark.rounds import EngineTime, Rounds
 from hackwatch.store.base import BatchEntry, EngineStore
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-__all__ = ["Context", "Query", "collected", "gist"]
+__all__ = ["Context", "Detectors", "Query", "SparkQuery", "collected", "gist"]
 
 Detectors = Mapping[str, Detector | None]
 _Found = TypeVar("_Found")
@@ -59,13 +59,10 @@ class Context:
 
 
 class Query(ABC):
-    """One streaming query: Spark hands it batches, and each one counts once.
+    """One flow of batches, each of which counts once.
 
     The first error is kept in `error`: what Spark makes of it is hard to read.
     """
-
-    #: Whether Spark keeps state between the batches.
-    stateful = False
 
     def __init__(self, context: Context, name: str, streams: tuple[str, ...]) -> None:
         self.context, self.name = context, name
@@ -73,59 +70,19 @@ class Query(ABC):
         self.lake, self.models, self.policy = context.lake(), context.models(streams), context.policy()
         if "policy" in self.ledger.state:
             self.policy.restore(self.ledger.state["policy"])
+        self.time = EngineTime(context.clock, self.ledger.elapsed, context.settings.spark.trigger_seconds)
         self.error: HackwatchError | None = None
         self.running: StreamingQuery | Rounds | None = None
         self._gate = threading.Lock()
         self._closed = False
 
     @abstractmethod
-    def frame(self) -> DataFrame:
-        """What Spark computes, batch for batch."""
-
-    @abstractmethod
-    def take(self, frame: DataFrame, entry: BatchEntry, detectors: Detectors, spark_query: str) -> None:
-        """Write what a batch gives, and commit it to the ledger."""
-
     def start(self, *, available_now: bool) -> None:
-        """Start with Spark; with `available_now` it ends once all is read that is there.
+        """Begin; with `available_now` it ends once all is read that is there."""
 
-        EnvironmentError_ if Spark does not start it: mostly it cannot use the checkpoint folder, or the lake.
-        """
-        try:
-            clear_unfinished(self.context.spark, self._checkpoint)
-            self.running = self._writer(available_now=available_now).start()
-        except HackwatchError:
-            raise
-        except Exception as error:  # PySpark's, or one of py4j, which has no other name for it
-            settings = self.context.settings
-            raise EnvironmentError_(
-                f"Spark does not start the query: {gist(error)}",
-                where=f"query {self.name}",
-                next_step=f"see that Spark can write to the checkpoint folder {settings.spark_checkpoint} and read the "
-                f"lake {settings.lake_location}",
-            ) from error
-
-    def _writer(self, *, available_now: bool) -> DataStreamWriter:
-        settings = self.context.settings
-        writer = (
-            self.frame()
-            .writeStream.queryName(f"{settings.pipeline}-{self.name}")
-            .outputMode(self.mode)
-            .option("checkpointLocation", self._checkpoint)
-            .foreachBatch(self._batch)
-        )
-        if available_now:
-            return writer.trigger(availableNow=True)
-        return writer.trigger(processingTime=f"{round(settings.spark.trigger_seconds * 1000)} milliseconds")
-
-    @property
-    def _checkpoint(self) -> str:
-        settings = self.context.settings
-        return f"{settings.spark_checkpoint}/{settings.pipeline}/{self.name}"
-
-    @property
-    def mode(self) -> str:
-        return "append"
+    def failure(self) -> Exception | None:
+        """What ended it, if it is not an error of hackwatch."""
+        return self.running.exception() if self.running is not None else None
 
     def stop(self, timeout: float) -> None:
         """Let the batch at work finish, and stop."""
@@ -136,10 +93,6 @@ class Query(ABC):
         if finished:
             self._gate.release()
         self.running.stop()
-
-    def _batch(self, frame: DataFrame, number: int) -> None:
-        with self.open_gate():
-            self._counted(frame, number)
 
     @contextmanager
     def open_gate(self) -> Iterator[None]:
@@ -153,18 +106,14 @@ class Query(ABC):
                 self.error = self.error or error
                 raise
 
-    def _counted(self, frame: DataFrame, number: int) -> None:
-        context = self.context
-        wall = context.clock.wall()
-        spark_query = str(frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId"))
-        self.models.refresh(wall)
-        versions = self.models.versions()
-        entry = self.patiently("store", lambda: self.ledger.begin(number, spark_query, wall, versions))
-        if entry is not None:
-            self.take(frame, entry, self.detectors(entry), spark_query)
-        elif self.stateful:
-            # What it gives is done, but Spark ends a query whose batch has not gone through all of its state.
-            frame.write.format("noop").mode("overwrite").save()
+    def now(self) -> Now:
+        """The time of a batch that begins."""
+        return Now(self.context.clock.wall(), self.time.tick())
+
+    def versions(self, now: Now) -> dict[str, str]:
+        """The models of a batch that begins: the newest ones."""
+        self.models.refresh(now.wall)
+        return self.models.versions()
 
     def detectors(self, entry: BatchEntry) -> Detectors:
         """The detectors that a batch was logged with."""
@@ -176,6 +125,62 @@ class Query(ABC):
         found: list[_Found] = []
         self.context.patience(what, lambda: found.append(action()))
         return found[-1]
+
+
+class SparkQuery(Query):
+    """A query of Spark, which hands over its batches."""
+
+    @abstractmethod
+    def frame(self) -> DataFrame:
+        """What Spark reads, batch for batch."""
+
+    @abstractmethod
+    def take(self, frame: DataFrame, entry: BatchEntry, detectors: Detectors) -> None:
+        """Write what a batch gives, and commit it to the ledger."""
+
+    def start(self, *, available_now: bool) -> None:
+        """EnvironmentError_ if Spark does not start it: mostly it cannot use the checkpoint folder."""
+        try:
+            clear_unfinished(self.context.spark, self._checkpoint)
+            self.running = self._writer(available_now=available_now).start()
+        except HackwatchError:
+            raise
+        except Exception as error:  # PySpark's, or one of py4j, which has no other name for it
+            settings = self.context.settings
+            raise EnvironmentError_(
+                f"Spark does not start the query: {gist(error)}",
+                where=f"query {self.name}",
+                next_step=f"see that Spark can write to the checkpoint folder {settings.spark_checkpoint}",
+            ) from error
+
+    def _writer(self, *, available_now: bool) -> DataStreamWriter:
+        settings = self.context.settings
+        writer = (
+            self.frame()
+            .writeStream.queryName(f"{settings.pipeline}-{self.name}")
+            .option("checkpointLocation", self._checkpoint)
+            .foreachBatch(self._batch)
+        )
+        if available_now:
+            return writer.trigger(availableNow=True)
+        return writer.trigger(processingTime=f"{round(settings.spark.trigger_seconds * 1000)} milliseconds")
+
+    @property
+    def _checkpoint(self) -> str:
+        settings = self.context.settings
+        return f"{settings.spark_checkpoint}/{settings.pipeline}/{self.name}"
+
+    def _batch(self, frame: DataFrame, number: int) -> None:
+        with self.open_gate():
+            self._counted(frame, number)
+
+    def _counted(self, frame: DataFrame, number: int) -> None:
+        now = self.now()
+        spark_query = str(frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId"))
+        versions = self.versions(now)
+        entry = self.patiently("store", lambda: self.ledger.begin(number, spark_query, now, versions))
+        if entry is not None:
+            self.take(frame, entry, self.detectors(entry))
 
 
 def collected(frame: DataFrame) -> pa.Table:
@@ -208,10 +213,3 @@ def gist(error: BaseException) -> str:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if "EnvironmentError_" in line]
     return lines[-1] if lines else "a task failed"
-
-
-def as_frame(table: pa.Table) -> pl.DataFrame:
-    """Arrow rows of Spark as a Polars frame."""
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame

@@ -1,214 +1,272 @@
-"""Ingest: messages of one stream in, scored rows into the lake, alerts of records and accounting into the store."""
+"""Ingest: messages of one stream in, scored rows into the lake, aggregates and alerts into the store."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import polars as pl
+from typing import TYPE_CHECKING
 
 from hackwatch import streams
+from hackwatch.engine.service import stream_options
+from hackwatch.engine.upkeep import alert_options
 from hackwatch.lake.distributed import commit_files, share
-from hackwatch.pipeline.duplicates import Duplicates
-from hackwatch.pipeline.watermark import NEVER, Watermarks
-from hackwatch.spark.context import Context, Detectors, Query, collected
+from hackwatch.pipeline.core import TICK_SECONDS, Now, changes_of, serialise
+from hackwatch.pipeline.streamstate import StreamState
+from hackwatch.spark.context import Context, Detectors, SparkQuery, collected
 from hackwatch.spark.plan import (
     REPORTS,
     Enriched,
+    Known,
     Plan,
     Report,
-    read_reports,
+    Told,
+    nothing_told,
+    read_told,
     records_schema,
     rejected_schema,
     spark_type,
-    to_ipc,
 )
+from hackwatch.spark.rounds import Rounds
 from hackwatch.spark.scorer import Scorer, rows_schema
 from hackwatch.spark.shipping import pack
 from hackwatch.spark.sources import KafkaTopic, SpoolTopic, source_of
-from hackwatch.spark.spool import Rounds
-from hackwatch.spark.tables import delay_seconds
+from hackwatch.spark.suspects import EpochSuspects, Suspects
 from hackwatch.spark.work import finish, normalise, work
 from hackwatch.store.base import BatchEntry
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from hackwatch.spark.spool import Offsets, Planner, Waiting
+
 __all__ = ["Ingest"]
 
-#: In place of the name of Spark's query where there is none.
-SPOOL = "spool"
-#: Epochs whose watermarks are remembered.
-HISTORY = 1000
+#: How often it is looked whether Spark waits for messages, seconds.
+LOOK_SECONDS = 0.5
+_KEYS, _FRAMES = "keys.", "stream."
 
 
-class Ingest(Query):
+class Ingest(SparkQuery):
     """One stream from its topic into the lake, scored.
 
-    Late is what the embedded engine calls late: behind its own partition's watermark, in offset order. Windows and
-    correlation read what is on time in the order of the batches; Spark's watermark there is the greatest event time
-    of all partitions minus lateness and SKEW_SECONDS. So what is older than that is late here too, and Spark drops
-    nothing that the lake calls on time.
+    The tasks judge, count and write the records of their partitions; here, all that they tell is merged into the state
+    of the stream, which is that of the embedded engine: clocks, aggregates, alerts. The suspects of each epoch are left
+    for the correlations.
     """
 
-    def __init__(self, context: Context, stream: str) -> None:
+    def __init__(self, context: Context, stream: str, suspects: Suspects, *, correlated: bool) -> None:
+        """`suspects`: where those go that are `correlated`."""
         super().__init__(context, stream, (stream,))
-        self.stream, self.source = streams.get(stream), source_of(context.settings, stream)
-        self._rounds: Rounds | None = None
-        self._options = context.settings.streams[stream]
-        folder = self._options.spark_ml
+        settings = context.settings
+        self.stream, self.source, self.suspects = streams.get(stream), source_of(settings, stream), suspects
+        #: The last epoch whose suspects were not kept; None while none are.
+        self.since: int | None = self._since() if correlated else None
+        self._options = stream_options(settings, stream)
+        folder = settings.streams[stream].spark_ml
         self._scorer = Scorer(context.spark, folder, self.stream) if folder is not None else None
         if self._scorer is not None:
             context.given[stream] = self._scorer.detector
-        state = self.ledger.state
-        self._marks = Watermarks(self._options.lateness_seconds, context.settings.engine.idle_seconds)
-        self._began: float | None = state.get("began")
-        self._newest: int = state.get("newest", NEVER)
-        if "marks" in state:
-            self._marks.restore(state["marks"])
-        self._duplicates = Duplicates() if self._options.duplicates_key is not None else None
-        if self._duplicates is not None and (kept := self.ledger.part("duplicates")) is not None:
-            self._duplicates.restore(kept)
-        #: Epoch -> the stream's watermark after it, of the last ones: what is read of the table later is judged by it.
-        self.history: dict[int, int] = {int(epoch): mark for epoch, mark in state.get("history", {}).items()}
+        self.state = StreamState(self.stream, self._options, alert_options(settings))
+        self.state.topic = self.source.topic
+        self._keys: dict[int, bytes] = {}
+        self._restore()
         self._shipped: tuple[str | None, object] | None = None
         self._schemas = {stream: records_schema(self.stream), "rejected": rejected_schema()}
+        #: Whether all has been read that was there when it was last looked.
+        self.caught_up = False
+        self._ticks: Rounds | None = None
+
+    def _restore(self) -> None:
+        parts = self.ledger.parts
+        if "stream" in self.ledger.state:
+            frames = {name.removeprefix(_FRAMES): part for name, part in parts.items() if name.startswith(_FRAMES)}
+            self.state.restore(self.ledger.state["stream"], frames, ())
+        self._keys = {int(name.removeprefix(_KEYS)): part for name, part in parts.items() if name.startswith(_KEYS)}
+
+    def _since(self) -> int:
+        since = self.ledger.state.get("since")
+        return self.ledger.epoch if since is None else int(since)
+
+    @property
+    def committed(self) -> int:
+        """The last epoch that is done."""
+        return self.ledger.epoch
+
+    @property
+    def topic(self) -> str:
+        return self.source.topic
+
+    # -- how batches come ----------------------------------------------------------------------------------------
 
     def frame(self) -> DataFrame:
         assert isinstance(self.source, KafkaTopic)
         return self.source.frame(self.context.spark)
 
     def start(self, *, available_now: bool) -> None:
-        if isinstance(self.source, KafkaTopic):
-            super().start(available_now=available_now)
+        if isinstance(self.source, SpoolTopic):
+            self._start_rounds(self.source.planner(self.name), available_now=available_now)
             return
-        rounds = Rounds(f"spool {self.name}", self._round, self.source.planner(self.name), self._trigger)
-        self.running, self._rounds = rounds, rounds
-        rounds.done = self._positions()
-        rounds.start(available_now=available_now)
+        if self.ledger.tick_logged():
+            with self.open_gate():
+                self._tick(self.now())
+        super().start(available_now=available_now)
+        if not available_now:
+            self._ticks = Rounds(f"ticks of {self.name}", self._look, LOOK_SECONDS)
+            self._ticks.start(available_now=False)
 
-    @property
-    def _trigger(self) -> float:
-        return self.context.settings.spark.trigger_seconds
+    def failure(self) -> Exception | None:
+        return super().failure() or (self._ticks.exception() if self._ticks is not None else None)
 
-    def _round(self, ends: dict[int, int] | None) -> bool:
+    def stop(self, timeout: float) -> None:
+        super().stop(timeout)
+        if self._ticks is not None:
+            self._ticks.stop()
+
+    def _start_rounds(self, planner: Planner, *, available_now: bool) -> None:
+        ends = planner.ends() if available_now else None
+        self.running = Rounds(
+            f"spool {self.name}",
+            lambda: self._round(planner, ends),
+            self.context.settings.spark.trigger_seconds,
+            progress=lambda: _progress(planner.ends(), self._positions()),
+            close=planner.reader.close,
+        )
+        self.running.start(available_now=available_now)
+
+    def _round(self, planner: Planner, ends: Offsets | None) -> bool:
         """A batch of a spool; False if nothing is there."""
         assert isinstance(self.source, SpoolTopic)
-        assert self._rounds is not None
-        planner, epoch = self._rounds.planner, self.ledger.epoch + 1
-        logged = self.ledger.logged(epoch)
-        ranges = logged.ranges if logged else planner.next(self._positions(), ends or planner.ends())
+        now = self.now()
+        if self.ledger.tick_logged():
+            with self.open_gate():
+                self._tick(now)
+            return True
+        logged = self.ledger.logged(self.ledger.epoch + 1)
+        if logged is not None:
+            ranges, waiting = logged.ranges, logged.waiting
+        else:
+            ranges, waiting = planner.next(self._positions(), ends or planner.ends())
         if not ranges:
-            return False
+            self.caught_up = True
+            return ends is None and self._tick_if_due(now)
         with self.open_gate():
-            wall = self.context.clock.wall()
-            self.models.refresh(wall)
-            versions = self.models.versions()
-            entry = self.patiently("store", lambda: self.ledger.begin(epoch - 1, SPOOL, wall, versions, ranges))
+            versions = self.versions(now)
+            begin = partial(self.ledger.begin, None, self.ledger.spark_query, now, versions, ranges, waiting)
+            entry = self.patiently("store", begin)
             assert entry is not None
-            frame = self.source.batch(self.context.spark, entry.ranges)
-            self.take(frame, entry, self.detectors(entry), SPOOL)
-            self._rounds.done = self._positions()
-            planner.reader.commit(self._rounds.done)
+            self.take(self.source.batch(self.context.spark, entry.ranges), entry, self.detectors(entry))
+            planner.reader.commit(self._positions())
         return True
 
     def _positions(self) -> dict[int, int]:
         return {partition: at for (_, _, partition), at in self.ledger.offsets.items()}
 
-    @property
-    def watermark(self) -> int:
-        """The stream's watermark, microseconds."""
-        return self._marks.watermark
+    # -- time without messages -----------------------------------------------------------------------------------
 
-    def take(self, frame: DataFrame, entry: BatchEntry, detectors: Detectors, spark_query: str) -> None:
+    def _look(self) -> bool:
+        """Let time pass while Spark waits for messages of Kafka: it has read what was there, no batch is at work."""
+        assert self.running is not None
+        assert not isinstance(self.running, Rounds)
+        told = self.running.status
+        if told["isTriggerActive"] or not str(told["message"]).startswith("Waiting for") or self._gate.locked():
+            return False
+        self.caught_up = self.caught_up or not told["isDataAvailable"]
+        return self._tick_if_due(self.now())
+
+    def _tick_if_due(self, now: Now) -> bool:
+        """A batch without messages, if sources are idle and state waits for them."""
+        if now.elapsed - self.ledger.elapsed < TICK_SECONDS or not self.state.waits(now.elapsed):
+            return False
+        with self.open_gate():
+            if self.ledger.logged(self.ledger.epoch + 1) is None:
+                self._tick(now)
+        return True
+
+    def _tick(self, now: Now) -> None:
+        versions = self.versions(now)
+        entry = self.patiently("store", lambda: self.ledger.tick(self.name, now, versions))
+        self._commit(entry, nothing_told(self.stream), self.detectors(entry), self.context.clock.monotonic())
+
+    # -- a batch --------------------------------------------------------------------------------------------------
+
+    def take(self, frame: DataFrame, entry: BatchEntry, detectors: Detectors) -> None:
         began = self.context.clock.monotonic()
         plan = self.patiently("lake", lambda: self._plan(entry, detectors))
-        if self._duplicates is not None:
-            plan = self._without_duplicates(frame, plan)
-        report, alerting = self.patiently("tasks of Spark", lambda: self._run(frame, plan))
-        for table, actions in sorted(report.actions.items()):
+        told = self.patiently("tasks of Spark", lambda: self._run(frame, plan))
+        for table, actions in sorted(told.report.actions.items()):
             commit = partial(
                 commit_files, self.lake, table, self._schemas[table], actions, entry.epoch, self.ledger.application
             )
             self.patiently(f"lake table {table}", commit)
-        self._advance(entry, report)
+        self._commit(entry, told, detectors, began)
+
+    def _commit(self, entry: BatchEntry, told: Told, detectors: Detectors, began: float) -> None:
+        """Merge what the tasks have told into the state, and make all of it durable."""
+        state, topic, waiting = self.state, self.source.topic, self._waiting(entry, told.report)
+        state.clocks.take(told.arrivals, entry.elapsed)
+        for aggregates in state.aggregates:
+            for counted in told.counted.get(aggregates.aggregate.name, ()):
+                aggregates.merge(counted)
         alerts = self.policy.records(
-            self.stream, plan.topic, alerting, detectors, entry.wall, on_suspect=self._options.alert_on_suspect
+            self.stream, topic, told.alerting, detectors, entry.wall, on_suspect=self._options.alert_on_suspect
         )
+        marks = state.clocks.advance(entry.elapsed, [partition for _, partition in waiting])
+        alerts += state.close(marks, self.policy, entry.wall)
         updates = self.policy.take_updates()
-        self.policy.evict(self.watermark)
-        if self._duplicates is not None:
-            self._duplicates.evict(self.watermark)
+        self.policy.evict(lambda _, entity: state.mark(entity))
+        if self.since is not None:
+            left = EpochSuspects.of(told.suspects, marks, state.clocks.slowest(), state.clocks.typical())
+            self.patiently("checkpoint folder", partial(self.suspects.write, entry.epoch, left))
         self.patiently("store", lambda: self.ledger.tell(alerts, updates))
-        counts = {(self.name, plan.topic, number): found for number, found in report.counts.items()}
-        self.patiently(
-            "store",
-            lambda: self.ledger.commit(
-                entry,
-                spark_query,
-                self._state(),
-                self.context.clock.wall(),
-                offsets={(self.name, plan.topic, number): at for number, at in report.next_offsets.items()},
-                counts=counts,
-                parts={} if self._duplicates is None else {"duplicates": to_ipc(self._duplicates.snapshot())},
-            ),
+        self._keys |= told.keys
+        changed = changes_of(state)
+        small, frames = state.snapshot()
+        parts = serialise({f"{_FRAMES}{name}": frame for name, frame in frames.items()})
+        commit = partial(
+            self.ledger.commit,
+            entry,
+            {"stream": small, "policy": self.policy.snapshot(), "since": self.since},
+            self.context.clock.wall(),
+            changed=changed,
+            offsets={(self.name, topic, number): at for number, at in told.report.next_offsets.items()},
+            counts={(self.name, topic, number): found for number, found in told.report.counts.items()},
+            parts=parts | {f"{_KEYS}{number}": keys for number, keys in self._keys.items()},
         )
-        self.context.board.ingested(self.name, report, alerts, detectors[self.name], self.watermark, began)
+        self.patiently("store", commit)
+        self.caught_up = not waiting
+        self.context.board.ingested(self.name, told.report, alerts, detectors[self.name], state, began)
 
-    def _without_duplicates(self, frame: DataFrame, plan: Plan) -> Plan:
-        """A pass over the keys alone first: which records repeat others is known only from all tasks together."""
-        assert self._duplicates is not None
-        _, named = self._run(frame, replace(plan, keys_only=True))
-        times, late = named["event_time"].to_numpy(), named["late"].to_numpy()
-        repeated = self._duplicates.step(named["key"], times, late)
-        places = named.filter(pl.Series(repeated)).select("partition", "offset", "index")
-        return replace(plan, duplicates=to_ipc(places))
-
-    def _advance(self, entry: BatchEntry, report: Report) -> None:
-        """Move the watermarks by what the batch held. Times are those of the ledger: a repeated batch does the same."""
-        elapsed = self._elapsed(entry)
-        for number in report.counts:
-            newest = report.newest.get(number)
-            self._marks.observe(number, np.array([] if newest is None else [newest], dtype=np.int64), elapsed)
-        self._newest = max([self._newest, *report.newest.values()])
-        self.history[entry.epoch] = self._marks.advance(elapsed)
-        for epoch in [epoch for epoch in self.history if epoch <= entry.epoch - HISTORY]:
-            del self.history[epoch]
-
-    def _elapsed(self, entry: BatchEntry) -> float:
-        self._began = entry.wall if self._began is None else self._began
-        return max(0.0, entry.wall - self._began)
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "newest": self._newest,
-            "began": self._began,
-            "marks": self._marks.snapshot(),
-            "history": {str(epoch): mark for epoch, mark in self.history.items()},
-            "policy": self.policy.snapshot(),
+    def _waiting(self, entry: BatchEntry, report: Report) -> Waiting:
+        """The partitions that have more messages; of Kafka all, once a batch is as large as it may be."""
+        if isinstance(self.source, SpoolTopic):
+            return entry.waiting
+        before = self._positions()
+        taken = {
+            number: at - before.get(number, at - report.counts[number].messages)
+            for number, at in report.next_offsets.items()
         }
+        full = sum(taken.values()) + len(taken) >= self.context.settings.spark.max_messages
+        return tuple((self.name, number) for number in taken) if full and taken else ()
 
-    def _run(self, frame: DataFrame, plan: Plan) -> tuple[Report, pl.DataFrame]:
+    # -- what tasks are told ---------------------------------------------------------------------------------------
+
+    def _run(self, frame: DataFrame, plan: Plan) -> Told:
         prepared = self.source.prepared(frame)
-        if self._scorer is not None and not plan.keys_only:
+        if self._scorer is not None:
             return self._run_given(prepared, plan, self._scorer)
-        return read_reports(collected(prepared.mapInArrow(partial(work, plan), REPORTS)), plan)
+        return read_told(collected(prepared.mapInArrow(partial(work, plan), REPORTS)), plan)
 
-    def _run_given(self, prepared: DataFrame, plan: Plan, scorer: Scorer) -> tuple[Report, pl.DataFrame]:
+    def _run_given(self, prepared: DataFrame, plan: Plan, scorer: Scorer) -> Told:
         """Two passes: what is rejected is written without Spark's model, then it scores the records."""
-        report, _ = read_reports(
-            collected(prepared.mapInArrow(partial(work, replace(plan, rejects_only=True)), REPORTS)), plan
-        )
+        first = collected(prepared.mapInArrow(partial(work, replace(plan, rejects_only=True)), REPORTS))
         columns = ", ".join(f"`{name}` {spark_type(kind)}" for name, kind in rows_schema(self.stream).items())
         scored = scorer.scored(prepared.mapInArrow(partial(normalise, plan), columns))
-        found, alerting = read_reports(collected(scored.mapInArrow(partial(finish, plan), REPORTS)), plan)
-        report.add(found)
-        return report, alerting
+        second = collected(scored.mapInArrow(partial(finish, plan), REPORTS))
+        return read_told(second, plan).reported(read_told(first, plan).report)
 
     def _plan(self, entry: BatchEntry, detectors: Detectors) -> Plan:
-        application, options = self.ledger.application, self._options
+        application, settings = self.ledger.application, self.context.settings
         shares = {
             table: share(self.lake, table, schema)
             for table, schema in self._schemas.items()
@@ -217,20 +275,25 @@ class Ingest(Query):
         return Plan(
             stream=self.name,
             topic=self.source.topic,
-            site=self.context.settings.site,
+            site=settings.site,
             epoch=entry.epoch,
             wall=entry.wall,
-            latest=entry.wall + options.future_seconds,
-            lateness_seconds=options.lateness_seconds,
-            marks=self._marks.snapshot(),
-            floor=NEVER if self._newest == NEVER else self._newest - round(delay_seconds(options) * 1e6),
+            elapsed=entry.elapsed,
+            latest=entry.wall + settings.streams[self.name].future_seconds,
+            options=self._options,
             decode=self.source.decode,
-            on_suspect=options.alert_on_suspect,
+            known=self._known(),
             shares=shares,
             shipped=self._ship(detectors),  # type: ignore[arg-type]  # a broadcast variable
+            suspects=self.since is not None,
             spool=self.source.spool,
             enriched=self._enriched(),
         )
+
+    def _known(self) -> Known:
+        small, frames = self.state.clocks.snapshot()
+        lengths = tuple(one.lengths for one in self.state.aggregates)
+        return Known((small, serialise(dict(frames))), dict(self._keys), lengths)
 
     def _enriched(self) -> Enriched | None:
         settings = self.context.settings
@@ -245,3 +308,9 @@ class Ingest(Query):
             rules = tuple(rule for rule in self.context.rules if rule.stream == self.name)
             self._shipped = version, self.context.spark.sparkContext.broadcast(pack(detector, rules))
         return self._shipped[1]
+
+
+def _progress(ends: Offsets, done: Mapping[int, int]) -> dict[str, object]:
+    """What Spark would say of a source."""
+    latest = {str(number): end for number, end in ends.items()}
+    return {"sources": [{"endOffset": {name: done.get(int(name), 0) for name in latest}, "latestOffset": latest}]}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import orjson
@@ -15,31 +15,38 @@ from hackwatch import streams
 from hackwatch.config import KafkaSettings
 from hackwatch.lake.distributed import Share
 from hackwatch.lake.log import Action
+from hackwatch.pipeline.arrivals import Arrival, from_frame
 from hackwatch.pipeline.core import STAMP, Counts
 from hackwatch.pipeline.detection import SCORED
-from hackwatch.pipeline.watermark import NEVER
+from hackwatch.pipeline.lengths import Lengths
+from hackwatch.pipeline.options import StreamOptions
 from hackwatch.spark.shipping import Shipped
 from hackwatch.spark.spool import Spool
 from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, DecodeOptions, Stream
 
 __all__ = [
     "ADDED",
-    "KEYS",
     "REPORTS",
     "Enriched",
+    "Known",
     "Plan",
     "Report",
-    "read_reports",
+    "Told",
+    "from_ipc",
+    "nothing_told",
+    "pack_told",
+    "read_told",
     "records_schema",
     "rejected_schema",
     "spark_type",
+    "suspects_schema",
     "to_ipc",
 ]
 
-#: What a task gives back, as Spark sees it.
-REPORTS = "report BINARY, rows BINARY"
-#: What names a record, of those streams that drop duplicates.
-KEYS = pl.Schema({**POSITION, "key": pl.String(), "event_time": pl.Int64(), "late": pl.Boolean()})
+#: What a task gives back, as Spark sees it: its report, and under their names the frames that go with it.
+REPORTS = "report BINARY, name STRING, frame BINARY"
+#: The frames that go with a report; of the last two one a (name of an aggregate, partition), behind a slash.
+ALERTING, SUSPECTS, ARRIVED, COUNTED, KEYS = "alerting", "suspects", "arrivals", "counted/", "keys/"
 _PLACED = pl.Schema({"date": pl.Date(), "site": pl.String()})
 #: Columns that a row gets only for its table.
 ADDED = ["topic", "epoch", *_PLACED]
@@ -50,6 +57,11 @@ def records_schema(stream: Stream) -> pl.Schema:
     return pl.Schema(
         {**stream.schema, **POSITION, **SCORED, **STAMP, "topic": pl.String(), "epoch": pl.Int64(), **_PLACED}
     )
+
+
+def suspects_schema(stream: Stream) -> pl.Schema:
+    """The columns of a suspect that correlations hold."""
+    return pl.Schema({**stream.schema, **POSITION, **SCORED})
 
 
 def rejected_schema() -> pl.Schema:
@@ -86,14 +98,22 @@ class Box(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a stream before a batch, for its tasks: the state of its clocks (see SourceClocks.snapshot), the
+    keys of each partition that must not be repeated, and how long the intervals of each aggregate are."""
+
+    clocks: tuple[dict[str, Any], dict[str, bytes]]
+    keys: Mapping[int, bytes]
+    lengths: tuple[Lengths, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How the tasks of one batch work; equal when the batch is repeated.
 
-    `marks`: the watermarks of the partitions before the batch. `floor`: whatever they say, earlier event times are
-    late, microseconds. `latest`: later ones are rejected, Unix seconds. `shares`: by table; a table that has the batch
-    already has none. `keys_only`: tasks only report the keys of their records, `rejects_only`: they leave out the
-    records (Spark scores them). `duplicates`: positions of records that
-    repeat another one, as an Arrow stream.
+    `wall`, `elapsed`: the time of the batch. `latest`: later event times are rejected, Unix seconds. `shares`: by
+    table; a table that has the batch already has none. `suspects`: whether they are wanted. `rejects_only`: tasks leave
+    out the records (Spark scores them).
     """
 
     stream: str
@@ -101,29 +121,23 @@ class Plan:
     site: str
     epoch: int
     wall: float
+    elapsed: float
     latest: float
-    lateness_seconds: float
-    marks: dict[str, Any]
-    floor: int
+    options: StreamOptions
     decode: DecodeOptions
-    on_suspect: bool
+    known: Known
     shares: Mapping[str, Share]
     shipped: Box
+    suspects: bool
     spool: Spool | None = None
     enriched: Enriched | None = None
-    keys_only: bool = False
     rejects_only: bool = False
-    duplicates: bytes | None = None
 
 
 @dataclass(slots=True)
 class Report:
-    """What a task did. `newest` (microseconds), `counts`, `next_offsets`: by partition.
+    """What a task did. `counts`, `next_offsets`: by partition. `entities`: records and suspects of each."""
 
-    `entities`: records and suspects of each.
-    """
-
-    newest: dict[int, int] = field(default_factory=dict)
     counts: dict[int, Counts] = field(default_factory=dict)
     next_offsets: dict[int, int] = field(default_factory=dict)
     actions: dict[str, list[Action]] = field(default_factory=dict)
@@ -140,8 +154,6 @@ class Report:
         for entity, (records, suspects) in other.entities.items():
             before = self.entities.get(entity, (0, 0))
             self.entities[entity] = (before[0] + records, before[1] + suspects)
-        for number, newest in other.newest.items():
-            self.newest[number] = max(newest, self.newest.get(number, NEVER))
         self.unknown_fields += other.unknown_fields
 
     def to_json(self) -> bytes:
@@ -155,24 +167,77 @@ class Report:
             next_offsets={int(number): offset for number, offset in told["next_offsets"].items()},
             actions=told["actions"],
             entities={entity: (records, suspects) for entity, (records, suspects) in told["entities"].items()},
-            newest={int(number): newest for number, newest in told["newest"].items()},
             unknown_fields=told["unknown_fields"],
         )
 
 
-def read_reports(table: pa.Table, plan: Plan) -> tuple[Report, pl.DataFrame]:
-    """The reports of all tasks as one, and the rows they gave in order of their positions.
+@dataclass(frozen=True, slots=True, eq=False)
+class Told:
+    """What all tasks of a batch have told.
 
-    These are the rows that may raise alerts, or the keys of all records if the plan asks for them.
+    `alerting`: the rows that may raise alerts, and `suspects`, both in order of their positions. `arrivals`: what each
+    source sent. `counted`: partial states of each aggregate. `keys`: of each partition, see Known.
     """
-    schema = records_schema(streams.get(plan.stream))
-    whole = Report()
-    frames = [(KEYS if plan.keys_only else schema).to_frame().drop(ADDED, strict=False)]
-    for report, rows in zip(table["report"].to_pylist(), table["rows"].to_pylist(), strict=True):
-        whole.add(Report.from_json(report))
-        if rows:
-            frames.append(pl.read_ipc_stream(io.BytesIO(rows)))
-    return whole, pl.concat(frames).sort("partition", "offset", "index")
+
+    report: Report
+    alerting: pl.DataFrame
+    suspects: pl.DataFrame
+    arrivals: list[Arrival]
+    counted: Mapping[str, Sequence[pl.DataFrame]]
+    keys: Mapping[int, bytes]
+
+    def reported(self, also: Report) -> Told:
+        """The same with another report, of another pass over the batch."""
+        also.add(self.report)
+        return replace(self, report=also)
+
+
+def nothing_told(stream: Stream) -> Told:
+    """What a batch without messages tells."""
+    alerting = records_schema(stream).to_frame().drop(ADDED)
+    return Told(Report(), alerting, suspects_schema(stream).to_frame(), [], {}, {})
+
+
+def pack_told(report: Report, frames: Mapping[str, bytes]) -> pa.RecordBatch:
+    """What one task tells, as REPORTS."""
+    names, contents = list(frames), list(frames.values())
+    return pa.record_batch(
+        {
+            "report": pa.array([report.to_json(), *[None] * len(names)], pa.binary()),
+            "name": pa.array([None, *names], pa.string()),
+            "frame": pa.array([None, *contents], pa.binary()),
+        }
+    )
+
+
+def read_told(table: pa.Table, plan: Plan) -> Told:
+    """What the tasks have told, put together."""
+    whole, frames = Report(), dict[str, list[bytes]]()
+    rows = zip(*(table[name].to_pylist() for name in ("report", "name", "frame")), strict=True)
+    for report, name, frame in rows:
+        if report is not None:
+            whole.add(Report.from_json(report))
+        else:
+            frames.setdefault(name, []).append(frame)
+    stream = streams.get(plan.stream)
+    places = list(POSITION)
+    seen = [one for frame in frames.get(ARRIVED, ()) for one in from_frame(from_ipc(frame))]
+    return Told(
+        whole,
+        _joined(frames.get(ALERTING, ()), records_schema(stream).to_frame().drop(ADDED)).sort(places),
+        _joined(frames.get(SUSPECTS, ()), suspects_schema(stream).to_frame()).sort(places),
+        sorted(seen, key=lambda one: one.partition),
+        {_under(name): [*map(from_ipc, found)] for name, found in frames.items() if name.startswith(COUNTED)},
+        {int(_under(name)): found[0] for name, found in frames.items() if name.startswith(KEYS)},
+    )
+
+
+def _under(name: str) -> str:
+    return name.partition("/")[2]
+
+
+def _joined(found: Sequence[bytes], empty: pl.DataFrame) -> pl.DataFrame:
+    return pl.concat([empty, *map(from_ipc, found)])
 
 
 def spark_type(kind: pl.DataType) -> str:
@@ -185,3 +250,8 @@ def to_ipc(frame: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     frame.write_ipc_stream(buffer, compression="zstd")
     return buffer.getvalue()
+
+
+def from_ipc(content: bytes) -> pl.DataFrame:
+    """What `to_ipc` was given."""
+    return pl.read_ipc_stream(io.BytesIO(content))

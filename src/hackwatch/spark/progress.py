@@ -18,8 +18,9 @@ from hackwatch.detect.base import Detector
 from hackwatch.engine.status import Arrivals, latency_status, stream_status
 from hackwatch.errors import HackwatchError
 from hackwatch.pipeline.alert import Alert
+from hackwatch.pipeline.clocks import NEVER
 from hackwatch.pipeline.core import Counts
-from hackwatch.pipeline.watermark import NEVER
+from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.spark.plan import Report
 
 __all__ = ["Board", "lag_of"]
@@ -35,6 +36,8 @@ class _Stream:
         self.totals, self.arrivals = Counts(), Arrivals()
         self.detector: Detector | None = None
         self.watermark: float | None = None
+        self.late: dict[str, int] = {}
+        self.skewed: dict[str, float] = {}
         self.rates: deque[tuple[float, int]] = deque(maxlen=6)
 
 
@@ -58,6 +61,7 @@ class Board:
         self._state, self._started = "recovering", clock.wall()
         self._batches, self._committed = 0, clock.wall()
         self._lags: dict[str, int] = {}
+        self._rows: dict[str, int] = {}
         self._in_messages = in_messages
         self.wake: Callable[[], None] = lambda: None
 
@@ -66,10 +70,10 @@ class Board:
         self._streams[stream].totals.add(totals)
 
     def ingested(
-        self, stream: str, report: Report, alerts: Sequence[Alert], detector: Detector | None, watermark: int,
+        self, stream: str, report: Report, alerts: Sequence[Alert], detector: Detector | None, state: StreamState,
         began: float,
     ) -> None:  # fmt: skip
-        """A batch of a stream is done (`watermark`: microseconds; `began`: monotonic)."""
+        """A batch of a stream is done (`began`: monotonic)."""
         seconds, wall = self._clock.monotonic() - began, self._clock.wall()
         for partition, counts in report.counts.items():
             metrics.add_records(
@@ -85,10 +89,20 @@ class Board:
                 told.totals.add(counts)
             told.arrivals.add_counts(report.entities, wall)
             told.detector = detector
-            told.watermark = None if watermark == NEVER else watermark / 1e6
+            watermark = state.clocks.watermark()
+            told.watermark = None if watermark <= NEVER else watermark / 1e6
+            told.late, told.skewed = state.clocks.late_sources(), state.clocks.skew.named()
+            self._rows |= {f"{one.aggregate.name}_{stream}": len(one) for one in state.aggregates}
+            self._rows[f"sources_{stream}"] = len(state.clocks)
             self._seconds.append(seconds)
             self._batches, self._committed = self._batches + 1, wall
             metrics.set_epoch(self._batches, seconds)
+        self.raised(alerts)
+
+    def correlated(self, alerts: Sequence[Alert], query: str, held: int) -> None:
+        """A batch of a correlation is done; it holds so many suspects."""
+        with self._lock:
+            self._rows[query] = held
         self.raised(alerts)
 
     def raised(self, alerts: Sequence[Alert]) -> None:
@@ -110,12 +124,7 @@ class Board:
 
     def publish(self, progress: Mapping[str, Mapping[str, Any]]) -> None:
         """Say how it stands. `progress`: Spark's last progress of each query, by name."""
-        rows = {
-            f"{name}": sum(int(operator["numRowsTotal"]) for operator in told.get("stateOperators", ()))
-            for name, told in progress.items()
-            if told.get("stateOperators")
-        }
-        metrics.set_state_rows({f"spark_{name}": count for name, count in rows.items()})
+        metrics.set_state_rows(dict(self._rows))
         with self._lock:
             status = self._status(progress)
         with suppress(HackwatchError):
@@ -148,7 +157,8 @@ class Board:
         metrics.set_position(name, {0: lag}, watermark=stream.watermark, wall=wall, in_messages=in_messages)
         rate = (total - before) / (now - began) if now > began else 0.0
         arrivals = stream.arrivals.shown(wall)
-        return stream_status(stream.totals, rate, lag, in_messages, stream.watermark, stream.detector, arrivals)
+        told = stream_status(stream.totals, rate, lag, in_messages, stream.watermark, stream.detector, arrivals)
+        return {**told, "late_sources": stream.late, "skewed_sources": stream.skewed}
 
 
 def lag_of(source: Mapping[str, Any]) -> int:

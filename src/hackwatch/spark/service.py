@@ -8,28 +8,24 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from hackwatch import streams
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
 from hackwatch.engine.lock import EngineLock
 from hackwatch.engine.models import Models
 from hackwatch.engine.patience import Patience
-from hackwatch.engine.service import rules_of
+from hackwatch.engine.service import correlations_of, rules_of
 from hackwatch.engine.upkeep import Upkeep, alert_options
 from hackwatch.engine.watching import open_bundles
 from hackwatch.errors import ConfigurationError, EnvironmentError_
 from hackwatch.lake import open_lake
-from hackwatch.lake.distributed import ensure_table, start_reading
 from hackwatch.pipeline.alerting import AlertPolicy
-from hackwatch.pipeline.options import CorrelationOptions
-from hackwatch.spark.attacks import Attacks
 from hackwatch.spark.context import Context, Query, gist
+from hackwatch.spark.correlate import Correlate
+from hackwatch.spark.folder import open_folder
 from hackwatch.spark.ingest import Ingest
-from hackwatch.spark.ledger import Ledger
-from hackwatch.spark.plan import records_schema
 from hackwatch.spark.progress import Board
 from hackwatch.spark.session import close_session, open_session
-from hackwatch.spark.windows import Windows
+from hackwatch.spark.suspects import Suspects
 from hackwatch.store import Store
 from hackwatch.topics.kafka.address import is_kafka
 
@@ -94,11 +90,15 @@ class _Service:
         )
         self.context = self._context(stack)
         self.board.wake = self.upkeep.open_routes().wake
-        self.ingest = [Ingest(self.context, name) for name in _enabled(settings)]
+        self.correlations = [
+            one for one in correlations_of(settings) if {one.left, one.right} <= set(_enabled(settings))
+        ]
+        self.ingest = [self._ingest(name) for name in _enabled(settings)]
         for query in self.ingest:
             for counts in query.ledger.totals.values():
                 self.board.known(query.name, counts)
-        self.after = self._after()
+        sides = {query.name: query for query in self.ingest}
+        self.after = [Correlate(self.context, declared, sides) for declared in self.correlations]
         self.upkeep.open_maintenance()
 
     @property
@@ -106,7 +106,7 @@ class _Service:
         return [*self.ingest, *self.after]
 
     def run(self, *, available_now: bool) -> None:
-        with self.upkeep.chores(self._watermarks, lambda _: None):
+        with self.upkeep.chores(self._forget):
             try:
                 # What comes after ingest reads what ingest has written: it must be there, if it is to end.
                 for stage in (self.ingest, self.after) if available_now else (self.queries,):
@@ -117,8 +117,18 @@ class _Service:
             finally:
                 self._end()
 
-    def _watermarks(self) -> list[float]:
-        return [query.watermark / 1e6 for query in self.ingest]
+    def _ingest(self, stream: str) -> Ingest:
+        settings = self.settings
+        folder = open_folder(self.spark, f"{settings.spark_checkpoint}/{settings.pipeline}/suspects-{stream}")
+        correlated = any(stream in (one.left, one.right) for one in self.correlations)
+        return Ingest(self.context, stream, Suspects(stream, folder), correlated=correlated)
+
+    def _forget(self, _: float) -> None:
+        """Delete the suspects that all correlations have taken."""
+        for query in self.ingest:
+            done = [one.done[query.name] for one in self.after if query.name in one.names]
+            if done:
+                query.suspects.forget(min(done))
 
     def _watch(self, queries: Sequence[Query]) -> None:
         """Until asked to stop, all have ended by themselves, or one has failed."""
@@ -134,7 +144,7 @@ class _Service:
     def _raise_failure(self, query: Query) -> None:
         if query.error is not None:
             raise query.error
-        failure = query.running.exception() if query.running is not None else None
+        failure = query.failure()
         if failure is not None and not self.stop.is_set():
             raise EnvironmentError_(
                 f"Spark ended the query: {gist(failure)}",
@@ -179,32 +189,6 @@ class _Service:
             policy=lambda: AlertPolicy(options, rules),
             given={},
         )
-
-    def _after(self) -> list[Query]:
-        """The queries that read what ingest writes, each from the version at which this pipeline began."""
-        starts = {name: self._start(name) for name in _enabled(self.settings)}
-        histories = {query.name: query.history for query in self.ingest}
-        queries: list[Query] = [Windows(self.context, name, start, histories[name]) for name, start in starts.items()]
-        correlation = CorrelationOptions()
-        if self.settings.correlation.enabled and {correlation.left, correlation.right} <= set(starts):
-            queries.append(Attacks(self.context, starts))
-        return queries
-
-    def _start(self, stream: str) -> int:
-        """The version of a stream's table at which the pipeline began, kept in the store before anything is written.
-
-        Other pipelines and engines may have written to the table before, and may do so beside it.
-        """
-        ledger = Ledger(self.store, self.settings.pipeline, f"start-{stream}")
-        if "version" in ledger.state:
-            return int(ledger.state["version"])
-        lake = open_lake(self.settings)
-        ensure_table(lake, stream, records_schema(streams.get(stream)))
-        version = start_reading(lake, stream, ledger.application)
-        entry = ledger.begin(0, "", self.clock.wall(), {})
-        if entry is not None:
-            ledger.commit(entry, "", {"version": version}, self.clock.wall())
-        return version
 
 
 def _check_not_embedded(store: Store, pipeline: str) -> None:

@@ -7,7 +7,6 @@ passes from the JVM to Python once and never back, and every sink is served in o
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -20,9 +19,9 @@ from hackwatch import streams
 from hackwatch.detect.base import Driver
 from hackwatch.pipeline.core import STAMP, Counts, accounted
 from hackwatch.pipeline.detection import Scored, detect_messages, score_records, with_rules
-from hackwatch.pipeline.watermark import Watermarks
+from hackwatch.spark.judging import Judge
 from hackwatch.spark.messages import kafka_messages
-from hackwatch.spark.plan import ADDED, KEYS, Enriched, Plan, Report, to_ipc
+from hackwatch.spark.plan import ADDED, ALERTING, Enriched, Plan, Report, pack_told, to_ipc
 from hackwatch.spark.scorer import rows_schema
 from hackwatch.spark.spool import Spool
 from hackwatch.streams.base import REJECTED_SCHEMA, Messages, Stream
@@ -32,18 +31,14 @@ __all__ = ["finish", "normalise", "work"]
 #: Rows that wait for their file, at the most.
 ROWS_PER_FILE = 1_000_000
 READ_BYTES = 10 << 20
-_PLACE = ["partition", "offset", "index"]
 
 
 def work(plan: Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The body of a task: rows of a source in, one report out (none without messages)."""
-    task = _Keys(plan) if plan.keys_only else _Records(plan)
+    """The body of a task: rows of a source in, what it has to tell out (nothing without messages)."""
+    task = _Task(plan)
     for runs in _runs(plan, batches):
         task.take(runs)
-    report = task.finish()
-    if report.counts:
-        rows = to_ipc(pl.concat(task.rows)) if task.rows else None
-        yield pa.record_batch({"report": pa.array([report.to_json()]), "rows": pa.array([rows], pa.binary())})
+    yield from task.finish()
 
 
 def normalise(plan: Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -60,13 +55,10 @@ def normalise(plan: Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Reco
 
 def finish(plan: Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """What is left to do with records that `normalise` gave and Spark has scored: rules, lateness, files, a report."""
-    task = _Records(plan)
+    task = _Task(plan)
     for batch in batches:
         task.take_given(batch)
-    report = task.finish()
-    if report.counts:
-        rows = to_ipc(pl.concat(task.rows)) if task.rows else None
-        yield pa.record_batch({"report": pa.array([report.to_json()]), "rows": pa.array([rows], pa.binary())})
+    yield from task.finish()
 
 
 def _runs(plan: Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[list[Messages]]:
@@ -92,48 +84,6 @@ def _spooled(spool: Spool, partition: int, start: int, end: int) -> Iterator[lis
         reader.close()
 
 
-class _Task:
-    """Gathers what becomes of messages. `rows`: what goes back to the driver beside the report."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan, self._stream = plan, streams.get(plan.stream)
-        self._marks = Watermarks(plan.lateness_seconds, idle_seconds=1.0)
-        self._marks.restore(plan.marks)
-        self.rows: list[pl.DataFrame] = []
-        self.report = Report()
-
-    def take(self, runs: Sequence[Messages]) -> None:
-        """Take messages of one or more partitions, each in offset order."""
-        raise NotImplementedError
-
-    def finish(self) -> Report:
-        return self.report
-
-    def _late(self, scored: Scored) -> npt.NDArray[np.bool_]:
-        """As the embedded engine judges: by the partition's own watermark, in offset order."""
-        event_time = scored.records["event_time"].to_physical().to_numpy()
-        partition = scored.records["partition"].to_numpy()
-        late: npt.NDArray[np.bool_] = event_time < self._plan.floor
-        for number in scored.messages:
-            mine = np.flatnonzero(partition == number)
-            if len(mine):
-                late[mine] |= self._marks.observe(number, event_time[mine], 0.0)
-                self.report.newest[number] = self._marks.newest(number)
-        return late
-
-
-class _Keys(_Task):
-    """Only names the records, so that the driver can tell which ones repeat others."""
-
-    def take(self, runs: Sequence[Messages]) -> None:
-        scored = detect_messages(self._stream, runs, self._plan.decode, None, None, latest=self._plan.latest)
-        late = pl.Series("late", self._late(scored), dtype=pl.Boolean)
-        named = scored.records.select(*_PLACE, "key", pl.col("event_time").to_physical()).with_columns(late)
-        self.rows.append(named.select(KEYS.names()))
-        for number, messages in scored.messages.items():
-            self.report.counts.setdefault(number, Counts()).messages += messages
-
-
 class _Given:
     """Predictions of another model as a detector: 1 is suspect."""
 
@@ -149,18 +99,20 @@ class _Given:
         return [[] for _ in range(len(records))]
 
 
-class _Records(_Task):
-    """Detects, counts and writes."""
+class _Task:
+    """Detects, judges, counts and writes."""
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__(plan)
-        self._shipped = plan.shipped.value
-        self._repeated = None if plan.duplicates is None else pl.read_ipc_stream(io.BytesIO(plan.duplicates))
+        self._plan, self._stream, self._shipped = plan, streams.get(plan.stream), plan.shipped.value
+        self._judge = Judge(plan, self._stream)
+        self.report = Report()
+        self._alerting: list[pl.DataFrame] = []
         self._records: list[pl.DataFrame] = []
         self._waiting = 0
         self._rejected: list[pl.DataFrame] = []
 
     def take(self, runs: Sequence[Messages]) -> None:
+        """Take messages of one or more partitions, each in offset order."""
         shipped, plan = self._shipped, self._plan
         detector, rules = (None, None) if plan.rejects_only else (shipped.detector, shipped.book)
         scored = detect_messages(self._stream, runs, plan.decode, detector, rules, latest=plan.latest)
@@ -183,37 +135,34 @@ class _Records(_Task):
         self._take(Scored(self._stream.name, self._plan.topic, whole, REJECTED_SCHEMA.to_frame(), places, {}))
 
     def _take(self, scored: Scored) -> None:
-        late = self._late(scored)
-        duplicate = self._duplicate(scored.records)
+        late, duplicate = self._judge.judge(scored.records)
         self._count(scored, late, duplicate)
-        records = self._stamped(scored.records, late)
-        self._keep(records.filter(pl.Series(~duplicate)) if duplicate.any() else records)
+        stamped = self._stamped(scored.records, late)
+        records = stamped.filter(~pl.Series(duplicate)) if duplicate.any() else stamped
+        self._judge.count(records.filter(~pl.col("late")) if late.any() else records)
+        self._keep(records)
         if len(scored.rejected):
             self._rejected.append(scored.rejected)
         if self._waiting >= ROWS_PER_FILE:
             self._write()
 
-    def finish(self) -> Report:
+    def finish(self) -> Iterator[pa.RecordBatch]:
+        """Write what is left, and tell."""
         self._write()
-        return self.report
+        if self.report.counts:
+            alerting = {ALERTING: to_ipc(pl.concat(self._alerting))} if self._alerting else {}
+            yield pack_told(self.report, self._judge.found() | alerting)
 
     def _keep(self, records: pl.DataFrame) -> None:
         """Hold the rows for their file; those that may raise an alert also go to the driver."""
         alerting = records[with_rules(records["rules"])]
-        if self._plan.on_suspect:
+        if self._plan.options.alert_on_suspect:
             matched = pl.col("rules").list.len() > 0
             alerting = records.filter(matched.fill_null(False) | (pl.col("prediction") == 1))
         if len(alerting):
-            self.rows.append(alerting.drop(ADDED))
+            self._alerting.append(alerting.drop(ADDED))
         self._records.append(records)
         self._waiting += len(records)
-
-    def _duplicate(self, records: pl.DataFrame) -> npt.NDArray[np.bool_]:
-        if self._repeated is None or self._repeated.is_empty():
-            return np.zeros(len(records), dtype=np.bool_)
-        mark = self._repeated.with_columns(pl.lit(True).alias("repeated"))
-        joined = records.select(_PLACE).join(mark, on=_PLACE, how="left", maintain_order="left")
-        return joined["repeated"].fill_null(False).to_numpy()
 
     def _stamped(self, records: pl.DataFrame, late: npt.NDArray[np.bool_]) -> pl.DataFrame:
         """The rows as the table has them."""
@@ -247,8 +196,7 @@ class _Records(_Task):
     def _count_entities(self, records: pl.DataFrame) -> None:
         suspects = pl.col("prediction").cast(pl.Int64).sum()
         counted = records.group_by(self._stream.entity).agg(pl.len(), suspects)
-        report = Report(entities={entity: (number, found) for entity, number, found in counted.iter_rows()})
-        self.report.add(report)
+        self.report.add(Report(entities={entity: (number, found) for entity, number, found in counted.iter_rows()}))
 
     def _write(self) -> None:
         """Write what waits into files."""
