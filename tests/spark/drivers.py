@@ -37,7 +37,7 @@ def commits(folder: Folder) -> int:
 
 def batches(folder: Folder) -> int:
     """How many batches of all queries are committed in the store."""
-    queries = (*NAMES, *(f"windows-{name}" for name in NAMES), "attacks")
+    queries = (*NAMES, "correlation-attacks")
     try:
         with folder.store() as store:
             return sum(found.epoch for query in queries if (found := store.checkpoint(f"main/{query}")))

@@ -15,7 +15,7 @@ from hackwatch.detect.registry import Registry
 from hackwatch.engine.models import Models
 from hackwatch.engine.patience import Patience
 from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
-from hackwatch.pipeline.core import Counts
+from hackwatch.pipeline.core import Counts, Now
 from hackwatch.store import open_store
 from hackwatch.store.base import BatchEntry
 from hackwatch.testing import FakeClock
@@ -23,7 +23,7 @@ from hackwatch.topics.spool import SpoolReader, SpoolWriter
 
 pytest.importorskip("pyspark")
 
-from hackwatch.spark.context import Context, Query
+from hackwatch.spark.context import Context, SparkQuery
 from hackwatch.spark.kafka import java_options
 from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.messages import kafka_messages
@@ -110,8 +110,10 @@ def test_a_backlog_is_cut_at_ends_of_messages_with_the_same_part_of_each_partiti
     reader = SpoolReader(tmp_path / "topic")
     planner, done, batches = Planner(reader, "process", 200_000), dict[int, int](), 0
     ends = planner.ends()
-    while ranges := planner.next(done, ends):
+    while (taken := planner.next(done, ends))[0]:
         batches += 1
+        ranges, waiting = taken
+        assert waiting == tuple(("process", part.partition) for part in ranges if part.end < ends[part.partition])
         for part in ranges:
             assert part.start == done.get(part.partition, 0)
             messages = reader.read(part.partition, part.start, max_bytes=1 << 30, end=part.end)
@@ -135,17 +137,37 @@ def test_lag_is_what_kafka_has_and_spark_has_not_read() -> None:
 def test_a_batch_counts_once_and_is_repeated_as_it_was_logged(tmp_path: Path) -> None:
     with open_store(tmp_path / "store.sqlite") as store:
         first = Ledger(store, "main", "process")
-        entry = first.begin(0, "query", 100.0, {"process": "one"})
+        entry = first.begin(0, "query", Now(100.0, 1.0), {"process": "one"})
         assert entry is not None
-        again = Ledger(store, "main", "process").begin(0, "query", 200.0, {"process": "two"})
+        again = Ledger(store, "main", "process").begin(0, "query", Now(200.0, 2.0), {"process": "two"})
         assert again == entry, "what was logged holds, whatever the time and the models are now"
         place = ("process", "topic", 0)
-        first.commit(entry, "query", {"newest": 7}, 100.0, offsets={place: 5}, counts={place: Counts(messages=5)})
+        first.commit(entry, {"newest": 7}, 100.0, offsets={place: 5}, counts={place: Counts(messages=5)})
         later = Ledger(store, "main", "process")
-        assert later.begin(0, "query", 300.0, {}) is None
-        assert later.state["newest"] == 7
+        assert later.begin(0, "query", Now(300.0, 3.0), {}) is None
+        assert (later.state["newest"], later.elapsed) == (7, 1.0)
         assert later.totals[place].messages == 5
-        assert later.begin(1, "query", 300.0, {}) is not None
+        assert later.begin(1, "query", Now(300.0, 3.0), {}) is not None
+
+
+def test_time_may_pass_between_two_batches_of_spark(tmp_path: Path) -> None:
+    """Spark knows nothing of it: its numbers go on, and those of the epochs too."""
+    with open_store(tmp_path / "store.sqlite") as store:
+        ledger = Ledger(store, "main", "process")
+        first = ledger.begin(0, "query", Now(1.0, 1.0), {})
+        assert first is not None
+        ledger.commit(first, {}, 1.0)
+        ledger.tick("process", Now(2.0, 2.0), {})
+        killed = Ledger(store, "main", "process")
+        assert killed.tick_logged()
+        tick = killed.tick("process", Now(3.0, 3.0), {})
+        assert (tick.epoch, tick.elapsed) == (2, 2.0)
+        killed.commit(tick, {}, 3.0)
+        assert not killed.tick_logged()
+        assert killed.begin(0, "query", Now(4.0, 4.0), {}) is None
+        second = Ledger(store, "main", "process").begin(1, "query", Now(5.0, 5.0), {})
+        assert second is not None
+        assert (second.epoch, second.elapsed) == (3, 5.0)
 
 
 def test_a_commit_that_the_store_did_not_take_counts_once_when_it_is_tried_again(
@@ -154,14 +176,14 @@ def test_a_commit_that_the_store_did_not_take_counts_once_when_it_is_tried_again
     place = ("process", "topic", 0)
     with open_store(tmp_path / "store.sqlite") as store:
         ledger = Ledger(store, "main", "process")
-        entry = ledger.begin(0, "query", 100.0, {})
+        entry = ledger.begin(0, "query", Now(100.0, 0.0), {})
         assert entry is not None
         with monkeypatch.context() as broken:
             broken.setattr(store, "commit_epoch", away)
             for _ in range(3):
                 with pytest.raises(EnvironmentError_):
-                    ledger.commit(entry, "query", {}, 100.0, counts={place: Counts(messages=5)})
-        ledger.commit(entry, "query", {}, 100.0, counts={place: Counts(messages=5)})
+                    ledger.commit(entry, {}, 100.0, counts={place: Counts(messages=5)})
+        ledger.commit(entry, {}, 100.0, counts={place: Counts(messages=5)})
         assert (ledger.totals, ledger.epoch) == ({place: Counts(messages=5)}, 1)
         assert Ledger(store, "main", "process").totals == {place: Counts(messages=5)}
 
@@ -170,7 +192,7 @@ def away(*_: object) -> None:
     raise EnvironmentError_("the store cannot be reached")
 
 
-class Noting(Query):
+class Noting(SparkQuery):
     """Notes which batches it was given."""
 
     taken: tuple[int, ...] = ()
@@ -178,7 +200,7 @@ class Noting(Query):
     def frame(self) -> Any:
         raise NotImplementedError
 
-    def take(self, frame: object, entry: BatchEntry, detectors: object, spark_query: str) -> None:
+    def take(self, frame: object, entry: BatchEntry, detectors: object) -> None:
         self.taken += (entry.epoch,)
 
 
@@ -205,8 +227,8 @@ def test_a_batch_that_comes_while_the_store_is_away_waits_for_it(
 def test_a_ledger_refuses_the_checkpoint_of_another_store(tmp_path: Path, batch: int, query: str, says: str) -> None:
     with open_store(tmp_path / "store.sqlite") as store:
         ledger = Ledger(store, "main", "process")
-        entry = ledger.begin(0, "query", 100.0, {})
+        entry = ledger.begin(0, "query", Now(100.0, 0.0), {})
         assert entry is not None
-        ledger.commit(entry, "query", {}, 100.0)
+        ledger.commit(entry, {}, 100.0)
         with pytest.raises(DataError, match=says):
-            ledger.begin(batch, query, 200.0, {})
+            ledger.begin(batch, query, Now(200.0, 1.0), {})

@@ -19,7 +19,7 @@ import pytest
 from hackwatch.errors import EnvironmentError_
 from hackwatch.lake import Lake
 from hackwatch.spark.checkpoint import clear_unfinished
-from hackwatch.spark.windows import Windows
+from hackwatch.spark.correlate import Correlate
 from tests.engine.kafka_folder import KafkaFolder
 from tests.engine.processes import NAMES, Outcome, feed
 from tests.servers.kafka import Broker
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 
-AFTER = ("windows-process", "windows-memory", "attacks")
 UUID = "0f3b0c52-7d57-4f0e-9d3c-2f1f5d7a9b10"
 
 
@@ -90,7 +89,7 @@ def story(one_partition: SparkSession, kafka: Broker, tmp_path_factory: pytest.T
         raise Died
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Windows, "start", dies)
+        patch.setattr(Correlate, "start", dies)
         with pytest.raises(Died):
             on_spark(folder, one_partition)
     ingested = copy(folder, path / "ingested")
@@ -131,11 +130,6 @@ def leftovers(folder: Path) -> list[Path]:
     return [path for path in folder.rglob(".*") if UUID in path.name]
 
 
-def committed(writes: list[Path], at: int) -> bool:
-    """Whether the store knows the first batch by then: Spark writes its commit after that."""
-    return at >= writes.index(Path("commits/0"))
-
-
 @contextmanager
 def told(case: str) -> Iterator[None]:
     try:
@@ -155,14 +149,10 @@ def assert_as_undisturbed(folder: KafkaFolder, story: Story) -> None:
 
 
 def test_what_is_written_and_in_which_order(story: Story) -> None:
-    """What the cases below stand on: no state and no commit comes before the offsets of its batch."""
-    for query in (*NAMES, *AFTER):
+    """What the cases below stand on: no commit comes before the offsets of its batch, and there is no state."""
+    for query in NAMES:
         names = [path.as_posix() for path in story.writes(query)]
-        assert names[0] == "metadata"
-        assert names[1:3] == ["sources/0/0", "offsets/0"] if query in NAMES else names[1] == "offsets/0"
-        state = [number for number, name in enumerate(names) if name.startswith("state/")]
-        assert (not state) == (query in NAMES)
-        assert all(number > names.index("offsets/0") for number in state)
+        assert names == ["metadata", "sources/0/0", "offsets/0", "commits/0"]
 
 
 def test_a_kill_at_each_write_of_ingest(story: Story, one_partition: SparkSession, tmp_path: Path) -> None:
@@ -179,39 +169,22 @@ def test_a_kill_at_each_write_of_ingest(story: Story, one_partition: SparkSessio
             assert_as_undisturbed(folder, story)
 
 
-def test_a_kill_at_each_write_of_windows_and_attacks(story: Story, one_partition: SparkSession, tmp_path: Path) -> None:
-    """All three killed at once; those whose kill comes at another moment of the store in a run of its own.
-
-    Once the store has a batch and Spark has not, Spark repeats it, and it must not count again.
-    """
-    writes = {query: story.writes(query) for query in AFTER}
-    for at in range(1 + max(map(len, writes.values()))):
-        for before in (story.ingested, story.done):
-            killed = [
-                query
-                for query in AFTER
-                if at <= len(writes[query]) and committed(writes[query], at) == (before is story.done)
-            ]
-            if killed:
-                with told(f"write {at} of {', '.join(killed)}"):
-                    folder = copy(before, tmp_path / f"{at}-{before.path.name}")
-                    for query in killed:
-                        leave(checkpoint(story.done, query), checkpoint(folder, query), writes[query], at)
-                    on_spark(folder, one_partition)
-                    assert_as_undisturbed(folder, story)
-
-
 # -- what is cleared --------------------------------------------------------------------------------------------------
 
 
-def test_state_without_its_offsets_is_still_refused(story: Story, one_partition: SparkSession, tmp_path: Path) -> None:
-    """No kill leaves that: somebody has removed the offsets, and a fresh start would add to old state."""
+def test_commits_without_their_offsets_are_still_refused(
+    story: Story, one_partition: SparkSession, tmp_path: Path
+) -> None:
+    """No kill leaves that: somebody has removed the offsets."""
     folder = copy(story.ingested, tmp_path / "run")
-    shutil.copytree(checkpoint(story.done, "attacks") / "state", checkpoint(folder, "attacks") / "state")
-    kept = sorted(checkpoint(folder, "attacks").rglob("*"))
-    with pytest.raises(EnvironmentError_, match="STATE_STORE_CHECKPOINT_LOCATION_NOT_EMPTY"):
+    shutil.rmtree(checkpoint(folder, "process") / "offsets")
+    shutil.copytree(
+        checkpoint(story.done, "process") / "commits", checkpoint(folder, "process") / "commits", dirs_exist_ok=True
+    )
+    kept = sorted(checkpoint(folder, "process").rglob("*"))
+    with pytest.raises(EnvironmentError_, match="the query"):
         on_spark(folder, one_partition)
-    assert set(kept) <= set(checkpoint(folder, "attacks").rglob("*"))
+    assert set(kept) <= set(checkpoint(folder, "process").rglob("*"))
 
 
 #: A name in the checkpoint folder, and whether it is cleared when there is no batch.
