@@ -21,6 +21,10 @@ _Found = TypeVar("_Found")
 class Folder(Protocol):
     """Files by name. A file is whole or not there. All raise EnvironmentError_ (disk, server)."""
 
+    def prepare(self) -> None:
+        """Make the folder, unless it is there."""
+        ...
+
     def write(self, name: str, content: bytes) -> None:
         """Write a file, in the place of one that is there."""
         ...
@@ -44,11 +48,13 @@ class LocalFolder:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    def prepare(self) -> None:
+        self._explained(lambda: self._path.mkdir(parents=True, exist_ok=True))
+
     def write(self, name: str, content: bytes) -> None:
         self._explained(lambda: self._write(name, content))
 
     def _write(self, name: str, content: bytes) -> None:
-        self._path.mkdir(parents=True, exist_ok=True)
         unfinished = self._path / f".{name}.tmp"
         with unfinished.open("wb") as file:
             file.write(content)
@@ -67,8 +73,6 @@ class LocalFolder:
         return None
 
     def names(self) -> list[str]:
-        if not self._path.is_dir():
-            return []
         return self._explained(lambda: [path.name for path in self._path.iterdir() if not path.name.startswith(".")])
 
     def delete(self, names: Iterable[str]) -> None:
@@ -79,7 +83,7 @@ class LocalFolder:
         try:
             return action()
         except FileNotFoundError:
-            raise
+            raise  # `read` asks for it
         except OSError as error:
             raise _error(error.strerror or str(error), str(self._path)) from error
 
@@ -92,6 +96,9 @@ class HadoopFolder:
 
     def _of(self, name: str) -> Any:
         return self._jvm.org.apache.hadoop.fs.Path(self._path, name)
+
+    def prepare(self) -> None:
+        self._explained(lambda: self._files.mkdirs(self._path))
 
     def write(self, name: str, content: bytes) -> None:
         self._explained(lambda: self._write(name, content))
@@ -124,8 +131,6 @@ class HadoopFolder:
         return self._explained(self._names)
 
     def _names(self) -> list[str]:
-        if not self._files.exists(self._path):
-            return []
         found = [str(status.getPath().getName()) for status in self._files.listStatus(self._path)]
         return [name for name in found if not name.startswith(".")]
 
@@ -134,24 +139,25 @@ class HadoopFolder:
             self._explained(lambda name=name: self._files.delete(self._of(name), False))  # type: ignore[misc]
 
     def _explained(self, action: Callable[[], _Found]) -> _Found:
-        try:
-            return action()
-        except EnvironmentError_:
-            raise
-        except Exception as error:  # of py4j, which has no other name for it
-            raise _error(str(error).strip().splitlines()[0], str(self._path)) from error
+        return _explained(action, str(self._path))
 
 
 def _error(what: str, where: str) -> EnvironmentError_:
     return EnvironmentError_(
         f"the checkpoint folder cannot be used: {what}",
         where=where,
-        next_step="see that the driver can write to it, and that there is space",
+        next_step=f"see that Spark can write to the checkpoint folder {where}, and that there is space",
     )
 
 
 def open_folder(spark: SparkSession, address: str) -> Folder:
-    """The folder at an address as Spark is told it; it need not exist."""
+    """The folder at an address as Spark is told it; made if it does not exist."""
+    folder = _explained(lambda: _folder(spark, address), address)
+    folder.prepare()
+    return folder
+
+
+def _folder(spark: SparkSession, address: str) -> Folder:
     jvm: Any = spark._jvm
     path = jvm.org.apache.hadoop.fs.Path(address)
     # As Spark itself finds its checkpoints: see `checkpoint`.
@@ -159,3 +165,12 @@ def open_folder(spark: SparkSession, address: str) -> Folder:
     if files.getUri().getScheme() == "file":
         return LocalFolder(Path(files.makeQualified(path).toUri().getPath()))
     return HadoopFolder(jvm, files, path)
+
+
+def _explained(action: Callable[[], _Found], where: str) -> _Found:
+    try:
+        return action()
+    except EnvironmentError_:
+        raise
+    except Exception as error:  # of py4j, which has no other name for it
+        raise _error(str(error).strip().splitlines()[0], where) from error

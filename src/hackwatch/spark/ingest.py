@@ -14,10 +14,10 @@ from hackwatch.lake.distributed import commit_files, share
 from hackwatch.pipeline.core import TICK_SECONDS, Now, changes_of, serialise
 from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.spark.context import Context, Detectors, SparkQuery, collected
+from hackwatch.spark.judging import known, merged
 from hackwatch.spark.plan import (
     REPORTS,
     Enriched,
-    Known,
     Plan,
     Report,
     Told,
@@ -204,14 +204,10 @@ class Ingest(SparkQuery):
     def _commit(self, entry: BatchEntry, told: Told, detectors: Detectors, began: float) -> None:
         """Merge what the tasks have told into the state, and make all of it durable."""
         state, topic, waiting = self.state, self.source.topic, self._waiting(entry, told.report)
-        state.clocks.take(told.arrivals, entry.elapsed)
-        for aggregates in state.aggregates:
-            for counted in told.counted.get(aggregates.aggregate.name, ()):
-                aggregates.merge(counted)
+        marks = merged(state, told, entry.elapsed, [partition for _, partition in waiting])
         alerts = self.policy.records(
             self.stream, topic, told.alerting, detectors, entry.wall, on_suspect=self._options.alert_on_suspect
         )
-        marks = state.clocks.advance(entry.elapsed, [partition for _, partition in waiting])
         alerts += state.close(marks, self.policy, entry.wall)
         updates = self.policy.take_updates()
         self.policy.evict(lambda _, entity: state.mark(entity))
@@ -282,18 +278,13 @@ class Ingest(SparkQuery):
             latest=entry.wall + settings.streams[self.name].future_seconds,
             options=self._options,
             decode=self.source.decode,
-            known=self._known(),
+            known=known(self.state, self._keys),
             shares=shares,
             shipped=self._ship(detectors),  # type: ignore[arg-type]  # a broadcast variable
             suspects=self.since is not None,
             spool=self.source.spool,
             enriched=self._enriched(),
         )
-
-    def _known(self) -> Known:
-        small, frames = self.state.clocks.snapshot()
-        lengths = tuple(one.lengths for one in self.state.aggregates)
-        return Known((small, serialise(dict(frames))), dict(self._keys), lengths)
 
     def _enriched(self) -> Enriched | None:
         settings = self.context.settings

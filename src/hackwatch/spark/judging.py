@@ -1,4 +1,4 @@
-"""What a task decides of the records of its partitions, and counts of them: late, repeated, aggregated, suspect.
+"""What a task decides of the records of its partitions and counts of them, and how the driver merges that.
 
 A task owns the partitions that it reads, so it judges their records as the embedded engine does, by the clocks that the
 driver sends with the plan; what it found goes back, and the driver moves the clocks of all.
@@ -6,19 +6,22 @@ driver sends with the plan; what it found goes back, and the driver moves the cl
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from hackwatch.pipeline.aggregates import Aggregates
 from hackwatch.pipeline.arrivals import Arrival, joined, to_frame
-from hackwatch.pipeline.clocks import SourceClocks
+from hackwatch.pipeline.clocks import Marks, SourceClocks
+from hackwatch.pipeline.core import serialise
 from hackwatch.pipeline.duplicates import Duplicates
-from hackwatch.pipeline.streamstate import declared_aggregates, source_names
-from hackwatch.spark.plan import ARRIVED, COUNTED, KEYS, SUSPECTS, Plan, suspects_schema, to_ipc
+from hackwatch.pipeline.streamstate import StreamState, declared_aggregates, source_names
+from hackwatch.spark.plan import ARRIVED, COUNTED, KEYS, SUSPECTS, Known, Plan, Told, suspects_schema, to_ipc
 from hackwatch.streams.base import Stream, microseconds
 
-__all__ = ["Judge"]
+__all__ = ["Judge", "known", "merged"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -88,3 +91,21 @@ class Judge:
             keys.evict(self._clocks.mark)
             frames[f"{KEYS}{number}"] = to_ipc(keys.snapshot())
         return frames
+
+
+def known(state: StreamState, keys: Mapping[int, bytes]) -> Known:
+    """What tasks need of the state of a stream, before a batch."""
+    small, frames = state.clocks.snapshot()
+    return Known((small, serialise(dict(frames))), dict(keys), tuple(one.lengths for one in state.aggregates))
+
+
+def merged(state: StreamState, told: Told, elapsed: float, waiting: Iterable[int]) -> Marks:
+    """Take what all tasks of a batch have told into the state of the stream; the watermarks that it has moved.
+
+    `waiting`: the partitions that have more messages.
+    """
+    state.clocks.take(told.arrivals, elapsed)
+    for aggregates in state.aggregates:
+        for counted in told.counted.get(aggregates.aggregate.name, ()):
+            aggregates.merge(counted)
+    return state.clocks.advance(elapsed, waiting)
