@@ -8,6 +8,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import polars as pl
@@ -83,13 +84,17 @@ def frame(requests: Sequence[Request], partition: int = 0) -> pl.DataFrame:
     columns = dict(zip(names, zip(*requests, strict=True), strict=True)) if requests else dict.fromkeys(names, ())
     times = pl.Series("event_time", [round((START + t) * 1e6) for t in columns["t"]], dtype=pl.Int64())
     known = [pl.Series(name, columns[name], dtype=SCHEMA[name]) for name in names[1:6]]
-    place = {"partition": [partition] * len(requests), "offset": range(len(requests)), "index": [0] * len(requests)}
-    scored = {
+    place = {
+        "partition": [partition] * len(requests),
+        "offset": list(range(len(requests))),
+        "index": [0] * len(requests),
+    }
+    scored: dict[str, list[Any]] = {
         "score": [0.9 if suspect else 0.1 for suspect in columns["suspect"]],
         "prediction": [int(suspect) for suspect in columns["suspect"]],
         "rules": [[] for _ in requests],
     }
-    position = [pl.Series(name, list(place[name]), dtype=POSITION[name]) for name in POSITION]
+    position = [pl.Series(name, place[name], dtype=POSITION[name]) for name in POSITION]
     flags = [pl.Series(name, scored[name], dtype=SCORED[name]) for name in SCORED]
     return pl.DataFrame([*known, times.cast(SCHEMA["event_time"]), *position, *flags])
 
@@ -169,7 +174,7 @@ cuts_drawn = st.lists(st.integers(0, 60), max_size=5)
 
 def pieces(requests: list[Request], cuts: list[int]) -> list[list[Request]]:
     edges = [0, *sorted(min(cut, len(requests)) for cut in cuts), len(requests)]
-    return [requests[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [requests[a:b] for a, b in pairwise(edges)]
 
 
 @given(requests_drawn, cuts_drawn)
@@ -198,7 +203,7 @@ def test_partial_states_merged_in_any_grouping_are_all_added(
 @given(requests_drawn, cuts_drawn, st.integers(0, 5))
 @settings(max_examples=40, deadline=None)
 def test_a_restart_changes_nothing(requests: list[Request], cuts: list[int], after: int) -> None:
-    target, changes = new(), {}
+    target, changes = new(), Expected()
     for place, piece in enumerate(pieces(requests, cuts)):
         target.add(frame(piece))
         if place == after:
@@ -484,7 +489,7 @@ def test_estimates_are_within_their_error(way: Callable[[list[Request]], Aggrega
 
 @pytest.mark.parametrize("way", [added, merged])
 def test_up_to_the_bound_everything_is_exact(way: Callable[[list[Request]], Aggregates]) -> None:
-    requests = [(float(i), "a", "s1", f"/{i % 50}", i % 50, float(i), False) for i in range(110)]
+    requests: list[Request] = [(float(i), "a", "s1", f"/{i % 50}", i % 50, float(i), False) for i in range(110)]
     (closed,) = way(requests).close({"s1": (START + 120) * SECOND})
     assert (closed.values["paths"], closed.values["statuses"]) == (50, 50)
     assert closed.values["top"][:2] == [{"value": "/0", "count": 3}, {"value": "/1", "count": 3}]
