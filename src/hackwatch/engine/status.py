@@ -104,9 +104,13 @@ class Arrivals:
 
 def stream_status(
     counts: Counts, rate: float, lag: int, in_messages: bool, watermark: float | None, detector: Detector | None,
-    arrivals: tuple[dict[str, list[int]], dict[str, list[int]]],
+    arrivals: tuple[dict[str, list[int]], dict[str, list[int]]], late: Mapping[str, int], skewed: Mapping[str, float],
 ) -> dict[str, Any]:  # fmt: skip
-    """What the live status says of one stream. `in_messages`: the lag counts messages, not bytes."""
+    """What the live status says of one stream. `in_messages`: the lag counts messages, not bytes.
+
+    `late`: the sources with the most late records, and how many; `skewed`: those whose clocks are wrong, and by how
+    many seconds (ahead: greater than 0).
+    """
     return {
         **{name: getattr(counts, name) for name in Counts.__slots__},
         "rate": rate,
@@ -117,6 +121,8 @@ def stream_status(
         "threshold": detector.threshold if detector else None,
         "arrivals": arrivals[0],
         "suspect_arrivals": arrivals[1],
+        "late_sources": dict(late),
+        "skewed_sources": dict(skewed),
     }
 
 
@@ -261,7 +267,11 @@ class StatusBoard:
         metrics.set_position(stream, lags, watermark=watermark, wall=wall, in_messages=in_messages)
         metrics.set_model(stream, detector.version if detector else None)
         arrivals = self._arrivals[stream].shown(wall)
-        return stream_status(counts, rate, sum(lags.values()), in_messages, watermark, detector, arrivals)
+        pipeline = engine.parts.pipeline
+        return stream_status(
+            counts, rate, sum(lags.values()), in_messages, watermark, detector, arrivals,
+            pipeline.late_sources(stream), pipeline.skewed_sources(stream),
+        )  # fmt: skip
 
     def _rate(self, totals: dict[str, int]) -> dict[str, float]:
         """Records a second over the last few publications."""

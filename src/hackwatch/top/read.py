@@ -39,7 +39,8 @@ class Note:
 class StreamView:
     """One stream: totals since the pipeline began, `rate` in records/s, `watermark_age` in seconds behind now.
 
-    What is not yet read is in `lag_bytes` for a spool, in `lag_messages` for a Kafka topic.
+    What is not yet read is in `lag_bytes` for a spool, in `lag_messages` for a Kafka topic. `late_sources`: those with
+    the most late records, and how many; `skewed_sources`: those whose clocks are wrong, and by how many seconds.
     """
 
     name: str
@@ -54,6 +55,8 @@ class StreamView:
     watermark_age: float | None
     model: str | None
     lag_messages: int = 0
+    late_sources: Mapping[str, int] = field(default_factory=dict)
+    skewed_sources: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +175,13 @@ class Reader:
         )
 
     def _windows(self, streams: Mapping[str, Mapping[str, Any]], site: str | None) -> list[dict[str, Any]]:
-        """Windows about the streams' own present, which for old data is long ago."""
-        watermarks = [told["watermark"] for told in streams.values() if told["watermark"] is not None]
-        if not watermarks:
-            return []
-        since = min(watermarks) - _WINDOWS_BACK
-        return list(self.store.windows(since=since, site=site, limit=_WINDOWS).iter_rows(named=True))
+        """Windows about each stream's own present, which for old data is long ago."""
+        presents = {name: told["watermark"] for name, told in streams.items() if told["watermark"] is not None}
+        found = [
+            self.store.windows(stream=name, since=present - _WINDOWS_BACK, site=site, limit=_WINDOWS)
+            for name, present in presents.items()
+        ]
+        return [row for frame in found for row in frame.iter_rows(named=True)]
 
 
 def _stream(name: str, told: Mapping[str, Any], now: float) -> StreamView:
@@ -190,18 +194,25 @@ def _stream(name: str, told: Mapping[str, Any], now: float) -> StreamView:
         watermark_age=None if watermark is None else now - watermark,
         model=told["model"],
         lag_messages=told.get("lag_messages", 0),
+        late_sources=told.get("late_sources", {}),
+        skewed_sources=told.get("skewed_sources", {}),
     )
 
 
 def _counts(windows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[int, int]]:
-    """(stream, entity) -> distinct suspects in the stream's latest window and in the one before it."""
+    """(stream, entity) -> distinct suspects in the entity's latest window and in the one before it.
+
+    Its own latest: what the clock of another one says must not matter.
+    """
     rows = [row for row in windows if row["records"]]
-    latest: dict[str, int] = {}
+    latest: dict[tuple[str, str], int] = {}
     for row in rows:
-        latest[row["stream"]] = max(latest.get(row["stream"], 0), row["start"])
+        key = (row["stream"], row["entity"])
+        latest[key] = max(latest.get(key, 0), row["start"])
     counts: dict[tuple[str, str], tuple[int, int]] = {}
     for row in rows:
-        key, last = (row["stream"], row["entity"]), latest[row["stream"]]
+        key = (row["stream"], row["entity"])
+        last = latest[key]
         now, before = counts.get(key, (0, 0))
         if row["start"] == last:
             counts[key] = (row["count"], before)
