@@ -128,11 +128,12 @@ def test_a_python_that_is_too_old_is_told_before_anything_is_done(tmp_path: Path
 
 
 def test_an_environment_is_made_only_once(tmp_path: Path) -> None:
-    """The stamp holds the lock it was made from; an unchanged one is left alone, without asking for any tool."""
+    """The stamp holds what it was made from; an unchanged one is left alone, without asking for any tool."""
     venv = tmp_path / "venv"
     (venv / "bin").mkdir(parents=True)
     (venv / "bin" / "python").symlink_to(Path(sys.executable))
-    (venv / ".made-from-runtime").write_bytes((ROOT / "locks" / "runtime.txt").read_bytes())
+    made_from = (ROOT / "locks" / "runtime.txt", ROOT / "pyproject.toml")
+    (venv / ".made-from-runtime").write_bytes(b"".join(file.read_bytes() for file in made_from))
     environ = {**os.environ, "VENV": str(venv)}
     done = subprocess.run(["tools/environment", "runtime"], cwd=ROOT, env=environ, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

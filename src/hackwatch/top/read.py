@@ -177,9 +177,12 @@ class Reader:
     def _windows(self, streams: Mapping[str, Mapping[str, Any]], site: str | None) -> list[dict[str, Any]]:
         """Windows about each stream's own present, which for old data is long ago."""
         presents = {name: told["watermark"] for name, told in streams.items() if told["watermark"] is not None}
+        if not presents:
+            return []
+        latest = max(presents.values())  # of a stream that has not begun nothing tells when its present is
         found = [
-            self.store.windows(stream=name, since=present - _WINDOWS_BACK, site=site, limit=_WINDOWS)
-            for name, present in presents.items()
+            self.store.windows(stream=name, since=presents.get(name, latest) - _WINDOWS_BACK, site=site, limit=_WINDOWS)
+            for name in streams
         ]
         return [row for frame in found for row in frame.iter_rows(named=True)]
 
