@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from hackwatch.pipeline.lengths import Lengths
-from hackwatch.pipeline.measures import Collection, Part, part_of
+from hackwatch.pipeline.measures import Collection, part_of
 from hackwatch.streams.base import POSITION, Stream
 from hackwatch.streams.declarations import Aggregate
 
@@ -81,7 +81,7 @@ class Aggregates:
         self._open: dict[Place, _Interval] = {}
         self._places: dict[str, _Places] = {}
         self._changed: list[_Interval] = []
-        self._final: list[_Interval] = []
+        self._final: list[Closed] = []
         self._waiting: list[pl.DataFrame] = []
         self._rows_waiting = 0
         # The time (microseconds) before which no interval of a source ends; a source that is not here may have one.
@@ -141,9 +141,10 @@ class Aggregates:
         keys, numbers, values, sketches = self._query.places
         if len(self._open) + len(groups) > self.aggregate.limit:  # the most active first: the limit may take the others
             groups = groups.sort("_rows", *self.aggregate.keys, "source", descending=[True, *[False] * (keys + 1)])
-        kinds = self._query.collected
+        estimated = len(groups.columns) > sketches
+        known = self._open
         for row in groups.iter_rows():
-            interval = self._open.get(row[: keys + 3]) or self._begin(row[: keys + 3])
+            interval = known.get(row[: keys + 3]) or self._begin(row[: keys + 3])
             if not interval.changed:
                 interval.changed = True
                 self._changed.append(interval)
@@ -151,33 +152,37 @@ class Aggregates:
             interval.numbers = [*map(add, interval.numbers, row[numbers:values])]
             for place, gathered in enumerate(row[values:sketches]):
                 if gathered:
-                    self._collection(interval, place, kinds).take(gathered)
-            for place, sketch in enumerate(row[sketches:]):
+                    self._collection(interval, place).take(gathered)
+            for place, sketch in enumerate(row[sketches:] if estimated else ()):
                 if sketch is not None:
-                    self._collection(interval, place, kinds).merge(sketch)
+                    self._collection(interval, place).merge(sketch)
 
     def _begin(self, place: Place) -> _Interval:
         """A new interval, or that of all others where its key is beyond the limit."""
-        *keys, source, start, seconds = place
-        mine = self._places.setdefault(source, {}).setdefault((start, seconds), [])
-        others = (*self._others, source, start, seconds)
-        if len(mine) - (others in self._open) >= self.aggregate.limit and any(key is not None for key in keys):
-            if others in self._open:
-                return self._open[others]
-            place = others
+        source, span = place[-3], place[-2:]
+        spans = self._places.get(source)
+        if spans is None:
+            spans = self._places[source] = {}
+        mine = spans.get(span)
+        if mine is None:
+            mine = spans[span] = []
+        if len(mine) >= self.aggregate.limit:
+            others = (*self._others, *place[-3:])
+            known = self._open.get(others)
+            if len(mine) - (known is not None) >= self.aggregate.limit:
+                if known is not None:
+                    return known
+                place = others
         interval = self._open[place] = _Interval(place, len(self._query.numbers), len(self._query.collected))
         mine.append(place)
         if source in self._next:
             self._next[source] = min(self._next[source], interval.end * _SECOND)
         return interval
 
-    @staticmethod
-    def _collection(interval: _Interval, place: int, kinds: list[Part]) -> Collection:
+    def _collection(self, interval: _Interval, place: int) -> Collection:
         found = interval.collections[place]
         if found is None:
-            collected = kinds[place].collected
-            assert collected is not None
-            found = interval.collections[place] = collected.begin()
+            found = interval.collections[place] = self._query.collected[place].begin()
         return found
 
     # -- closing -------------------------------------------------------------------------------------------------
@@ -196,8 +201,12 @@ class Aggregates:
         if len(self._next) > 2 * len(self._places) + IDLE_SOURCES:
             self._next = {source: time for source, time in self._next.items() if source in self._places}
         ended.sort(key=lambda each: (each.start, *_order(each.keys), each.source))
-        self._final += ended
-        return [self._closed(interval) for interval in ended]
+        closed = [
+            Closed(each.keys, each.source, each.start, each.end, dict(zip(self._query.names, values, strict=True)))
+            for each, values in zip(ended, map(self._values, ended), strict=True)
+        ]
+        self._final += closed
+        return closed
 
     def _pop(self, source: str, mark: int) -> Iterator[_Interval]:
         """Take out the intervals of a source that its watermark has passed."""
@@ -212,10 +221,6 @@ class Aggregates:
         self._next[source] = min([self.lengths.end(source, mark), *(sum(span) * _SECOND for span in places)])
         if not places:
             self._places.pop(source, None)
-
-    def _closed(self, interval: _Interval) -> Closed:
-        values = dict(zip((part.name for part in self._query.parts), self._values(interval), strict=True))
-        return Closed(interval.keys, interval.source, interval.start, interval.end, values)
 
     def _values(self, interval: _Interval) -> list[Any]:
         numbers, collections = interval.numbers, interval.collections
@@ -232,12 +237,12 @@ class Aggregates:
         Columns: the keys, source, start, end (Unix seconds), one per measure, final.
         """
         self._count()
-        changed = [(interval, False) for interval in self._changed if interval.changed]
-        changed += [(interval, True) for interval in self._final]
-        for interval in self._changed:
-            interval.changed = False
+        changed = [each for each in self._changed if each.changed]
+        rows = [(*each.keys, each.source, each.start, each.end, *self._values(each), False) for each in changed]
+        rows += [(*c.keys, c.source, c.start, c.end, *c.values.values(), True) for c in self._final]
+        for each in changed:
+            each.changed = False
         self._changed, self._final = [], []
-        rows = [(*each.keys, each.source, each.start, each.end, *self._values(each), final) for each, final in changed]
         return _frame(rows, self._query.changes)
 
     def snapshot(self) -> pl.DataFrame:
@@ -296,9 +301,10 @@ class _Query:
         known = {**stream.schema, **POSITION, "score": pl.Float32(), "prediction": pl.Int8()}
         self._conditions: dict[str, tuple[str, pl.Expr]] = {}
         self._where = None if aggregate.where is None else pl.sql_expr(aggregate.where)
-        self.parts = [part_of(measure, known, self._condition) for measure in aggregate.measures]
-        self.numbers = [number for part in self.parts for number in part.numbers]
-        self.collected = [part for part in self.parts if part.collected]
+        parts = [part_of(measure, known, self._condition) for measure in aggregate.measures]
+        self.names = [part.name for part in parts]
+        self.numbers = [number for part in parts for number in part.numbers]
+        self.collected = [part.collected for part in parts if part.collected]
         source = stream.source or "partition"
         measured = [measure.column for measure in aggregate.measures if hasattr(measure, "column")]
         looked_up = [pl.col(measured)] if measured else []
@@ -313,19 +319,19 @@ class _Query:
             {
                 **keys, **place, "_seconds": pl.Int64(), "_rows": pl.Int64(),
                 **{number.name: number.dtype for number in self.numbers},
-                **{part.name: part.collected.dtype for part in self.collected if part.collected},
-                **{f"{part.name}__sketch": pl.Binary() for part in self.collected},
+                **{collected.name: collected.dtype for collected in self.collected},
+                **{f"{collected.name}__sketch": pl.Binary() for collected in self.collected},
             }
         )  # fmt: skip
         self.changes = pl.Schema(
-            {**keys, **place, "end": pl.Int64(), **{p.name: p.dtype for p in self.parts}, "final": pl.Boolean()}
+            {**keys, **place, "end": pl.Int64(), **{part.name: part.dtype for part in parts}, "final": pl.Boolean()}
         )
         numbers = len(keys) + 4
         values = numbers + len(self.numbers)
         #: How the value of each measure is made: from which numbers and from which collection.
         self.values: list[tuple[Callable[..., Any], int, int, int | None]] = []
         first = collections = 0
-        for part in self.parts:
+        for part in parts:
             last = first + len(part.numbers)
             self.values.append((part.value, first, last, collections if part.collected else None))
             first, collections = last, collections + (part.collected is not None)
@@ -352,7 +358,7 @@ class _Query:
             .agg(
                 pl.len().cast(pl.Int64).alias("_rows"),
                 *(number.query.alias(number.name) for number in self.numbers),
-                *(p.collected.query.alias(p.name) for p in self.collected if p.collected),
+                *(collected.query.alias(collected.name) for collected in self.collected),
             )
             .select(
                 *keys,
@@ -367,17 +373,15 @@ class _Query:
     def condensed(self, groups: pl.DataFrame) -> pl.DataFrame:
         """The same with sketches in place of the lists that are longer than what is kept exactly."""
         sketches = []
-        for part in self.collected:
-            collected = part.collected
-            assert collected is not None
-            many = (groups[part.name].list.len() > collected.exact).arg_true().to_list()
+        for collected in self.collected:
+            many = (groups[collected.name].list.len() > collected.exact).arg_true().to_list()
             made: list[bytes | None] = [None] * len(groups)
             for row in many:
                 collection = collected.begin()
-                collection.take(groups[part.name][row].to_list())
+                collection.take(groups[collected.name][row].to_list())
                 made[row] = collection.sketch()
-            sketch = pl.Series(f"{part.name}__sketch", made, dtype=pl.Binary())
-            kept = pl.when(pl.lit(sketch).is_null()).then(pl.col(part.name))
+            sketch = pl.Series(f"{collected.name}__sketch", made, dtype=pl.Binary())
+            kept = pl.when(pl.lit(sketch).is_null()).then(pl.col(collected.name))
             groups = groups.with_columns(kept) if many else groups
             sketches.append(sketch)
         return groups.with_columns(sketches)
