@@ -297,7 +297,7 @@ class _Query:
     """How records become partial states."""
 
     def __init__(self, aggregate: Aggregate, stream: Stream) -> None:
-        self._aggregate, self._source = aggregate, stream.source
+        self._source = source = stream.source or "partition"
         known = {**stream.schema, **POSITION, "score": pl.Float32(), "prediction": pl.Int8()}
         self._conditions: dict[str, tuple[str, pl.Expr]] = {}
         self._where = None if aggregate.where is None else pl.sql_expr(aggregate.where)
@@ -305,7 +305,6 @@ class _Query:
         self.names = [part.name for part in parts]
         self.numbers = [number for part in parts for number in part.numbers]
         self.collected = [part.collected for part in parts if part.collected]
-        source = stream.source or "partition"
         measured = [measure.column for measure in aggregate.measures if hasattr(measure, "column")]
         looked_up = [pl.col(measured)] if measured else []
         looked_up += [expression for _, expression in self._conditions.values()]
@@ -335,6 +334,14 @@ class _Query:
             last = first + len(part.numbers)
             self.values.append((part.value, first, last, collections if part.collected else None))
             first, collections = last, collections + (part.collected is not None)
+        self._place = list(dict.fromkeys([*keys, source, "_start"]))
+        self._measured = [pl.len().cast(pl.Int64).alias("_rows")]
+        self._measured += [number.query.alias(number.name) for number in self.numbers]
+        self._measured += [collected.query.alias(collected.name) for collected in self.collected]
+        self._shown = (
+            [*map(pl.col, keys), pl.col(source).cast(pl.String).alias("source"), pl.col("_start").alias("start")],
+            [expression.meta.output_name() for expression in self._measured],
+        )
         #: How many keys, and where numbers, values and sketches begin in a row.
         self.places = (len(keys), numbers, values, values + len(self.collected))
 
@@ -346,29 +353,12 @@ class _Query:
     def grouped(self, records: pl.DataFrame, lengths: Lengths) -> pl.DataFrame:
         """The partial states of some records, all values in lists: without the columns of sketches."""
         rows = records.lazy() if self._where is None else records.lazy().filter(self._where)
-        conditions = [expression.alias(name) for name, expression in self._conditions.values()]
-        keys = list(self._aggregate.keys)
-        source = self._source or "partition"
-        place = [*keys, *([] if source in keys else [source]), "_start"]
-        seconds = pl.col("_seconds") if lengths.before else pl.lit(lengths.seconds, pl.Int64).alias("_seconds")
-        query = (
-            lengths.place(rows, source)
-            .with_columns(conditions)
-            .group_by([*place, "_seconds"] if lengths.before else place)
-            .agg(
-                pl.len().cast(pl.Int64).alias("_rows"),
-                *(number.query.alias(number.name) for number in self.numbers),
-                *(collected.query.alias(collected.name) for collected in self.collected),
-            )
-            .select(
-                *keys,
-                pl.col(source).cast(pl.String).alias("source"),
-                pl.col("_start").alias("start"),
-                seconds,
-                *list(self.schema)[len(keys) + 3 : self.places[3]],
-            )
-        )
-        return query.collect(engine="in-memory")
+        rows = lengths.place(rows, self._source)
+        if self._conditions:
+            rows = rows.with_columns(expression.alias(name) for name, expression in self._conditions.values())
+        seconds = "_seconds" if lengths.before else pl.lit(lengths.seconds, pl.Int64).alias("_seconds")
+        grouped = rows.group_by([*self._place, "_seconds"] if lengths.before else self._place).agg(self._measured)
+        return grouped.select(*self._shown[0], seconds, *self._shown[1]).collect(engine="in-memory")
 
     def condensed(self, groups: pl.DataFrame) -> pl.DataFrame:
         """The same with sketches in place of the lists that are longer than what is kept exactly."""
