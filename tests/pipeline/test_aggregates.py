@@ -19,12 +19,14 @@ from hypothesis import strategies as st
 from hackwatch.pipeline.aggregates import Aggregates, Closed
 from hackwatch.pipeline.detection import SCORED
 from hackwatch.streams.base import POSITION, Decoded, DecodeOptions, Features, Messages, Noun, Stream
+from hackwatch.streams.checks import aggregate_problems
 from hackwatch.streams.declarations import (
     Aggregate,
     Count,
     Distinct,
     Mean,
     Measure,
+    Outliers,
     Quantile,
     Share,
     Sum,
@@ -299,6 +301,23 @@ def test_the_windows_of_a_stream_are_counted() -> None:
     rows = [request(0, path="/a", suspect=True), request(1, path="/a", suspect=True), request(2, path="/b")]
     target.add(frame(rows))
     assert target.take_changes().select("records", "suspects", "count").rows() == [(3, 2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "problem"),
+    [
+        (declared(Count("final")), "aggregate requests: final: every aggregate has such columns"),
+        (declared(outliers=Outliers("top", "busy", "busy")), "aggregate requests: outliers: 'top' is a list"),
+        (declared(outliers=Outliers("sizes", "big", "big")), "aggregate requests: outliers: 'sizes' is a list"),
+    ],
+)
+def test_what_cannot_be_counted_or_judged_is_refused(aggregate: Aggregate, problem: str) -> None:
+    (found,) = aggregate_problems(aggregate, WEB)
+    assert found.startswith(problem)
+
+
+def test_all_measures_together_are_no_problem() -> None:
+    assert aggregate_problems(declared(outliers=Outliers("requests", "busy", "busy")), WEB) == []
 
 
 # -- limit -------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import polars as pl
 
 from hackwatch.streams.base import POSITION, Stream
-from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family, Share
+from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family, Quantile, Share, Top
 
 __all__ = ["RESERVED", "aggregate_problems", "correlation_problems", "family_problems", "stream_problems"]
 
@@ -19,6 +19,8 @@ RESERVED = frozenset(
         *("topic", "epoch", "date", "site", "key", "label", "type"),
     }
 )
+#: Columns that every aggregate has beside its keys and measures.
+AGGREGATE_COLUMNS = frozenset({"source", "start", "end", "final"})
 _TIME = pl.Datetime("us", "UTC")
 _STRING = pl.String()
 
@@ -128,8 +130,16 @@ def aggregate_problems(aggregate: Aggregate, stream: Stream | None) -> list[str]
     found += _condition_problems(where, aggregate.where, stream)
     if aggregate.seconds < 1 or aggregate.limit < 1:
         found.append(f"{where}: seconds and limit must be at least 1")
+    if taken := sorted(AGGREGATE_COLUMNS & {*aggregate.keys, *names}):
+        found.append(
+            f"{where}: {', '.join(taken)}: every aggregate has such columns; name these otherwise"
+        )
     if aggregate.outliers is not None and aggregate.outliers.measure not in names:
         found.append(f"{where}: outliers: there is no measure {aggregate.outliers.measure!r}")
+    for measure in aggregate.measures:
+        judged = aggregate.outliers is not None and aggregate.outliers.measure == measure.name
+        if judged and isinstance(measure, Top | Quantile):
+            found.append(f"{where}: outliers: {measure.name!r} is a list; name a measure that is one number")
     return found
 
 
