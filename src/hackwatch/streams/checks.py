@@ -131,9 +131,7 @@ def aggregate_problems(aggregate: Aggregate, stream: Stream | None) -> list[str]
     if aggregate.seconds < 1 or aggregate.limit < 1:
         found.append(f"{where}: seconds and limit must be at least 1")
     if taken := sorted(AGGREGATE_COLUMNS & {*aggregate.keys, *names}):
-        found.append(
-            f"{where}: {', '.join(taken)}: every aggregate has such columns; name these otherwise"
-        )
+        found.append(f"{where}: {', '.join(taken)}: every aggregate has such columns; name these otherwise")
     if aggregate.outliers is not None and aggregate.outliers.measure not in names:
         found.append(f"{where}: outliers: there is no measure {aggregate.outliers.measure!r}")
     for measure in aggregate.measures:
