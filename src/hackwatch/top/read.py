@@ -203,19 +203,19 @@ def _stream(name: str, told: Mapping[str, Any], now: float) -> StreamView:
 
 
 def _counts(windows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[int, int]]:
-    """(stream, entity) -> distinct suspects in the entity's latest window and in the one before it.
+    """(stream, entity) -> distinct suspects in the stream's present window and in the one before it.
 
-    Its own latest: what the clock of another one says must not matter.
+    Present is what is latest for most of its entities: one whose clock is wrong does not decide for the others.
     """
     rows = [row for row in windows if row["records"]]
-    latest: dict[tuple[str, str], int] = {}
+    own: dict[str, dict[str, int]] = {}
     for row in rows:
-        key = (row["stream"], row["entity"])
-        latest[key] = max(latest.get(key, 0), row["start"])
+        latest = own.setdefault(row["stream"], {})
+        latest[row["entity"]] = max(latest.get(row["entity"], 0), row["start"])
+    present = {stream: sorted(latest.values())[len(latest) // 2] for stream, latest in own.items()}
     counts: dict[tuple[str, str], tuple[int, int]] = {}
     for row in rows:
-        key = (row["stream"], row["entity"])
-        last = latest[key]
+        key, last = (row["stream"], row["entity"]), present[row["stream"]]
         now, before = counts.get(key, (0, 0))
         if row["start"] == last:
             counts[key] = (row["count"], before)
