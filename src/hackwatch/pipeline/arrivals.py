@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-__all__ = ["SMALL_ROWS", "Arrival", "arrivals", "few"]
+__all__ = ["SMALL_ROWS", "Arrival", "arrivals", "arrivals_of_few", "few"]
 
 #: Batches up to this size are looked at record by record, without a query.
 SMALL_ROWS = 512
@@ -25,20 +25,15 @@ class Arrival:
     row: int
 
 
-def few(rows: pl.DataFrame) -> bool:
-    """Whether a query over these rows would cost more than looking at each of them."""
-    return len(rows) <= SMALL_ROWS
+def few(rows: int) -> bool:
+    """Whether a query over so many rows would cost more than looking at each of them."""
+    return rows <= SMALL_ROWS
 
 
-def arrivals(rows: pl.DataFrame) -> Sequence[Arrival]:
-    """By partition and source, in the order of their first records. `rows`: partition, source, time (int64)."""
-    return _of_few(rows) if few(rows) else _of_many(rows)
-
-
-def _of_few(rows: pl.DataFrame) -> Sequence[Arrival]:
+def arrivals_of_few(partitions: Sequence[int], sources: Sequence[str], times: Sequence[int]) -> Sequence[Arrival]:
+    """By partition and source, in the order of their first records, without a query."""
     found: dict[tuple[int, str], Arrival] = {}
-    columns = (rows.get_column(name).to_list() for name in ("partition", "source", "time"))
-    for row, (partition, source, time) in enumerate(zip(*columns, strict=True)):
+    for row, (partition, source, time) in enumerate(zip(partitions, sources, times, strict=True)):
         one = found.get((partition, source))
         if one is None:
             found[(partition, source)] = Arrival(partition, source, time, time, time, row)
@@ -51,7 +46,8 @@ def _of_few(rows: pl.DataFrame) -> Sequence[Arrival]:
     return list(found.values())
 
 
-def _of_many(rows: pl.DataFrame) -> Sequence[Arrival]:
+def arrivals(rows: pl.DataFrame) -> Sequence[Arrival]:
+    """By partition and source, in the order of their first records. `rows`: partition, source, time (int64)."""
     time, row = pl.col("time"), pl.col("row")
     grouped = (
         rows.with_row_index("row")
