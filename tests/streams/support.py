@@ -55,6 +55,11 @@ def messages(lines: Sequence[bytes], *, partition: int = 3) -> Messages:
     return Messages("topic", partition, b"".join(line + b"\n" for line in lines), offsets[:-1], int(offsets[-1]))
 
 
+def kib(letterless: bool) -> frozenset[str]:
+    """The streams' own options: sizes without a letter are KiB, or are not."""
+    return frozenset({"letterless_kib"} if letterless else ())
+
+
 def decode(stream: str, *lines: bytes | dict[str, Any] | list[Any], **options: Any) -> Decoded:
     """Decode JSON lines, or values printed as JSON."""
     texts = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]

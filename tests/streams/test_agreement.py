@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hackwatch import streams
 from hackwatch.streams.base import Decoded, DecodeOptions
 from tests.streams import oracle
-from tests.streams.support import BASE, messages
+from tests.streams.support import BASE, kib, messages
 
 OWN = ("process", "memory")
 
@@ -108,7 +108,7 @@ def facts(decoded: Decoded) -> tuple[Any, ...]:
 def test_any_payload_is_decoded_as_the_oracle_does(payload: tuple[str, list[bytes]], letterless_kib: bool) -> None:
     stream, lines = payload
     given_ = messages(lines)
-    decoded = streams.get(stream).decode(given_, DecodeOptions(letterless_kib=letterless_kib))
+    decoded = streams.get(stream).decode(given_, DecodeOptions(own=kib(letterless_kib)))
     expected = oracle.decode(lines, stream, letterless_kib=letterless_kib)
     number = {offset: position for position, offset in enumerate(given_.offsets.tolist())}
     schema = [*decoded.records.columns[:-3], "message", "index"]

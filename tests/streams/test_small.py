@@ -15,7 +15,7 @@ from hackwatch.feeds.simulate import generate
 from hackwatch.streams import small
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.streams.decode import Decoder
-from tests.streams.support import BASE, messages, record
+from tests.streams.support import BASE, kib, messages, record
 from tests.streams.test_agreement import OWN, facts, payloads
 from tests.streams.test_fuzz import mutated
 
@@ -45,7 +45,7 @@ def agree(stream: str, lines: list[bytes], options: DecodeOptions) -> bool:
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_payload(payload: tuple[str, list[bytes]], letterless_kib: bool, key: str | None) -> None:
     stream, lines = payload
-    agree(stream, lines, DecodeOptions(letterless_kib=letterless_kib, key=key))
+    agree(stream, lines, DecodeOptions(own=kib(letterless_kib), key=key))
 
 
 @given(st.data(), st.sampled_from(OWN), st.booleans())
@@ -54,7 +54,7 @@ def test_any_value_of_a_field(data: st.DataObject, stream: str, letterless_kib: 
     name = data.draw(st.sampled_from(list(BASE[stream])))
     values = data.draw(st.lists(PRINTS | NUMBERS | TEXTS, min_size=1, max_size=3))
     lines = [json.dumps(record(stream, **{name: value}), ensure_ascii=False).encode() for value in values]
-    agree(stream, lines, DecodeOptions(letterless_kib=letterless_kib))
+    agree(stream, lines, DecodeOptions(own=kib(letterless_kib)))
 
 
 @given(st.floats(1, 2**33), st.sampled_from([0.0, 5e-7, 1.5e-6, 2.5e-6]))

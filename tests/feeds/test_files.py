@@ -14,13 +14,14 @@ import pytest
 
 from hackwatch import streams
 from hackwatch.errors import DataError, EnvironmentError_
-from hackwatch.streams import files
+from hackwatch.feeds import files
+from hackwatch.feeds.files import read_file
 from hackwatch.streams.base import Decoded, DecodeOptions
-from hackwatch.streams.files import read_file
 from tests.streams.support import MEMORY, PROCESS, record
 
 BOM = b"\xef\xbb\xbf"
 #: As the ToN_IoT Train_Test tables begin: no ts, a truth column named `attack`.
+LOG = b'::1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 9 "-" "Mozilla/5.0 (X11; KHTML, x)"\n'
 TRAIN_TEST = "PID,MINFLT,MAJFLT,VSTEXT,VSIZE,RSIZE,VGROW,RGROW,MEM,CMD,attack,type"
 
 
@@ -154,11 +155,13 @@ def test_progress_ends_at_the_size_of_the_file(path: Path) -> None:
         (gzip.compress(ndjson(500))[:-20], "broken gzip file"),
         (b"\x1f\x8bnonsense", "broken gzip file"),
         (b"[\n{]", "begins as a JSON array but is none"),
-        (b"a,b,c\n1,2,3\n", "no column CMD, PID in the header"),
+        (b"a,b,c\n1,2,3\n", "no column PID, MINFLT, .*, CMD in the header"),
         (b"PID,CMD,PID\n1,2,3\n", "columns occur twice: PID"),
-        (b'PID,CMD\n1,"' + b"x" * 200_000, "not readable as CSV"),
+        (TRAIN_TEST.encode() + b'\n1,"' + b"x" * 200_000, "not readable as CSV"),
+        (b"1,2,3\n4,5,6\n", "this is no file of memory: it seems to hold nothing known"),
+        (LOG, "memory reads json, csv"),
     ],
-    ids=["torn gzip", "no gzip", "no array", "no header", "doubled", "open quote"],
+    ids=["torn gzip", "no gzip", "no array", "no column", "doubled", "open quote", "no header", "a log"],
 )
 def test_a_file_that_is_not_what_it_says_is_a_data_error(path: Path, content: bytes, says: str) -> None:
     with pytest.raises(DataError, match=says) as caught:
