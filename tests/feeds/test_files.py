@@ -20,8 +20,8 @@ from hackwatch.streams.base import Decoded, DecodeOptions
 from tests.streams.support import MEMORY, PROCESS, record
 
 BOM = b"\xef\xbb\xbf"
-#: As the ToN_IoT Train_Test tables begin: no ts, a truth column named `attack`.
 LOG = b'::1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 9 "-" "Mozilla/5.0 (X11; KHTML, x)"\n'
+#: As the ToN_IoT Train_Test tables begin: no ts, a truth column named `attack`.
 TRAIN_TEST = "PID,MINFLT,MAJFLT,VSTEXT,VSIZE,RSIZE,VGROW,RGROW,MEM,CMD,attack,type"
 
 

@@ -44,15 +44,17 @@ def first_lines(head: bytes, most: int = _TRIED) -> list[str]:
 
 
 def matching(name: str, pattern: str) -> LineFormat:
-    """The format of lines that match a pattern as a whole; its named groups are the raw texts of fields.
+    """The format of lines that match a pattern as a whole, without a carriage return at the end.
+
+    Its named groups are the raw texts of fields.
 
     `pattern` is a regular expression of Rust's `regex`, which takes linear time whatever the line. Its groups are not
     called `line`.
     """
-    whole = rf"^(?P<line>{pattern})\r?$"
+    whole = rf"^(?P<line>{pattern})$"
 
     def columns(lines: pl.Series) -> tuple[pl.DataFrame, pl.Series]:
-        groups = lines.str.extract_groups(whole).struct.unnest()
+        groups = lines.str.strip_suffix("\r").str.extract_groups(whole).struct.unnest()
         return groups.drop("line"), groups["line"].is_not_null()
 
     def recognises(head: bytes) -> bool:

@@ -59,7 +59,11 @@ def read(payload: bytes, messages: int, longest: int, fields: Sequence[Field]) -
     try:
         records, number, index = _records(lines)
         found, extras = _columns(records, fields, payload.count(b":"))
-        columns = {field.name: _read(field, found[field.name]) for field in fields}
+        absent = [None] * len(records)
+        columns = {
+            field.name: absent if field.optional and field.name not in found else _read(field, found[field.name])
+            for field in fields
+        }
     except (_Unusual, ValueError, LookupError, AttributeError, TypeError, OverflowError):
         return None
     return Small(columns, number, index, extras)
