@@ -47,9 +47,12 @@ def check(context: CliContext) -> None:
     from hackwatch.detect.rules import load_rules
     from hackwatch.errors import EnvironmentError_
     from hackwatch.routes import open_route
+    from hackwatch.streams.options import of_settings
 
     settings = context.settings()
     known = {name: streams.get(name) for name in settings.streams}
+    for name, stream in known.items():
+        of_settings(stream, settings.streams[name])
     load_rules(settings.detection.rules, known, shipped=settings.detection.shipped_rules)
     for route in settings.routes:
         with suppress(EnvironmentError_):  # an extra that this machine lacks is no mistake in the settings

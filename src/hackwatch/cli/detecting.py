@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,11 +19,34 @@ if TYPE_CHECKING:
     from hackwatch.detect.registry import Registry
     from hackwatch.streams.base import Stream
 
-__all__ = ["from_lake", "number", "progress", "read_records", "record_chunks", "registry", "stream_option"]
+__all__ = [
+    "from_lake",
+    "number",
+    "own_options",
+    "progress",
+    "read_records",
+    "record_chunks",
+    "registry",
+    "stream_option",
+]
 
 stream_option = click.option(
     "--as", "stream_name", required=True, metavar="STREAM", help="What the records are: process, memory, ..."
 )
+
+
+def own_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Options of a command that reads a file: those of the stream's own that are on, as `own`."""
+
+    @click.option("--option", "own", multiple=True, metavar="NAME", help="An option of the stream's own; repeatable.")
+    @click.option(
+        "--letterless-kib", is_flag=True, help="Sizes without a unit letter are KiB: --option letterless_kib."
+    )
+    @wraps(function)
+    def merged(*arguments: Any, own: tuple[str, ...], letterless_kib: bool, **more: Any) -> None:
+        function(*arguments, own=(*own, *(("letterless_kib",) if letterless_kib else ())), **more)
+
+    return merged
 
 
 def registry(context: CliContext) -> Registry:
@@ -36,17 +60,18 @@ def registry(context: CliContext) -> Registry:
 
 
 def record_chunks(
-    file: Path, stream: Stream, *, labels: bool, letterless_kib: bool = False
+    file: Path, stream: Stream, *, labels: bool, own: tuple[str, ...] = ()
 ) -> Iterator[tuple[pl.DataFrame, int]]:
-    """Normalised records of a CSV, NDJSON, JSON or (already normalised) Parquet file, with the number rejected."""
+    """Normalised records of a file of any format of the stream, or of a normalised Parquet file; how many rejected."""
     import polars as pl
 
     from hackwatch.errors import DataError
+    from hackwatch.feeds.files import read_file
     from hackwatch.streams.base import DecodeOptions
-    from hackwatch.streams.files import read_file
+    from hackwatch.streams.options import with_own
 
     if file.suffix != ".parquet":
-        options = DecodeOptions(labels=labels, letterless_kib=letterless_kib)
+        options = with_own(stream, DecodeOptions(labels=labels), own)
         for decoded in read_file(file, stream, options):
             yield decoded.records, decoded.rejected.height
         return
@@ -70,7 +95,7 @@ def record_chunks(
 
 
 def read_records(
-    files: tuple[Path, ...], stream: Stream, *, labels: bool = True, letterless_kib: bool = False
+    files: tuple[Path, ...], stream: Stream, *, labels: bool = True, own: tuple[str, ...] = ()
 ) -> tuple[pl.DataFrame, int]:
     """All records of the files as one frame, and how many were rejected."""
     import polars as pl
@@ -80,7 +105,7 @@ def read_records(
     with progress() as report:
         for number, file in enumerate(files):
             report(f"reading {file.name}", number, len(files))
-            for frame, refused in record_chunks(file, stream, labels=labels, letterless_kib=letterless_kib):
+            for frame, refused in record_chunks(file, stream, labels=labels, own=own):
                 frames.append(frame)
                 rejected += refused
     return pl.concat(frames, how="diagonal_relaxed"), rejected

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +21,7 @@ from hackwatch.cli.numbers import COUNT, POSITIVE, SEED
 
 if TYPE_CHECKING:
     from hackwatch.feeds.replay import Shape
+    from hackwatch.streams.base import Stream
 
 __all__ = ["command"]
 
@@ -229,6 +230,16 @@ def collect(
         reporter.done(counted(feed.run(process, memory, stop, reporter.progress), opened))
 
 
+def _form(stream: Stream, name: str) -> str | None:
+    """The name of a format of the stream; None for that which the file shows."""
+    known = {"auto": None, **{one.name: one.name for one in stream.formats}}
+    if "json" in known:
+        known["ndjson"] = "json"
+    if name not in known:
+        raise click.BadParameter(f"{stream.name} reads {', '.join(known)}", param_hint="--form")
+    return known[name]
+
+
 @command.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--as", "stream", required=True, help="Stream that the lines belong to.")
@@ -236,10 +247,10 @@ def collect(
 @click.option("--from-start", is_flag=True, help="The first time, begin at the start of the file, not at its end.")
 @click.option(
     "--form",
-    type=click.Choice(["auto", "ndjson", "csv"]),
     default="auto",
     show_default=True,
-    help="JSON lines, or CSV with a header; auto looks at the file.",
+    help="What the lines are: ndjson, csv (with a header), or another format that the stream has; auto looks at the "
+    "file.",
 )
 @click.option(
     "--state", type=click.Path(path_type=Path), help="File that keeps the position. Default: in the data folder."
@@ -252,7 +263,7 @@ def follow(
     stream: str,
     to: str | None,
     from_start: bool,
-    form: Literal["auto", "ndjson", "csv"],
+    form: str,
     state: Path | None,
     duration: float | None,
     as_json: bool,
@@ -268,12 +279,12 @@ def follow(
     from hackwatch.config import prepare_data_folder
     from hackwatch.feeds.follow import Follow, state_file
 
-    streams.get(stream)
+    declared = streams.get(stream)
     settings = context.settings()
     where = to or settings.spool_url(stream)
     if state is None:
         state = state_file(prepare_data_folder(settings.data), file, where)
-    feed = Follow(file, state, from_start=from_start, form=None if form == "auto" else form)
+    feed = Follow(file, state, declared, from_start=from_start, form=_form(declared, form))
     with writers(context, (stream,), to) as [writer], stopped_by_signals(duration) as stop:
         reporter = Reporter("follow", where, as_json=as_json)
         reporter.done(feed.run(writer, stop, reporter.progress))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.detecting import from_lake, number, progress, read_records, registry, stream_option
+from hackwatch.cli.detecting import from_lake, number, own_options, progress, read_records, registry, stream_option
 from hackwatch.cli.numbers import COUNT, POSITIVE, SEED, Whole
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ _RECORDS = 200_000
 )
 @click.option("--master", metavar="URL", help="With --engine spark: where Spark runs, instead of [spark] master.")
 @click.option("--workers", type=COUNT, help="With --engine spark: tasks that train one model; default all cores.")
-@click.option("--letterless-kib", is_flag=True, help="Sizes without a unit letter are KiB, not bytes.")
+@own_options
 @click.option("--promote/--no-promote", default=True, show_default=True, help="Let engines use it at once.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the bundle there, not to the registry.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -76,7 +76,7 @@ _RECORDS = 200_000
 def command(
     context: CliContext, files: tuple[Path, ...], stream_name: str, simulated: bool, lake: bool, records: int | None,
     method: str | None, alert_budget: float, seed: int, trees: int, depth: int, tune: int, engine: str,
-    master: str | None, workers: int | None, letterless_kib: bool, promote: bool, out: Path | None, as_json: bool,
+    master: str | None, workers: int | None, own: tuple[str, ...], promote: bool, out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a detector on FILES (CSV, NDJSON or normalised Parquet), the lake or a simulation, and keep it.
 
@@ -102,8 +102,8 @@ def command(
     stream = streams.get(stream_name)
     options = Options(alert_budget=alert_budget, seed=seed, trees=trees, depth=depth)
     if engine == "spark":
-        if simulated or tune or letterless_kib:
-            raise click.UsageError("--simulated, --tune and --letterless-kib need --engine local.")
+        if simulated or tune or own:
+            raise click.UsageError("--simulated, --tune and --option (--letterless-kib) need --engine local.")
         bundle = _on_spark(context, files, stream, method, options, records, master, workers or 0)
         rows, rejected = bundle.description.rows, 0
     else:
@@ -114,7 +114,7 @@ def command(
         elif lake:
             data, rejected = from_lake(context, stream, records or _RECORDS), 0
         else:
-            data, rejected = read_records(_only_files(files), stream, letterless_kib=letterless_kib)
+            data, rejected = read_records(_only_files(files), stream, own=own)
         bundle, rows = _here(context, data, stream, method, options, tune), data.height
     version = _kept(context, bundle, stream, out, promote)
     _say(bundle, version, rows, rejected, promote and out is None, as_json)

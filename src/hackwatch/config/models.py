@@ -94,7 +94,22 @@ class StreamSettings(Table):
         description="Message field that names a record (e.g. `uuid`): repeats within the lateness are dropped.",
     )
     alert_on_suspect: bool = Field(False, description="Raise an alert for each suspect record of this stream alone.")
-    letterless_kib: bool = Field(False, description="Memory sizes without a unit letter are KiB instead of bytes.")
+    formats: tuple[str, ...] = Field(
+        (),
+        examples=[["combined"]],
+        description="Line formats that a message is tried against that is not JSON, in this order. Without: all that "
+        "the stream has.",
+    )
+    options: tuple[str, ...] = Field(
+        (),
+        examples=[["letterless_kib"]],
+        description="Options of the stream's own that are on (docs/streams.md).",
+    )
+    letterless_kib: bool = Field(
+        False,
+        description="The same as `options` with `letterless_kib`: memory sizes without a unit letter are KiB instead "
+        "of bytes.",
+    )
     max_message_bytes: int = Field(1 << 20, ge=1024, description="Longer messages are rejected, bytes.")
     spark_ml: Path | None = Field(
         None,

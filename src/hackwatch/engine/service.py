@@ -30,8 +30,8 @@ from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.store import Store
-from hackwatch.streams.base import DecodeOptions
 from hackwatch.streams.declarations import Correlation
+from hackwatch.streams.options import of_settings
 from hackwatch.topics.retention import retention_of
 
 __all__ = ["correlations_of", "rules_of", "run_service", "sources_of"]
@@ -102,12 +102,8 @@ def sources_of(settings: Settings) -> dict[str, Source]:
                 longest_message=max(16 << 20, stream.max_message_bytes + 1),
                 kafka=settings.kafka,
             )
-            decode = DecodeOptions(
-                key=stream.duplicates_key,
-                letterless_kib=stream.letterless_kib,
-                max_message_bytes=stream.max_message_bytes,
-            )
-            sources[name] = Source(streams.get(name), reader, decode, stream.future_seconds)
+            declared = streams.get(name)
+            sources[name] = Source(declared, reader, of_settings(declared, stream), stream.future_seconds)
     return sources
 
 

@@ -85,7 +85,7 @@ class Counts:
 
 
 def accounted(scored: Scored, partition: Numbers, late: Mask, duplicate: Mask, suspects: Numbers) -> dict[int, Counts]:
-    """Where the records of each partition went, but for unknown fields: those are known for all together.
+    """Where the records of each partition went, but for unknown fields, which `scored.unknown` has.
 
     `partition`, `late`, `duplicate`: of each record. `suspects`: the partition of each suspect that was on time.
     """
@@ -195,9 +195,8 @@ class Pipeline:
             key = (scored.stream, scored.topic, number)
             output.counts.setdefault(key, Counts()).add(counts)
             self.totals.setdefault(key, Counts()).add(counts)
-        unknown = sum(scored.unknown_fields.values())
-        if unknown:  # known per message only for all partitions together: counted at the first
-            self.totals[(scored.stream, scored.topic, next(iter(scored.messages)))].unknown_fields += unknown
+        for number, unknown in scored.unknown.items():
+            self.totals[(scored.stream, scored.topic, number)].unknown_fields += unknown
 
     # -- across streams ---------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -42,7 +42,8 @@ class Scored:
     """The scored records of one stream in one batch, and what was rejected of it.
 
     `records`: the stream's schema, POSITION and SCORED columns, each partition's in offset order. `rejected`:
-    REJECTED_SCHEMA. `messages`: how many messages of each partition there were.
+    REJECTED_SCHEMA. `messages`: how many messages of each partition there were. `unknown_fields`: how often each
+    unknown field occurred; `unknown`: how many unknown fields the messages of each partition had that had any.
     """
 
     stream: str
@@ -51,6 +52,7 @@ class Scored:
     rejected: pl.DataFrame
     messages: Mapping[int, int]
     unknown_fields: Mapping[str, int]
+    unknown: Mapping[int, int] = field(default_factory=dict)
 
 
 def detect_messages(
@@ -76,6 +78,7 @@ def detect_messages(
         rejected=messages.placed(rejected),
         messages=counts,
         unknown_fields=decoded.unknown_fields,
+        unknown=messages.by_partition(decoded.unknown_by_message),
     )
 
 
@@ -104,6 +107,17 @@ class _Joined:
         for name, values in (("partition", self._partitions), ("offset", self._offsets)):
             placed.replace_column(frame.get_column_index(name), pl.Series(name, values[number]))
         return placed
+
+    def by_partition(self, counts: npt.NDArray[np.int64] | None) -> dict[int, int]:
+        """The sums of what each message counts, of each partition with any."""
+        if counts is None:
+            return {}
+        found: dict[int, int] = {}
+        ends = np.cumsum([len(run) for run in self._runs])
+        for run, part in zip(self._runs, np.split(counts, ends[:-1]), strict=True):
+            if number := int(part.sum()):
+                found[run.partition] = found.get(run.partition, 0) + number
+        return found
 
 
 def _ends(runs: Sequence[Messages]) -> npt.NDArray[np.int64] | None:

@@ -238,10 +238,9 @@ class _Records(_Task):
         suspect = (scored.records["prediction"].to_numpy() == 1) & ~late & ~duplicate
         for number, counts in accounted(scored, partition, late, duplicate, partition[suspect]).items():
             report.counts.setdefault(number, Counts()).add(counts)
-        unknown = sum(scored.unknown_fields.values())
-        if unknown:  # known for all partitions together: counted at the first
+        for number, unknown in scored.unknown.items():
             report.unknown_fields += unknown
-            report.counts[next(iter(scored.messages))].unknown_fields += unknown
+            report.counts[number].unknown_fields += unknown
         self._count_entities(scored.records)
 
     def _count_entities(self, records: pl.DataFrame) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import polars as pl
 
 from hackwatch.streams.base import POSITION, Stream
 from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family, Quantile, Share, Top
+from hackwatch.streams.exact import PARTS
 
 __all__ = ["RESERVED", "aggregate_problems", "correlation_problems", "family_problems", "stream_problems"]
 
@@ -65,6 +67,26 @@ def _stream_problems(stream: Stream) -> Iterator[str]:
         yield f"features: {', '.join(both)}: identifiers say who and when, so no model may look at them"
     if not (stream.noun.singular and stream.noun.plural):
         yield 'noun: say what people call an entity: Noun("client", "clients")'
+    yield from _reading_problems(stream)
+
+
+def _reading_problems(stream: Stream) -> Iterator[str]:
+    """What is wrong with how its messages are read."""
+    fields = {item.name: item for item in stream.fields}
+    if unbounded := [name for name, item in fields.items() if item.is_bounded and math.isinf(item.high - item.low)]:
+        yield f"fields: {', '.join(unbounded)}: say which values are possible: low and high"
+    if fields and (unknown := [name for name in stream.defaults if name not in fields]):
+        yield f"defaults: {', '.join(map(repr, unknown))}: no such field; take them out or correct them"
+    for what, names in (
+        ("formats", [one.name for one in stream.formats]),
+        ("options", [one.name for one in stream.options]),
+    ):
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            yield f"{what}: {', '.join(twice)}: declared twice; give each a name of its own"
+    if any(one.columns is not None for one in stream.formats) and not any(
+        item.name not in PARTS and not item.optional for item in fields.values()
+    ):
+        yield f"fields: one that every record has, beside {', '.join(PARTS)}, must tell a record from an envelope"
 
 
 def family_problems(family: Family, stream: Callable[[str], Stream | None]) -> list[str]:
