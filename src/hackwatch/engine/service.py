@@ -45,6 +45,7 @@ def run_service(settings: Settings, stop: threading.Event, *, clock: Clock | Non
     or not usable), DataError (damaged store).
     """
     clock = clock or SystemClock()
+    streams.check_correlations(settings.correlations)
     _check_scorers(settings)
     prepare_data_folder(settings.data)
     with ExitStack() as stack:
@@ -208,7 +209,9 @@ def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet) ->
         )
         for name in sources
     }
-    correlation = CorrelationOptions(seconds=settings.correlation.seconds) if settings.correlation.enabled else None
+    correlation = (
+        CorrelationOptions(seconds=settings.correlation.seconds or 30.0) if settings.correlation.enabled else None
+    )
     return Pipeline(
         {name: (source.stream, options[name]) for name, source in sources.items()},
         correlation,

@@ -54,6 +54,7 @@ def run_spark(
     embedded engine runs), EnvironmentError_ (Spark, Java, jars, disk), DataError (a checkpoint of another store).
     """
     clock = clock or SystemClock()
+    streams.check_correlations(settings.correlations)
     prepare_data_folder(settings.data)
     with ExitStack() as stack:
         stack.enter_context(EngineLock(settings.lock_file))

@@ -6,18 +6,24 @@ group `hackwatch.families` that names a `Family`. Both are checked when they are
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from hackwatch.errors import ConfigurationError
-from hackwatch.streams.base import Stream
+from hackwatch.streams.base import Noun, Stream
 from hackwatch.streams.checks import family_problems, stream_problems
 from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family, windows_of
 
-__all__ = ["aggregates", "correlations", "enrichers", "families", "family", "get", "names"]
+__all__ = [
+    "ENTITIES", "aggregates", "check_correlations", "correlations", "enrichers", "families", "family", "get", "names",
+    "noun",
+]  # fmt: skip
 
 STREAMS, FAMILIES = "hackwatch.streams", "hackwatch.families"
+#: Entities of several kinds.
+ENTITIES = Noun("entity", "entities")
 
 
 def names() -> tuple[str, ...]:
@@ -74,6 +80,23 @@ def families() -> tuple[Family, ...]:
 def correlations() -> tuple[Correlation, ...]:
     """The correlations of all families."""
     return tuple(correlation for one in families() for correlation in one.correlations)
+
+
+def check_correlations(named: Iterable[str]) -> None:
+    """Raise ConfigurationError if settings name a correlation that no family declares."""
+    known = [correlation.name for correlation in correlations()]
+    if unknown := sorted(set(named) - set(known)):
+        raise ConfigurationError(
+            f"there is no correlation {', '.join(map(repr, unknown))}",
+            where=", ".join(f"correlations.{name}" for name in unknown),
+            next_step=f"use one of: {', '.join(known)}, or install the family that declares it",
+        )
+
+
+def noun(names: Iterable[str]) -> Noun:
+    """What people call the entities of some streams; `entities` where these differ, or a stream is not installed."""
+    nouns = {get(name).noun if name in _registered(STREAMS) else ENTITIES for name in names}
+    return nouns.pop() if len(nouns) == 1 else ENTITIES
 
 
 def aggregates(stream: str, window_seconds: int) -> tuple[Aggregate, ...]:
