@@ -17,8 +17,8 @@ from hackwatch.streams.checks import family_problems, stream_problems
 from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family, windows_of
 
 __all__ = [
-    "ENTITIES", "aggregates", "check_correlations", "correlations", "enrichers", "families", "family", "get", "names",
-    "noun",
+    "ENTITIES", "aggregates", "check_correlations", "correlations", "enrichers", "families", "family", "family_of",
+    "get", "load", "names", "noun",
 ]  # fmt: skip
 
 STREAMS, FAMILIES = "hackwatch.streams", "hackwatch.families"
@@ -108,6 +108,16 @@ def aggregates(stream: str, window_seconds: int) -> tuple[Aggregate, ...]:
 def enrichers(stream: str) -> tuple[Enricher, ...]:
     """The enrichers of a stream, in the order in which they are declared."""
     return tuple(enricher for one in families() for enricher in one.enrichers if enricher.stream == stream)
+
+
+def family_of(stream: str) -> Family | None:
+    """The family that a stream belongs to; None if it stands alone."""
+    return next((one for one in families() if stream in one.streams), None)
+
+
+def load(reference: str) -> Any:
+    """What a declaration names as "module:name". Raises ConfigurationError when it cannot be loaded."""
+    return _loaded(EntryPoint(name=reference, value=reference, group=FAMILIES), "what is declared as")
 
 
 def _loaded(point: EntryPoint, kind: str) -> Any:
