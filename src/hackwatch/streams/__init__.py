@@ -17,8 +17,8 @@ from hackwatch.streams.checks import family_problems, stream_problems
 from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family, windows_of
 
 __all__ = [
-    "ENTITIES", "aggregates", "check_correlations", "correlations", "enrichers", "families", "family", "family_of",
-    "get", "load", "names", "noun",
+    "ENTITIES", "aggregates", "bounded", "check_correlations", "correlations", "enrichers", "families", "family",
+    "family_of", "find", "get", "load", "names", "noun",
 ]  # fmt: skip
 
 STREAMS, FAMILIES = "hackwatch.streams", "hackwatch.families"
@@ -51,6 +51,11 @@ def get(name: str) -> Stream:
     return stream
 
 
+def find(name: str) -> Stream | None:
+    """The stream of that name, as it may come from a store or a message; None if no such stream is installed."""
+    return get(name) if name in _registered(STREAMS) else None
+
+
 @cache
 def family(name: str) -> Family:
     """The family of that name. Raises ConfigurationError as `get` does."""
@@ -65,8 +70,7 @@ def family(name: str) -> Family:
         raise ConfigurationError(
             f"{point.value} is not a family named {name!r}", where=FAMILIES, next_step="correct the entry point"
         )
-    registered = names()
-    problems = family_problems(found, lambda stream: get(stream) if stream in registered else None)
+    problems = family_problems(found, find)
     _check(problems, f"the family {name!r} is not declared completely", point)
     return found
 
@@ -95,8 +99,16 @@ def check_correlations(named: Iterable[str]) -> None:
 
 def noun(names: Iterable[str]) -> Noun:
     """What people call the entities of some streams; `entities` where these differ, or a stream is not installed."""
-    nouns = {get(name).noun if name in _registered(STREAMS) else ENTITIES for name in names}
+    nouns = {stream.noun if (stream := find(name)) else ENTITIES for name in names}
     return nouns.pop() if len(nouns) == 1 else ENTITIES
+
+
+def bounded(table: str) -> tuple[str, ...]:
+    """The texts that files of a lake table are searched by, if it is that of a stream or of a correlation."""
+    if table in _registered(STREAMS):
+        return get(table).bounded
+    sides = (side for one in correlations() if one.name == table for side in (one.left, one.right))
+    return tuple(dict.fromkeys(column for side in sides for column in get(side).bounded))
 
 
 def aggregates(stream: str, window_seconds: int) -> tuple[Aggregate, ...]:
