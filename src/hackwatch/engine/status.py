@@ -104,10 +104,14 @@ class Arrivals:
 
 def stream_status(
     counts: Counts, rate: float, lag: int, in_messages: bool, watermark: float | None, detector: Detector | None,
-    arrivals: tuple[dict[str, list[int]], dict[str, list[int]]],
+    arrivals: tuple[dict[str, list[int]], dict[str, list[int]]], partitions: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """What the live status says of one stream. `in_messages`: the lag counts messages, not bytes."""
+    """What the live status says of one stream. `in_messages`: the lag counts messages, not bytes.
+
+    `partitions`: those of its topic, 0 while there is none; None if the engine does not know.
+    """
     return {
+        "partitions": partitions,
         **{name: getattr(counts, name) for name in Counts.__slots__},
         "rate": rate,
         "lag_bytes": 0 if in_messages else lag,
@@ -149,6 +153,7 @@ class StatusBoard:
         self._started = clock.wall()
         self._published = self._aged = float("-inf")
         self._state = "recovering"
+        self._told: set[str] = set()
         self._committed = (0, clock.wall())
         self._last: dict[str, Any] = {
             **self._about(),
@@ -261,7 +266,10 @@ class StatusBoard:
         metrics.set_position(stream, lags, watermark=watermark, wall=wall, in_messages=in_messages)
         metrics.set_model(stream, detector.version if detector else None)
         arrivals = self._arrivals[stream].shown(wall)
-        return stream_status(counts, rate, sum(lags.values()), in_messages, watermark, detector, arrivals)
+        if not lags and stream not in self._told:
+            _LOG.info("no topic yet of %s: it is read when it appears", stream)
+            self._told.add(stream)
+        return stream_status(counts, rate, sum(lags.values()), in_messages, watermark, detector, arrivals, len(lags))
 
     def _rate(self, totals: dict[str, int]) -> dict[str, float]:
         """Records a second over the last few publications."""

@@ -18,7 +18,7 @@ from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Fam
 
 __all__ = [
     "ENTITIES", "aggregates", "bounded", "check_correlations", "correlations", "enrichers", "families", "family",
-    "family_of", "find", "get", "load", "names", "noun",
+    "family_names", "family_of", "find", "get", "load", "names", "noun",
 ]  # fmt: skip
 
 STREAMS, FAMILIES = "hackwatch.streams", "hackwatch.families"
@@ -61,7 +61,7 @@ def family(name: str) -> Family:
     """The family of that name. Raises ConfigurationError as `get` does."""
     point = _registered(FAMILIES).get(name)
     if point is None:
-        known = ", ".join(sorted(_registered(FAMILIES)))
+        known = ", ".join(family_names())
         raise ConfigurationError(
             f"there is no family {name!r}", next_step=f"use one of: {known}, or install the family"
         )
@@ -75,10 +75,15 @@ def family(name: str) -> Family:
     return found
 
 
+def family_names() -> tuple[str, ...]:
+    """Names of all registered families, sorted."""
+    return tuple(sorted(_registered(FAMILIES)))
+
+
 @cache
 def families() -> tuple[Family, ...]:
     """All registered families, by name."""
-    return tuple(family(name) for name in sorted(_registered(FAMILIES)))
+    return tuple(family(name) for name in family_names())
 
 
 def correlations() -> tuple[Correlation, ...]:
