@@ -171,6 +171,7 @@ def simulate(
     from hackwatch.feeds.simulator import simulator_of
 
     family = streams.family(name)
+    reporter = Reporter("simulate", shown_place(context, family.streams, to), as_json=as_json)
     playing = simulator_of(family).play(
         rate=rate,
         entities=entities,
@@ -178,10 +179,9 @@ def simulate(
         attack_spacing=attack_every,
         quiet=quiet,
         labels=labels,
-        say=lambda text: reporter.note(text),
+        say=reporter.note,
     )
     with writers(context, family.streams, to, shape) as opened, stopped_by_signals(duration) as stop:
-        reporter = Reporter("simulate", shown_place(context, family.streams, to), as_json=as_json)
         sent = playing.run(dict(zip(family.streams, opened, strict=True)), stop, reporter.progress)
         played = {streams.noun(family.streams).plural: list(playing.entities)[:100]}
         reporter.done(counted(sent, opened), **played, attacks=playing.attacks)
