@@ -69,6 +69,7 @@ def test_what_people_call_the_entities_of_some_streams(web: object, names: list[
 def test_all_that_is_registered_is_known_to_settings_and_declarations(web: object) -> None:
     assert streams.names() == registered.stream_names() == ("logins", "memory", "process", "requests")
     assert sorted(load_settings(None, {}, {}).streams) == list(streams.names())
+    assert streams.in_order(["x", *streams.names()]) == ["process", "memory", "requests", "logins", "x"]
     assert [correlation.name for correlation in streams.correlations()] == ["attacks", "break_ins"]
     assert streams.bounded("break_ins") == streams.bounded("requests") == ("client", "path")
     assert [(found := streams.family_of(name)) and found.name for name in ("logins", "memory", "x")] == [

@@ -92,7 +92,8 @@ def rules_of(settings: Settings) -> RuleSet:
 def sources_of(settings: Settings) -> dict[str, Source]:
     """The enabled streams, each with a reader of its topic."""
     sources = {}
-    for name, stream in settings.streams.items():
+    for name in streams.in_order(settings.streams):
+        stream = settings.streams[name]
         if stream.enabled:
             reader = topics.open_reader(
                 settings.spool_url(name),

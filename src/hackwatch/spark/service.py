@@ -90,7 +90,7 @@ def _reads_kafka(settings: Settings) -> bool:
 
 
 def _enabled(settings: Settings) -> list[str]:
-    return [name for name, stream in settings.streams.items() if stream.enabled]
+    return [name for name in streams.in_order(settings.streams) if settings.streams[name].enabled]
 
 
 class _Service:

@@ -18,7 +18,7 @@ from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Fam
 
 __all__ = [
     "ENTITIES", "aggregates", "bounded", "check_correlations", "correlations", "enrichers", "families", "family",
-    "family_names", "family_of", "find", "get", "load", "names", "noun",
+    "family_names", "family_of", "find", "get", "in_order", "load", "names", "noun",
 ]  # fmt: skip
 
 STREAMS, FAMILIES = "hackwatch.streams", "hackwatch.families"
@@ -84,6 +84,12 @@ def family_names() -> tuple[str, ...]:
 def families() -> tuple[Family, ...]:
     """All registered families, by name."""
     return tuple(family(name) for name in family_names())
+
+
+def in_order(chosen: Iterable[str]) -> list[str]:
+    """Names of streams as people see them: as their families declare them, then those without one."""
+    declared = [name for one in families() for name in one.streams]
+    return sorted(chosen, key=lambda name: (declared.index(name) if name in declared else len(declared), name))
 
 
 def correlations() -> tuple[Correlation, ...]:
