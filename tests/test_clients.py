@@ -234,7 +234,7 @@ def test_every_command_knows_them_beside_the_streams_of_a_host(web: dict[str, st
     hackwatch("run", "--duration", "4")
 
     status = hackwatch("status", "--max-age", "600", code=1).splitlines()
-    assert [line for line in status if "no topic yet" in line] == ["memory: no topic yet", "process: no topic yet"]
+    assert [line for line in status if "no topic yet" in line] == ["process: no topic yet", "memory: no topic yet"]
     assert any(line.startswith("requests: 600 records") for line in status)
     assert ask("SELECT count(*) AS n, count(DISTINCT client) AS clients FROM requests") == [{"n": 600, "clients": 10}]
     assert "10 clients" in hackwatch("top", "--once")
