@@ -64,11 +64,12 @@ def test_any_time(seconds: float, more: float) -> None:
     assert agree("memory", lines, DecodeOptions()) or seconds + more > 2**33
 
 
-@pytest.mark.parametrize("stream", OWN)
-def test_mutated_payloads(stream: str) -> None:
+#: Of payloads of `visit` two thirds hold lines or envelopes, which are left to the ordinary decoder.
+@pytest.mark.parametrize(("stream", "least"), [("process", 300), ("memory", 300), ("visit", 50)])
+def test_mutated_payloads(stream: str, least: int) -> None:
     chance = random.Random(7)
     cut = [[mutated(chance, stream) for _ in range(chance.randrange(1, 4))] for _ in range(1500)]
-    assert 300 < sum(agree(stream, lines, DecodeOptions()) for lines in cut) < 1200
+    assert least < sum(agree(stream, lines, DecodeOptions()) for lines in cut) < 1200
 
 
 @pytest.mark.parametrize("stream", ["process", "memory"])
