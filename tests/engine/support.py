@@ -16,8 +16,9 @@ import polars as pl
 
 from hackwatch import streams, testing
 from hackwatch.detect.base import Detector, Driver
+from hackwatch.detect.panel import CHAMPION, place
 from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
-from hackwatch.engine.models import Models
+from hackwatch.engine.models import BundleSource, Models
 from hackwatch.feeds.simulate import Faults
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
@@ -109,8 +110,8 @@ class PlantedSource:
     def __init__(self) -> None:
         self.versions = {name: f"{name}-planted" for name in NAMES}
 
-    def current(self, stream: str) -> str | None:
-        return self.versions[stream]
+    def current(self, stream: str, role: str = CHAMPION) -> str | None:
+        return self.versions.get(place(stream, role))
 
     def load(self, stream: str, version: str) -> Detector:
         return Planted(stream)
@@ -166,6 +167,8 @@ class House:
     topics: dict[str, MemoryTopic]
     store: Store
     lake: Any = field(default_factory=MemoryLake)
+    source: BundleSource | None = None
+    roles: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def build(cls, folder: Path, seed: int, records: int = 1500) -> House:
@@ -186,7 +189,7 @@ class House:
                 CorrelationOptions(),
                 AlertOptions(window_minimum=1, window_warmup=1),
             ),
-            models=Models(PlantedSource(), NAMES, lambda alert: None),
+            models=Models(self.source or PlantedSource(), NAMES, lambda alert: None, self.roles),
             rules=None,
             store=crasher.around(self.store, calls),
             lake=crasher.around(self.lake, calls),

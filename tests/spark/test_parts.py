@@ -178,7 +178,7 @@ class Noting(Query):
     def frame(self) -> Any:
         raise NotImplementedError
 
-    def take(self, frame: object, entry: BatchEntry, detectors: object, spark_query: str) -> None:
+    def take(self, frame: object, entry: BatchEntry, deciders: object, spark_query: str) -> None:
         self.taken += (entry.epoch,)
 
 

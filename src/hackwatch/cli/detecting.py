@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +19,55 @@ if TYPE_CHECKING:
     from hackwatch.detect.registry import Registry
     from hackwatch.streams.base import Stream
 
-__all__ = ["from_lake", "number", "progress", "read_records", "record_chunks", "registry", "stream_option"]
+__all__ = [
+    "from_lake",
+    "note_unread_role",
+    "number",
+    "progress",
+    "read_records",
+    "record_chunks",
+    "registry",
+    "role_option",
+    "stream_option",
+    "used_as",
+]
 
 stream_option = click.option(
     "--as", "stream_name", required=True, metavar="STREAM", help="What the records are: process, memory, ..."
 )
+
+
+class _Role(click.ParamType[str]):
+    """A role, as the settings write it."""
+
+    name = "role"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch("[a-z_]{1,32}", value):
+            self.fail(f"{value!r} is not small letters and _", param, ctx)
+        return value
+
+
+role_option = click.option(
+    "--role",
+    type=_Role(),
+    default="champion",
+    show_default=True,
+    metavar="ROLE",
+    help="In which role: the champion decides, others (streams.NAME.detectors) score beside it.",
+)
+
+
+def used_as(role: str, version: str = "it", when: str = "now") -> str:
+    """What engines do with a version that is promoted."""
+    return f"engines use {version} {when}" if role == "champion" else f"engines use {version} as {role} {when}"
+
+
+def note_unread_role(context: CliContext, stream: str, role: str) -> None:
+    """Say so if no engine looks at the role, since the settings do not name it."""
+    settings = context.settings().streams.get(stream)
+    if role != "champion" and (settings is None or role not in settings.detectors):
+        click.echo(f'note: engines look at {role} once [streams.{stream}] says detectors = ["{role}"]', err=True)
 
 
 def registry(context: CliContext) -> Registry:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.detecting import from_lake, progress, registry
+from hackwatch.cli.detecting import from_lake, note_unread_role, progress, registry, role_option, used_as
 from hackwatch.cli.numbers import COUNT, POSITIVE, SEED
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _READ_BYTES = 16 << 20
 @click.option("--spool", is_flag=True, help="Learn from the messages in the topics instead of watching.")
 @click.option("--records", type=COUNT, default=500_000, show_default=True, help="Most records from lake or topic.")
 @click.option("--seed", type=SEED, default=1, show_default=True, help="The same records and seed give the same models.")
+@role_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @pass_context_object
 def command(
@@ -43,6 +44,7 @@ def command(
     spool: bool,
     records: int,
     seed: int,
+    role: str,
     as_json: bool,
 ) -> None:
     """Watch this machine for a while, learn what is normal on it, and let engines use what was learned.
@@ -72,8 +74,9 @@ def command(
     for stream in chosen:
         with progress() as report:
             bundle = learn(data[stream.name], stream, seed=seed, progress=report)
-        learned[stream.name] = (models.add(bundle, stream), data[stream.name].height, bundle.threshold)
-    _say(learned, as_json)
+        learned[stream.name] = (models.add(bundle, stream, role=role), data[stream.name].height, bundle.threshold)
+        note_unread_role(context, stream.name, role)
+    _say(learned, role, as_json)
 
 
 def _watched(chosen: list[Stream], minutes: float, interval: float) -> dict[str, pl.DataFrame]:
@@ -143,7 +146,7 @@ def _from_topic(url: str, stream: Stream, most: int, kafka: KafkaSettings | None
     return found.sort("event_time").tail(most)
 
 
-def _say(learned: Mapping[str, tuple[str, int, float]], as_json: bool) -> None:
+def _say(learned: Mapping[str, tuple[str, int, float]], role: str, as_json: bool) -> None:
     """`learned`: by stream, the version, how many records it learned from, and the threshold."""
     if as_json:
         import json
@@ -153,4 +156,4 @@ def _say(learned: Mapping[str, tuple[str, int, float]], as_json: bool) -> None:
         return
     for name, (version, rows, threshold) in learned.items():
         click.echo(f"{name}: learned from {rows:,} records, {version}, threshold {threshold:.4f}")
-    click.echo("engines use them now")
+    click.echo(used_as(role, "them"))

@@ -15,7 +15,7 @@ from hackwatch.config.lake import LakeSettings, folder_or_bucket
 from hackwatch.config.routes import Route
 from hackwatch.config.spark import SparkSettings
 from hackwatch.config.store import StoreSettings
-from hackwatch.config.table import Location, Name, Table
+from hackwatch.config.table import Location, Name, Role, Table
 
 __all__ = [
     "AlertSettings",
@@ -88,6 +88,12 @@ class StreamSettings(Table):
         examples=["uuid"],
         description="Message field that names a record (e.g. `uuid`): repeats within the lateness are dropped.",
     )
+    detectors: tuple[Role, ...] = Field(
+        (),
+        examples=[["content"]],
+        description="Roles of further detectors (small letters and `_`): each scores beside the champion, into columns "
+        "of its own (`<role>_score`, `<role>_model`).",
+    )
     alert_on_suspect: bool = Field(False, description="Raise an alert for each suspect record of this stream alone.")
     letterless_kib: bool = Field(False, description="Memory sizes without a unit letter are KiB instead of bytes.")
     max_message_bytes: int = Field(1 << 20, ge=1024, description="Longer messages are rejected, bytes.")
@@ -96,6 +102,15 @@ class StreamSettings(Table):
         examples=["/var/lib/hackwatch/pipeline-model"],
         description="Folder of a saved Spark ML PipelineModel that scores this stream on the Spark engine.",
     )
+
+    @field_validator("detectors")
+    @classmethod
+    def _are_further_roles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "champion" in value:
+            raise ValueError("champion is there without being named; name the roles beside it")
+        if len(set(value)) < len(value):
+            raise ValueError("a role is named twice")
+        return value
 
     @field_validator("topic")
     @classmethod

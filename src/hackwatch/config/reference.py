@@ -154,7 +154,7 @@ def _kind(info: FieldInfo) -> str:
     if kind is not None and get_origin(kind) is Literal:
         return ", ".join(f"`{part}`" for part in parts)
     if get_origin(kind) is tuple:
-        return "list of paths"
+        return "list of paths" if Path in parts else "list of names"
     if get_origin(kind) is dict:
         return "table of secret texts" if SecretStr in parts else "table of values"
     first: Any = parts[0] if parts else kind

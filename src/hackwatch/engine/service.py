@@ -22,7 +22,7 @@ from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
 from hackwatch.engine.models import Models
 from hackwatch.engine.status import StatusBoard
 from hackwatch.engine.upkeep import Upkeep, alert_options
-from hackwatch.engine.watching import open_bundles
+from hackwatch.engine.watching import open_bundles, roles_of
 from hackwatch.errors import ConfigurationError
 from hackwatch.lake import open_lake
 from hackwatch.pipeline.core import Output, Pipeline
@@ -149,7 +149,7 @@ class _Service:
         parts = Parts(
             sources=sources,
             pipeline=_pipeline(settings, sources, rules),
-            models=Models(open_bundles(settings, tuple(sources), stack), tuple(sources), self.upkeep.system_alert),
+            models=self._models(tuple(sources), stack),
             rules=rules,
             store=self.store,
             lake=self.lake,
@@ -160,6 +160,10 @@ class _Service:
             sinks=_sinks(settings, sources, stack),
         )
         return Engine(parts, _options(settings), self.stop)
+
+    def _models(self, names: tuple[str, ...], stack: ExitStack) -> Models:
+        source = open_bundles(self.settings, names, stack)
+        return Models(source, names, self.upkeep.system_alert, roles_of(self.settings))
 
 
 class _Board(StatusBoard):
@@ -180,7 +184,7 @@ class _Board(StatusBoard):
     def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None:
         super().batch(scored, output, began, wall)
         service = self._service
-        service.drift.look(scored, service.engine.parts.models.current(), service.clock.monotonic())
+        service.drift.look(scored, service.engine.parts.models.current().champions, service.clock.monotonic())
 
     def stored(self) -> None:
         self._service.dispatcher.wake()

@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hackwatch.detect.base import Detector
+from hackwatch.detect.panel import Panel
 from hackwatch.streams.base import REJECTED_SCHEMA, Decoded, DecodeOptions, Messages, Stream, microseconds
 
 __all__ = ["SCORED", "RuleMatcher", "Scored", "detect_messages", "score_records", "with_rules"]
 
-#: What detection adds to the normalised columns: the model's score (0..1, 0 without a model), whether the record
-#: is a suspect (score >= threshold, or a rule matched that needs no second record), and the ids of all rules matched.
+#: What decides about a record, added to the normalised columns: the champion's score (0..1, 0 without a champion),
+#: whether it is a suspect (score >= threshold, or a rule matched that needs no second record), and the ids of all
+#: rules matched. Behind these come the columns of `detect.panel.panel_schema`: versions, and what other roles say.
 SCORED = pl.Schema({"score": pl.Float32(), "prediction": pl.Int8(), "rules": pl.List(pl.String())})
 
 RAW_LIMIT = 64 * 1024
@@ -41,8 +42,8 @@ class RuleMatcher(Protocol):
 class Scored:
     """The scored records of one stream in one batch, and what was rejected of it.
 
-    `records`: the stream's schema, POSITION and SCORED columns, each partition's in offset order. `rejected`:
-    REJECTED_SCHEMA. `messages`: how many messages of each partition there were.
+    `records`: the stream's schema, POSITION, SCORED and the panel's columns, each partition's in offset order.
+    `rejected`: REJECTED_SCHEMA. `messages`: how many messages of each partition there were.
     """
 
     stream: str
@@ -57,7 +58,7 @@ def detect_messages(
     stream: Stream,
     runs: Sequence[Messages],
     options: DecodeOptions,
-    detector: Detector | None,
+    panel: Panel,
     rules: RuleMatcher | None,
     *,
     latest: float,
@@ -72,7 +73,7 @@ def detect_messages(
     return Scored(
         stream=stream.name,
         topic=messages.whole.topic,
-        records=score_records(stream, messages.placed(records), detector, rules),
+        records=score_records(stream, messages.placed(records), panel, rules),
         rejected=messages.placed(rejected),
         messages=counts,
         unknown_fields=decoded.unknown_fields,
@@ -113,10 +114,9 @@ def _ends(runs: Sequence[Messages]) -> npt.NDArray[np.int64] | None:
     return np.concatenate(known) if len(known) == len(runs) else None
 
 
-def score_records(
-    stream: Stream, records: pl.DataFrame, detector: Detector | None, rules: RuleMatcher | None
-) -> pl.DataFrame:
-    """Add the SCORED columns to normalised records."""
+def score_records(stream: Stream, records: pl.DataFrame, panel: Panel, rules: RuleMatcher | None) -> pl.DataFrame:
+    """Add the SCORED columns and those of the panel to normalised records."""
+    detector = panel.champion
     if detector is None or records.is_empty():
         score = np.zeros(len(records), dtype=np.float32)
         suspect = np.zeros(len(records), dtype=np.bool_)
@@ -132,6 +132,7 @@ def score_records(
         pl.Series("score", score, dtype=pl.Float32),
         pl.Series("prediction", suspect.astype(np.int8), dtype=pl.Int8),
         matched,
+        *panel.columns(records),
     ]
     return records.hstack(added)
 

@@ -10,10 +10,12 @@ import numpy as np
 import polars as pl
 
 from hackwatch import streams
+from hackwatch.detect.panel import Panel
+from hackwatch.engine.models import Deciders
 from hackwatch.lake.distributed import commit_files, share
 from hackwatch.pipeline.duplicates import Duplicates
 from hackwatch.pipeline.watermark import NEVER, Watermarks
-from hackwatch.spark.context import Context, Detectors, Query, collected
+from hackwatch.spark.context import Context, Query, collected
 from hackwatch.spark.plan import (
     REPORTS,
     Enriched,
@@ -73,8 +75,8 @@ class Ingest(Query):
             self._duplicates.restore(kept)
         #: Epoch -> the stream's watermark after it, of the last ones: what is read of the table later is judged by it.
         self.history: dict[int, int] = {int(epoch): mark for epoch, mark in state.get("history", {}).items()}
-        self._shipped: tuple[str | None, object] | None = None
-        self._schemas = {stream: records_schema(self.stream), "rejected": rejected_schema()}
+        self._shipped: tuple[dict[str, str], object] | None = None
+        self._schemas = {stream: records_schema(self.stream, self._options.detectors), "rejected": rejected_schema()}
 
     def frame(self) -> DataFrame:
         assert isinstance(self.source, KafkaTopic)
@@ -105,11 +107,11 @@ class Ingest(Query):
         with self.open_gate():
             wall = self.context.clock.wall()
             self.models.refresh(wall)
-            versions = self.models.versions()
+            versions = self.models.current().versions()
             entry = self.patiently("store", lambda: self.ledger.begin(epoch - 1, SPOOL, wall, versions, ranges))
             assert entry is not None
             frame = self.source.batch(self.context.spark, entry.ranges)
-            self.take(frame, entry, self.detectors(entry), SPOOL)
+            self.take(frame, entry, self.deciders(entry), SPOOL)
             self._rounds.done = self._positions()
             planner.reader.commit(self._rounds.done)
         return True
@@ -122,9 +124,9 @@ class Ingest(Query):
         """The stream's watermark, microseconds."""
         return self._marks.watermark
 
-    def take(self, frame: DataFrame, entry: BatchEntry, detectors: Detectors, spark_query: str) -> None:
+    def take(self, frame: DataFrame, entry: BatchEntry, deciders: Deciders, spark_query: str) -> None:
         began = self.context.clock.monotonic()
-        plan = self.patiently("lake", lambda: self._plan(entry, detectors))
+        plan = self.patiently("lake", lambda: self._plan(entry, deciders.panels[self.name]))
         if self._duplicates is not None:
             plan = self._without_duplicates(frame, plan)
         report, alerting = self.patiently("tasks of Spark", lambda: self._run(frame, plan))
@@ -135,7 +137,7 @@ class Ingest(Query):
             self.patiently(f"lake table {table}", commit)
         self._advance(entry, report)
         alerts = self.policy.records(
-            self.stream, plan.topic, alerting, detectors, entry.wall, on_suspect=self._options.alert_on_suspect
+            self.stream, plan.topic, alerting, deciders.champions, entry.wall, on_suspect=self._options.alert_on_suspect
         )
         updates = self.policy.take_updates()
         self.policy.evict(self.watermark)
@@ -155,7 +157,7 @@ class Ingest(Query):
                 parts={} if self._duplicates is None else {"duplicates": to_ipc(self._duplicates.snapshot())},
             ),
         )
-        self.context.board.ingested(self.name, report, alerts, detectors[self.name], self.watermark, began)
+        self.context.board.ingested(self.name, report, alerts, deciders.champions[self.name], self.watermark, began)
 
     def _without_duplicates(self, frame: DataFrame, plan: Plan) -> Plan:
         """A pass over the keys alone first: which records repeat others is known only from all tasks together."""
@@ -207,7 +209,7 @@ class Ingest(Query):
         report.add(found)
         return report, alerting
 
-    def _plan(self, entry: BatchEntry, detectors: Detectors) -> Plan:
+    def _plan(self, entry: BatchEntry, panel: Panel) -> Plan:
         application, options = self.ledger.application, self._options
         shares = {
             table: share(self.lake, table, schema)
@@ -225,9 +227,10 @@ class Ingest(Query):
             marks=self._marks.snapshot(),
             floor=NEVER if self._newest == NEVER else self._newest - round(delay_seconds(options) * 1e6),
             decode=self.source.decode,
+            roles=panel.roles,
             on_suspect=options.alert_on_suspect,
             shares=shares,
-            shipped=self._ship(detectors),  # type: ignore[arg-type]  # a broadcast variable
+            shipped=self._ship(panel),  # type: ignore[arg-type]  # a broadcast variable
             spool=self.source.spool,
             enriched=self._enriched(),
         )
@@ -237,11 +240,10 @@ class Ingest(Query):
         url, streams_read = settings.kafka.enriched, settings.streams.values()
         return None if url is None else Enriched(url, settings.kafka, max(one.partitions for one in streams_read))
 
-    def _ship(self, detectors: Detectors) -> object:
-        """The model and the rules on all workers; sent again when the model is another one."""
-        detector = detectors[self.name]
-        version = detector.version if detector else None
-        if self._shipped is None or self._shipped[0] != version:
+    def _ship(self, panel: Panel) -> object:
+        """The models and the rules on all workers; sent again when a model is another one."""
+        versions = panel.versions()
+        if self._shipped is None or self._shipped[0] != versions:
             rules = tuple(rule for rule in self.context.rules if rule.stream == self.name)
-            self._shipped = version, self.context.spark.sparkContext.broadcast(pack(detector, rules))
+            self._shipped = versions, self.context.spark.sparkContext.broadcast(pack(panel, rules))
         return self._shipped[1]

@@ -44,7 +44,8 @@ class BatchEntry:
     """The input of one micro-batch, enough to repeat it exactly after a crash.
 
     `number` increases by one a batch for the life of the pipeline. `wall`: Unix seconds; `elapsed`: seconds of
-    engine time since the pipeline's birth (monotonic across restarts). `models`: bundle version per stream.
+    engine time since the pipeline's birth (monotonic across restarts). `models`: bundle version per stream (the
+    champion's) and per `stream:role`.
     """
 
     number: int

@@ -15,7 +15,7 @@ __all__ = ["RESERVED", "aggregate_problems", "correlation_problems", "family_pro
 RESERVED = frozenset(
     {
         *POSITION,
-        *("score", "prediction", "rules", "late", "processing_time"),
+        *("score", "prediction", "rules", "model", "late", "processing_time"),
         *("topic", "epoch", "date", "site", "key", "label", "type"),
     }
 )
