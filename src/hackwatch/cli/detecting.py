@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hackwatch.streams.base import Stream
 
 __all__ = [
+    "enricher_of",
     "from_lake",
     "note_unread_role",
     "number",
@@ -80,6 +81,14 @@ def registry(context: CliContext) -> Registry:
     return open_registry(settings)
 
 
+def enricher_of(stream: Stream) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """What fills the columns of the stream's decoded records that messages do not hold, with the settings' tables."""
+    from hackwatch.engine.enrichments import offline
+
+    context = click.get_current_context().find_object(CliContext) or CliContext()
+    return offline(stream, context.settings().enrichment.tables)
+
+
 def record_chunks(
     file: Path, stream: Stream, *, labels: bool, letterless_kib: bool = False
 ) -> Iterator[tuple[pl.DataFrame, int]]:
@@ -92,8 +101,9 @@ def record_chunks(
 
     if file.suffix != ".parquet":
         options = DecodeOptions(labels=labels, letterless_kib=letterless_kib)
+        enrich = enricher_of(stream)
         for decoded in read_file(file, stream, options):
-            yield decoded.records, decoded.rejected.height
+            yield enrich(decoded.records), decoded.rejected.height
         return
     try:
         scan = pl.scan_parquet(file)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.detecting import from_lake, note_unread_role, progress, registry, role_option, used_as
+from hackwatch.cli.detecting import enricher_of, from_lake, note_unread_role, progress, registry, role_option, used_as
 from hackwatch.cli.numbers import COUNT, POSITIVE, SEED
 
 if TYPE_CHECKING:
@@ -124,13 +124,13 @@ def _from_topic(url: str, stream: Stream, most: int, kafka: KafkaSettings | None
     from hackwatch.streams.base import DecodeOptions
     from hackwatch.topics import open_reader
 
-    reader = open_reader(url, name="learn", kafka=kafka)
+    reader, enrich = open_reader(url, name="learn", kafka=kafka), enricher_of(stream)
     frames: list[pl.DataFrame] = []
     for partition in reader.partitions():
         part: list[pl.DataFrame] = []
         offset, end = reader.start_offset(partition), reader.end_offset(partition)
         while (messages := reader.read(partition, offset, max_bytes=_READ_BYTES, end=end)) is not None:
-            part.append(stream.decode(messages, DecodeOptions()).records)
+            part.append(enrich(stream.decode(messages, DecodeOptions()).records))
             offset = messages.next_offset
             while len(part) > 1 and sum(frame.height for frame in part[1:]) >= most:
                 part.pop(0)

@@ -9,6 +9,7 @@ import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
 from hackwatch.cli.detecting import (
+    enricher_of,
     from_lake,
     note_unread_role,
     number,
@@ -200,7 +201,8 @@ def _simulated(stream: Stream, seed: int, records: int) -> pl.DataFrame:
     payload = frame.write_ndjson().encode()
     ends = np.flatnonzero(np.frombuffer(payload, np.uint8) == 10) + 1
     offsets = np.concatenate([[0], ends[:-1]]).astype(np.int64)
-    return stream.decode(Messages("simulated", 0, payload, offsets, len(payload)), DecodeOptions(labels=True)).records
+    messages = Messages("simulated", 0, payload, offsets, len(payload))
+    return enricher_of(stream)(stream.decode(messages, DecodeOptions(labels=True)).records)
 
 
 def _has_labels(data: pl.DataFrame) -> bool:

@@ -22,6 +22,7 @@ __all__ = [
     "CorrelationSettings",
     "DetectionSettings",
     "EngineSettings",
+    "EnrichmentSettings",
     "LakeSettings",
     "LogSettings",
     "MetricsSettings",
@@ -127,6 +128,25 @@ class CorrelationSettings(Table):
     seconds: float = Field(30.0, gt=0, description="The two event times must be less than this apart, seconds.")
 
 
+class EnrichmentSettings(Table):
+    """Files that enrichers look things up in: columns that messages do not hold come from them."""
+
+    tables: dict[Name, Path] = Field(
+        default_factory=dict,
+        examples=[{"countries": "/var/lib/hackwatch/countries.parquet"}],
+        description="The file of each table by its name: CSV with a header (`.csv`, `.tsv`) or Parquet (`.parquet`). "
+        "It is read anew when it changes; without one the columns that need it stay empty.",
+    )
+
+    @field_validator("tables")
+    @classmethod
+    def _are_tables(cls, value: dict[str, Path]) -> dict[str, Path]:
+        wrong = [str(path) for path in value.values() if path.suffix not in (".csv", ".tsv", ".parquet")]
+        if wrong:
+            raise ValueError(f"must be .csv, .tsv or .parquet: {', '.join(wrong)}")
+        return value
+
+
 class DetectionSettings(Table):
     """Trained models, rules beside them, and the watch over drift."""
 
@@ -229,6 +249,7 @@ class Settings(Table):
         description="One table a stream: `[streams.process]`, `[streams.memory]`.",
     )
     correlation: CorrelationSettings = CorrelationSettings()
+    enrichment: EnrichmentSettings = EnrichmentSettings()
     detection: DetectionSettings = DetectionSettings()
     alerts: AlertSettings = AlertSettings()
     routes: tuple[Route, ...] = Field((), description="Where alerts go: one `[[routes]]` table each.")
@@ -263,6 +284,11 @@ class Settings(Table):
     def models_cache(self) -> Path:
         """Copies of bundles from a registry that is in a bucket."""
         return self.data / "models-cache"
+
+    @property
+    def tables_folder(self) -> Path:
+        """Copies of the tables of enrichers, as long as a replay may ask for them."""
+        return self.data / "tables"
 
     @property
     def lake_location(self) -> str:

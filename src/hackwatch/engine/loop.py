@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import polars as pl
 
 from hackwatch.clock import Clock
-from hackwatch.detect.panel import Panel
 from hackwatch.engine.batching import Former, Taken
 from hackwatch.engine.epoch import Epoch, EpochObserver, EpochSink, EpochWriter, LakeWriter
 from hackwatch.engine.models import Deciders, Models
@@ -293,21 +292,21 @@ class Engine:
             by_stream.setdefault(stream, []).append(messages)
         small = sum(len(messages.payload) for _, messages in taken.runs) <= SMALL_BYTES
         submit = _at_once if small else self.parts.scorers.submit
-        runs = [
-            submit(self._detect, stream, messages, deciders.panels[stream], now.wall)
-            for stream, messages in by_stream.items()
-        ]
+        runs = [submit(self._detect, stream, messages, deciders, now.wall) for stream, messages in by_stream.items()]
         return _InFlight(taken, now, self._clock.monotonic(), deciders, runs)
 
-    def _detect(self, stream: str, messages: list[Messages], panel: Panel, wall: float) -> Scored:
+    def _detect(self, stream: str, messages: list[Messages], deciders: Deciders, wall: float) -> Scored:
         source = self.parts.sources[stream]
-        latest = wall + source.future_seconds
-        return detect_messages(source.stream, messages, source.decode, panel, self.parts.rules, latest=latest)
+        panel, enrichment = deciders.panels[stream], deciders.enrichments.get(stream)
+        latest, rules = wall + source.future_seconds, self.parts.rules
+        return detect_messages(
+            source.stream, messages, source.decode, panel, rules, latest=latest, enrichment=enrichment
+        )
 
     def _finish(self, flight: _InFlight) -> None:
         """Step the pipeline with a scored micro-batch and write its alerts."""
         self._number += 1
-        versions = flight.deciders.versions()
+        versions = self.parts.models.logged(flight.deciders, self._epoch)
         self._unlogged.append(
             BatchEntry(self._number, self._epoch, flight.now.wall, flight.now.elapsed, flight.taken.ranges, versions)
         )
@@ -321,7 +320,7 @@ class Engine:
         output = self.parts.pipeline.step(Batch(scored, partitions, flight.deciders.champions), flight.now)
         self._done |= {(part.stream, part.topic, part.partition): part.end for part in flight.taken.ranges}
         self._open.add(output)
-        self.parts.observer.batch(scored, output, flight.began, flight.now.wall)
+        self.parts.observer.batch(output.scored, output, flight.began, flight.now.wall)
         return output
 
     def _log(self, alerts: Sequence[Alert], updates: Sequence[AlertUpdate]) -> None:

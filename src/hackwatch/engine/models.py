@@ -1,15 +1,17 @@
-"""Which detectors score which stream, and the swap to new ones between two batches."""
+"""What decides about records: which detectors score which stream, and the swap to new ones between two batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from hackwatch.detect.base import Detector
 from hackwatch.detect.panel import CHAMPION, Member, Panel, place
+from hackwatch.engine.enrichments import TABLE, Enrichments
 from hackwatch.errors import HackwatchError
 from hackwatch.pipeline.alert import Alert, alert_id
+from hackwatch.pipeline.enrichment import Enrichment
 
 __all__ = ["BundleSource", "Deciders", "Models", "system_alert"]
 
@@ -34,9 +36,15 @@ class BundleSource(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Deciders:
-    """All that decides about the records of a micro-batch beside the settings. `panels`: by stream."""
+    """All that decides about the records of a micro-batch beside the settings.
+
+    `panels`, `enrichments`: by stream. `tables`: versions of the tables that those look things up in, by their
+    names in the log.
+    """
 
     panels: Mapping[str, Panel]
+    enrichments: Mapping[str, Enrichment] = field(default_factory=dict)
+    tables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def champions(self) -> dict[str, Detector | None]:
@@ -44,18 +52,20 @@ class Deciders:
         return {stream: panel.champion for stream, panel in self.panels.items()}
 
     def versions(self) -> dict[str, str]:
-        """The version of each, by its name in the log: `stream` for a champion, `stream:role` for another role."""
-        return {
+        """The version of each, by its name in the log: `stream` (a champion), `stream:role`, `table:name`."""
+        models = {
             place(stream, role): version
             for stream, panel in self.panels.items()
             for role, version in panel.versions().items()
         }
+        return {**models, **self.tables}
 
 
 class Models:
     """The detectors in use, by stream and role. A bundle that fails to load leaves the old one in place.
 
     `roles`: those beside the champion, by stream. What such a detector does wrong is reported, and stops nothing.
+    `enrichments`: what fills columns before, with tables that are logged and swapped alike.
     """
 
     def __init__(
@@ -64,8 +74,10 @@ class Models:
         streams: tuple[str, ...],
         report: Callable[[Alert], None],
         roles: Mapping[str, Sequence[str]] | None = None,
+        enrichments: Enrichments | None = None,
     ) -> None:
-        self._source, self._report = source, report
+        self.enrichments = enrichments
+        self._source, self.report = source, report
         seats = [(stream, role) for stream in streams for role in (CHAMPION, *(roles or {}).get(stream, ()))]
         self._streams = streams
         self._current: dict[Seat, Member | None] = dict.fromkeys(seats)
@@ -74,23 +86,42 @@ class Models:
 
     def current(self) -> Deciders:
         """What decides now."""
-        return self._deciders(self._current)
+        panels, found = self._panels(self._current), self.enrichments
+        return Deciders(panels) if found is None else Deciders(panels, found.current, found.versions())
+
+    def logged(self, deciders: Deciders, epoch: int) -> dict[str, str]:
+        """The versions to log of a micro-batch of that epoch; micro-batches are logged in the order of their making."""
+        versions = deciders.versions()
+        if self.enrichments is not None:
+            self.enrichments.used(versions, epoch)
+        return versions
+
+    def committed(self, epoch: int) -> None:
+        """What was logged up to that epoch will not be repeated. May be called from another thread."""
+        if self.enrichments is not None:
+            self.enrichments.tables.committed(epoch)
 
     def refresh(self, wall: float) -> None:
         """Look at the registry's pointers; swap what has changed."""
         for seat in list(self._current):
             self._check(seat, wall)
             self._refresh(seat, wall)
+        if self.enrichments is not None:
+            self.enrichments.refresh()
 
     def exactly(self, versions: Mapping[str, str]) -> Deciders:
         """What decided about a logged micro-batch; the current detector where its version is gone."""
-        return self._deciders({seat: self._version(seat, versions.get(place(*seat))) for seat in self._current})
+        panels = self._panels({seat: self._version(seat, versions.get(place(*seat))) for seat in self._current})
+        if self.enrichments is None:
+            return Deciders(panels)
+        tables = {name: version for name, version in versions.items() if name.startswith(TABLE)}
+        return Deciders(panels, self.enrichments.exactly(versions), tables)
 
-    def _deciders(self, seated: Mapping[Seat, Member | None]) -> Deciders:
+    def _panels(self, seated: Mapping[Seat, Member | None]) -> dict[str, Panel]:
         members: dict[str, dict[str, Member | None]] = {stream: {} for stream in self._streams}
         for (stream, role), member in seated.items():
             members[stream][role] = member
-        return Deciders({stream: _panel(roles) for stream, roles in members.items()})
+        return {stream: _panel(roles) for stream, roles in members.items()}
 
     def _refresh(self, seat: Seat, wall: float) -> None:
         detector, version = self._current[seat], POINTER
@@ -106,7 +137,7 @@ class Models:
         except (HackwatchError, OSError) as error:
             if self._refused.get(seat) != version:
                 self._refused[seat] = version
-                self._report(self._failure(seat, version, error, wall))
+                self.report(self._failure(seat, version, error, wall))
 
     def _load(self, seat: Seat, version: str) -> Member:
         return Member(self._source.load(seat[0], version))
@@ -126,7 +157,7 @@ class Models:
         if found is not None and found.problem is not None and found.version not in self._failed:
             self._failed.add(found.version)
             title = f"Model {found.version} fails as {role} of {stream}: no {role}_score; the champion goes on"
-            self._report(system_alert(stream, "model-failed", found.version, title, found.problem, wall))
+            self.report(system_alert(stream, "model-failed", found.version, title, found.problem, wall))
 
     def _failure(self, seat: Seat, version: str, error: Exception, wall: float) -> Alert:
         (stream, role), old = seat, self._current[seat]

@@ -17,6 +17,7 @@ from hackwatch.pipeline.alerting import AlertPolicy, Detectors, RuleBook
 from hackwatch.pipeline.correlation import Correlator
 from hackwatch.pipeline.detection import SCORED, Scored
 from hackwatch.pipeline.duplicates import Duplicates
+from hackwatch.pipeline.enriching import Enriching
 from hackwatch.pipeline.options import AlertOptions, CorrelationOptions, StreamOptions
 from hackwatch.pipeline.watermark import NEVER, Watermarks
 from hackwatch.pipeline.windows import Windows
@@ -94,11 +95,15 @@ def accounted(scored: Scored, partition: Numbers, late: Mask, duplicate: Mask, s
 
 @dataclass(slots=True)
 class Output:
-    """What one step gives. `rows`: new rows per lake table. `counts`: per (stream, topic, partition)."""
+    """What one step gives. `rows`: new rows per lake table. `counts`: per (stream, topic, partition).
+
+    `scored`: what it took, enriched in order.
+    """
 
     rows: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     alerts: list[Alert] = field(default_factory=list)
     counts: dict[tuple[str, str, int], Counts] = field(default_factory=dict)
+    scored: list[Scored] = field(default_factory=list)
 
     def add(self, table: str, frame: pl.DataFrame) -> None:
         if len(frame):
@@ -124,7 +129,9 @@ class Pipeline:
         correlation: CorrelationOptions | None,
         alerts: AlertOptions,
         rules: RuleBook | None = None,
+        enriching: Enriching | None = None,
     ) -> None:
+        self.enriching = enriching or Enriching()
         self._streams = {
             name: _StreamState(
                 stream, options, Watermarks(options.lateness_seconds, options.idle_seconds),
@@ -147,7 +154,8 @@ class Pipeline:
         for name, partition in batch.partitions:
             self._streams[name].watermarks.know(partition, now.elapsed)
         suspects: dict[str, list[pl.DataFrame]] = {name: [] for name in self._streams}
-        for scored in batch.scored:
+        output.scored = [self.enriching.finish(scored) for scored in batch.scored]
+        for scored in output.scored:
             suspects[scored.stream].append(self._take(scored, batch.detectors, now, output))
         self._correlate(suspects, batch.detectors, now, output)
         self._advance(now, output)
@@ -278,12 +286,13 @@ class Pipeline:
         small["totals"] = [
             [*key, [getattr(counts, name) for name in Counts.__slots__]] for key, counts in self.totals.items()
         ]
-        return frames | {"state": orjson.dumps(small)}
+        return frames | self.enriching.snapshot() | {"state": orjson.dumps(small)}
 
     def restore(self, states: Mapping[str, bytes]) -> None:
         """Take up a snapshot (frames as Arrow IPC streams). Streams it does not know start empty."""
         small = orjson.loads(states["state"])
         self.policy.restore(small["policy"])
+        self.enriching.restore(states)
         for name, state in self._streams.items():
             if (saved := small["streams"].get(name)) is not None:
                 state.watermarks.restore(saved["watermarks"])

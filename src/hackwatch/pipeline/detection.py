@@ -1,9 +1,10 @@
-"""decode -> normalise -> detect: the one pure function from raw messages to scored records."""
+"""decode -> normalise -> enrich -> detect: the one pure function from raw messages to scored records."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hackwatch.detect.panel import Panel
+from hackwatch.pipeline.enrichment import Enrichment, completed
 from hackwatch.streams.base import REJECTED_SCHEMA, Decoded, DecodeOptions, Messages, Stream, microseconds
 
 __all__ = ["SCORED", "RuleMatcher", "Scored", "detect_messages", "score_records", "with_rules"]
@@ -43,7 +45,8 @@ class Scored:
     """The scored records of one stream in one batch, and what was rejected of it.
 
     `records`: the stream's schema, POSITION, SCORED and the panel's columns, each partition's in offset order.
-    `rejected`: REJECTED_SCHEMA. `messages`: how many messages of each partition there were.
+    `rejected`: REJECTED_SCHEMA. `messages`: how many messages of each partition there were. `pending`: what gives the
+    scored records, when these are not: their stream has stateful enrichers, by which they must pass before.
     """
 
     stream: str
@@ -52,6 +55,7 @@ class Scored:
     rejected: pl.DataFrame
     messages: Mapping[int, int]
     unknown_fields: Mapping[str, int]
+    pending: Callable[[pl.DataFrame], pl.DataFrame] | None = None
 
 
 def detect_messages(
@@ -62,21 +66,30 @@ def detect_messages(
     rules: RuleMatcher | None,
     *,
     latest: float,
+    enrichment: Enrichment | None = None,
 ) -> Scored:
-    """Decode, normalise and score runs of messages of one topic; records after `latest` (Unix seconds) are rejected."""
+    """Decode, normalise, enrich and score runs of messages of one topic.
+
+    Records after `latest` (Unix seconds) are rejected. Columns that are for an `enrichment` are null without one.
+    """
     messages = _Joined(runs)
     decoded = stream.decode(messages.whole, options)
     records, rejected = _split_future(messages.whole, stream, decoded, latest)
     counts: dict[int, int] = {}
     for run in runs:
         counts[run.partition] = counts.get(run.partition, 0) + len(run)
+    placed = messages.placed(records)
+    whole = completed(stream, placed) if enrichment is None else enrichment(placed)
+    score = partial(score_records, stream, panel=panel, rules=rules)
+    later = enrichment is not None and bool(enrichment.stateful)
     return Scored(
         stream=stream.name,
         topic=messages.whole.topic,
-        records=score_records(stream, messages.placed(records), panel, rules),
+        records=whole if later else score(whole),
         rejected=messages.placed(rejected),
         messages=counts,
         unknown_fields=decoded.unknown_fields,
+        pending=score if later else None,
     )
 
 

@@ -147,7 +147,7 @@ class Query(ABC):
         wall = context.clock.wall()
         spark_query = str(frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId"))
         self.models.refresh(wall)
-        versions = self.models.current().versions()
+        versions = self.models.logged(self.models.current(), number + 1)
         entry = self.patiently("store", lambda: self.ledger.begin(number, spark_query, wall, versions))
         if entry is not None:
             self.take(frame, entry, self.deciders(entry), spark_query)

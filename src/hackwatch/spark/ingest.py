@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from hackwatch import streams
-from hackwatch.detect.panel import Panel
-from hackwatch.engine.models import Deciders
+from hackwatch.engine.enrichments import Enrichments
+from hackwatch.engine.models import Deciders, system_alert
 from hackwatch.lake.distributed import commit_files, share
 from hackwatch.pipeline.duplicates import Duplicates
 from hackwatch.pipeline.watermark import NEVER, Watermarks
@@ -58,6 +58,10 @@ class Ingest(Query):
     def __init__(self, context: Context, stream: str) -> None:
         super().__init__(context, stream, (stream,))
         self.stream, self.source = streams.get(stream), source_of(context.settings, stream)
+        settings = context.settings
+        self.models.enrichments = Enrichments(
+            (stream,), settings.enrichment.tables, settings.tables_folder / f"{settings.pipeline}-{stream}", self._tell
+        )
         self._rounds: Rounds | None = None
         self._options = context.settings.streams[stream]
         folder = self._options.spark_ml
@@ -77,6 +81,9 @@ class Ingest(Query):
         self.history: dict[int, int] = {int(epoch): mark for epoch, mark in state.get("history", {}).items()}
         self._shipped: tuple[dict[str, str], object] | None = None
         self._schemas = {stream: records_schema(self.stream, self._options.detectors), "rejected": rejected_schema()}
+
+    def _tell(self, rule: str, occurrence: str, title: str, detail: str) -> None:
+        self.models.report(system_alert(self.name, rule, occurrence, title, detail, self.context.clock.wall()))
 
     def frame(self) -> DataFrame:
         assert isinstance(self.source, KafkaTopic)
@@ -107,7 +114,7 @@ class Ingest(Query):
         with self.open_gate():
             wall = self.context.clock.wall()
             self.models.refresh(wall)
-            versions = self.models.current().versions()
+            versions = self.models.logged(self.models.current(), epoch)
             entry = self.patiently("store", lambda: self.ledger.begin(epoch - 1, SPOOL, wall, versions, ranges))
             assert entry is not None
             frame = self.source.batch(self.context.spark, entry.ranges)
@@ -126,7 +133,7 @@ class Ingest(Query):
 
     def take(self, frame: DataFrame, entry: BatchEntry, deciders: Deciders, spark_query: str) -> None:
         began = self.context.clock.monotonic()
-        plan = self.patiently("lake", lambda: self._plan(entry, deciders.panels[self.name]))
+        plan = self.patiently("lake", lambda: self._plan(entry, deciders))
         if self._duplicates is not None:
             plan = self._without_duplicates(frame, plan)
         report, alerting = self.patiently("tasks of Spark", lambda: self._run(frame, plan))
@@ -157,6 +164,7 @@ class Ingest(Query):
                 parts={} if self._duplicates is None else {"duplicates": to_ipc(self._duplicates.snapshot())},
             ),
         )
+        self.models.committed(entry.epoch)
         self.context.board.ingested(self.name, report, alerts, deciders.champions[self.name], self.watermark, began)
 
     def _without_duplicates(self, frame: DataFrame, plan: Plan) -> Plan:
@@ -209,7 +217,7 @@ class Ingest(Query):
         report.add(found)
         return report, alerting
 
-    def _plan(self, entry: BatchEntry, panel: Panel) -> Plan:
+    def _plan(self, entry: BatchEntry, deciders: Deciders) -> Plan:
         application, options = self.ledger.application, self._options
         shares = {
             table: share(self.lake, table, schema)
@@ -227,10 +235,10 @@ class Ingest(Query):
             marks=self._marks.snapshot(),
             floor=NEVER if self._newest == NEVER else self._newest - round(delay_seconds(options) * 1e6),
             decode=self.source.decode,
-            roles=panel.roles,
+            roles=deciders.panels[self.name].roles,
             on_suspect=options.alert_on_suspect,
             shares=shares,
-            shipped=self._ship(panel),  # type: ignore[arg-type]  # a broadcast variable
+            shipped=self._ship(deciders),  # type: ignore[arg-type]  # a broadcast variable
             spool=self.source.spool,
             enriched=self._enriched(),
         )
@@ -240,10 +248,11 @@ class Ingest(Query):
         url, streams_read = settings.kafka.enriched, settings.streams.values()
         return None if url is None else Enriched(url, settings.kafka, max(one.partitions for one in streams_read))
 
-    def _ship(self, panel: Panel) -> object:
-        """The models and the rules on all workers; sent again when a model is another one."""
-        versions = panel.versions()
+    def _ship(self, deciders: Deciders) -> object:
+        """Models, tables and rules on all workers; sent again when a model or a table is another one."""
+        panel, versions = deciders.panels[self.name], deciders.versions()
         if self._shipped is None or self._shipped[0] != versions:
             rules = tuple(rule for rule in self.context.rules if rule.stream == self.name)
-            self._shipped = versions, self.context.spark.sparkContext.broadcast(pack(panel, rules))
+            shipped = pack(self.name, panel, deciders.enrichments[self.name].tables, rules)
+            self._shipped = versions, self.context.spark.sparkContext.broadcast(shipped)
         return self._shipped[1]

@@ -1,12 +1,15 @@
-"""Models and rules on their way to the workers."""
+"""Models, tables and rules on their way to the workers."""
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import polars as pl
 
 from hackwatch import streams
 from hackwatch.detect.base import Detector
@@ -14,6 +17,7 @@ from hackwatch.detect.bundle import Bundle, load_bundle, save_bundle
 from hackwatch.detect.panel import Member, Panel
 from hackwatch.detect.rules import RuleSet
 from hackwatch.detect.rules.ruleset import Rule
+from hackwatch.pipeline.enrichment import Enrichment
 
 __all__ = ["Packed", "Shipped", "pack"]
 
@@ -50,10 +54,15 @@ class Packed:
 
 @dataclass
 class Shipped:
-    """What goes to every worker once a panel, and stays there: the models of a stream, and the rules."""
+    """What goes to every worker once, and stays there: the models of a stream, the tables of its enrichers, the rules.
 
+    `tables`: as Arrow streams.
+    """
+
+    stream: str
     champion: Packed | None
     others: Mapping[str, Packed | None]
+    tables: Mapping[str, bytes]
     rules: tuple[Rule, ...]
 
     @cached_property
@@ -64,13 +73,25 @@ class Shipped:
         return Panel(champion, others)
 
     @cached_property
+    def enrichment(self) -> Enrichment:
+        """What fills the columns that messages do not hold; the stateful ones stay null here."""
+        tables = {name: pl.read_ipc_stream(io.BytesIO(data)) for name, data in self.tables.items()}
+        return Enrichment(streams.get(self.stream), streams.enrichers(self.stream), tables)
+
+    @cached_property
     def book(self) -> RuleSet:
         """The rules, compiled at the first use."""
         return RuleSet(self.rules, {rule.stream: streams.get(rule.stream) for rule in self.rules})
 
 
-def pack(panel: Panel, rules: tuple[Rule, ...]) -> Shipped:
-    """Detectors and rules, ready to go."""
+def pack(stream: str, panel: Panel, tables: Mapping[str, pl.DataFrame], rules: tuple[Rule, ...]) -> Shipped:
+    """Detectors, tables and rules, ready to go."""
     champion = None if panel.champion is None else Packed.of(panel.champion)
     others = {role: None if member is None else Packed.of(member.detector) for role, member in panel.others.items()}
-    return Shipped(champion, others, rules)
+    return Shipped(stream, champion, others, {name: _ipc(frame) for name, frame in tables.items()}, rules)
+
+
+def _ipc(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_ipc_stream(buffer, compression="zstd")
+    return buffer.getvalue()

@@ -49,9 +49,9 @@ def work(plan: Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBat
 
 def normalise(plan: Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The normalised records of messages, for a detector that is not in Python."""
-    stream = streams.get(plan.stream)
+    stream, enrichment = streams.get(plan.stream), plan.shipped.value.enrichment
     for runs in _runs(plan, batches):
-        scored = detect_messages(stream, runs, plan.decode, Panel(), None, latest=plan.latest)
+        scored = detect_messages(stream, runs, plan.decode, Panel(), None, latest=plan.latest, enrichment=enrichment)
         yield from (
             scored.records.select(rows_schema(stream).names())
             .to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -164,7 +164,10 @@ class _Records(_Task):
     def take(self, runs: Sequence[Messages]) -> None:
         shipped, plan = self._shipped, self._plan
         panel, rules = (Panel(), None) if plan.rejects_only else (shipped.panel, shipped.book)
-        scored = detect_messages(self._stream, runs, plan.decode, panel, rules, latest=plan.latest)
+        enrichment = shipped.enrichment
+        scored = detect_messages(
+            self._stream, runs, plan.decode, panel, rules, latest=plan.latest, enrichment=enrichment
+        )
         for run in runs:
             self.report.next_offsets[run.partition] = run.next_offset
         if plan.rejects_only:

@@ -45,7 +45,7 @@ class BatchEntry:
 
     `number` increases by one a batch for the life of the pipeline. `wall`: Unix seconds; `elapsed`: seconds of
     engine time since the pipeline's birth (monotonic across restarts). `models`: bundle version per stream (the
-    champion's) and per `stream:role`.
+    champion's) and per `stream:role`, and of each `table:name` that enrichers use.
     """
 
     number: int

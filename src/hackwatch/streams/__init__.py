@@ -13,9 +13,9 @@ from typing import Any
 from hackwatch.errors import ConfigurationError
 from hackwatch.streams.base import Stream
 from hackwatch.streams.checks import family_problems, stream_problems
-from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family, windows_of
+from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family, StatefulEnricher, windows_of
 
-__all__ = ["aggregates", "correlations", "enrichers", "families", "family", "get", "names"]
+__all__ = ["aggregates", "correlations", "enrichers", "families", "family", "get", "names", "stateful_enrichers"]
 
 STREAMS, FAMILIES = "hackwatch.streams", "hackwatch.families"
 
@@ -83,7 +83,16 @@ def aggregates(stream: str, window_seconds: int) -> tuple[Aggregate, ...]:
 
 
 def enrichers(stream: str) -> tuple[Enricher, ...]:
-    """The enrichers of a stream, in the order in which they are declared."""
+    """The pure enrichers of a stream, in the order in which they are declared."""
+    return tuple(one for one in _enrichers(stream) if isinstance(one, Enricher))
+
+
+def stateful_enrichers(stream: str) -> tuple[StatefulEnricher, ...]:
+    """The stateful enrichers of a stream, in the order in which they are declared."""
+    return tuple(one for one in _enrichers(stream) if isinstance(one, StatefulEnricher))
+
+
+def _enrichers(stream: str) -> tuple[Enricher | StatefulEnricher, ...]:
     return tuple(enricher for one in families() for enricher in one.enrichers if enricher.stream == stream)
 
 
