@@ -100,6 +100,15 @@ INCOMPLETE: dict[str, tuple[dict[str, Any], str]] = {
     "a name of the pipeline": ({"schema": pl.Schema({**complete().schema, "index": pl.Int64()})}, "index: these names"),
     "a feature that is no column": ({"features": Features(("rate",), (), ())}, "features: 'rate': no such column"),
     "a feature that identifies": ({"identifiers": ("client", "bytes")}, "features: bytes: identifiers say who"),
+    "a text feature of numbers": (
+        {"features": Features((), (), (), text=("bytes",))},
+        "'bytes' is Int64; text and limited",
+    ),
+    "a vocabulary of nothing": (
+        {"features": Features((), (), (), limited={"client": 0}), "identifiers": ()},
+        "'client': a limited vocabulary holds at least 1",
+    ),
+    "a feature of two kinds": ({"features": Features(("bytes",), ("bytes",), ())}, "bytes: of two kinds"),
     "no noun": ({"noun": Noun("", "")}, "noun: say what people call an entity"),
 }
 

@@ -62,6 +62,13 @@ def _stream_problems(stream: Stream) -> Iterator[str]:
             yield f"{what}: {', '.join(map(repr, unknown))}: no such column; take them out or correct them"
     if both := sorted(set(stream.features.columns) & set(stream.identifiers)):
         yield f"features: {', '.join(both)}: identifiers say who and when, so no model may look at them"
+    for column in (*stream.features.text, *stream.features.limited):
+        if stream.schema.get(column, _STRING) != _STRING:
+            yield f"features: {column!r} is {schema[column]}; text and limited categories are of texts (String)"
+    for column in (column for column, most in stream.features.limited.items() if most < 1):
+        yield f"features: {column!r}: a limited vocabulary holds at least 1 category"
+    if twice := _twice(list(stream.features.columns)):
+        yield f"features: {', '.join(twice)}: of two kinds; leave each column one kind"
     if not (stream.noun.singular and stream.noun.plural):
         yield 'noun: say what people call an entity: Noun("client", "clients")'
 
