@@ -39,6 +39,8 @@ class Enrichments:
         needed = {table for enrichers in self._enrichers.values() for one in enrichers for table in one.tables}
         for table in sorted(needed - set(paths)):
             _LOG.warning("columns stay empty: no file for a table", extra={"setting": f"enrichment.tables.{table}"})
+        if enriching is None and any(streams.stateful_enrichers(name) for name in names):
+            _LOG.warning("columns stay empty: stateful enrichers run on the embedded engine only")
         self._report, self._enriching, self._told = report, enriching, set[str]()
         self.tables = Tables({name: paths[name] for name in sorted(needed & set(paths))}, folder, self._refused)
         self._current = self._with({})
