@@ -47,8 +47,8 @@ class Scored:
     `records`: the stream's schema, POSITION, SCORED and the panel's columns, each partition's in offset order.
     `rejected`: REJECTED_SCHEMA. `messages`: how many messages of each partition there were. `unknown_fields`: how often
     each unknown field occurred; `unknown`: how many unknown fields the messages of each partition had that had any.
-    `pending`: what gives the scored records, when these are not: their stream has stateful enrichers, and they must pass
-    by these before.
+    `pending`: what gives the scored records, when these are not yet: their stream has stateful enrichers, which come
+    before.
     """
 
     stream: str
