@@ -57,5 +57,5 @@ STREAM = Stream(
     identifiers=("machine", "PID", "CMD_PID", "ts", "event_time"),  # who and when: no model looks at them
     features=Features(numeric=("DSK",), log=("RDDSK", "WRDSK", "WCANCL"), categorical=("CMD",)),
     units={"RDDSK": "bytes", "WRDSK": "bytes", "WCANCL": "bytes", "DSK": "fraction", "ts": "seconds"},
-    decode=Decoder("disk", SCHEMA, FIELDS, host.derived),
+    decode=Decoder("disk", SCHEMA, FIELDS, host.derived, options=(host.letterless_kib,)),
 )

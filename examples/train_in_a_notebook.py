@@ -13,9 +13,9 @@ from hackwatch import streams
 from hackwatch.detect.evaluation import evaluate
 from hackwatch.detect.registry import Registry
 from hackwatch.detect.training import Options, train
+from hackwatch.feeds.files import read_file
 from hackwatch.feeds.simulate import labelled
 from hackwatch.streams.base import DecodeOptions
-from hackwatch.streams.files import read_file
 
 
 def recording(seed: int, records: int) -> pl.DataFrame:

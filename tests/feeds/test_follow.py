@@ -16,9 +16,12 @@ from hypothesis import strategies as st
 
 from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
 from hackwatch.feeds.follow import Follow
-from hackwatch.feeds.lines import CsvLines, LineForm, detect_form
+from hackwatch.feeds.lines import CsvLines
 from hackwatch.feeds.pace import Progress
+from hackwatch.streams.formats import CSV, JSON, recognised
 from hackwatch.testing import FakeClock, MemoryTopic
+from tests.pipeline.support import stream
+from tests.streams import visit
 from tests.topics.support import lines
 
 
@@ -28,7 +31,7 @@ class Scene:
     def __init__(self, folder: Path, **options: Any) -> None:
         self.folder, self.log, self.state = folder, folder / "log", folder / "state" / "position.json"
         self.topic, self.clock = MemoryTopic(partitions=1), FakeClock()
-        self.options = {"form": "ndjson", **options}
+        self.options = {"stream": stream("any"), "form": "json", **options}
         self.start()
 
     def start(self, **options: Any) -> None:
@@ -223,7 +226,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigurationError, match="a pipe cannot be followed"):
-        Follow(tmp_path / "pipe", tmp_path / "state").step(MemoryTopic())
+        Follow(tmp_path / "pipe", tmp_path / "state", stream("any")).step(MemoryTopic())
 
 
 def test_a_line_without_end_comes_in_pieces(scene: Scene) -> None:
@@ -302,10 +305,16 @@ def test_any_sequence_of_events_loses_and_doubles_no_line(
 
 @pytest.mark.parametrize(
     ("head", "form"),
-    [(b'{"a":1}', "ndjson"), (b" [", "ndjson"), (b"\xef\xbb\xbf{", "ndjson"), (b"a,b\n", "csv"), (b"ts\n", "csv")],
-)
-def test_the_form_is_seen_from_the_first_line(head: bytes, form: LineForm) -> None:
-    assert detect_form(head) == form
+    [
+        (b'{"a":1}', "json"), (b" [", "json"), (b"\xef\xbb\xbf{", "json"), (b"[{", "json"), (b"a,b\n1,2\n", "csv"),
+        (b'"PID";"CPU %"\n', "csv"), (b"\xef\xbb\xbfPID\tCMD\r\n", "csv"), (b",PID,CMD\n0,1,a\n", "csv"),
+        (b"[Wed Oct 11 14:32:52 2000] [error] a, b\n", None), (b"1,2\n", None), (b"ts\n", None),
+        (b'::1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 9 "-" "Mozilla/5.0 (X11; KHTML, x)"\n', None),
+    ],
+)  # fmt: skip
+def test_what_the_lines_are_is_seen_from_a_file_s_beginning(head: bytes, form: str | None) -> None:
+    found = recognised((JSON, CSV), head)
+    assert (found and found.name) == form
 
 
 @pytest.mark.parametrize(
@@ -326,6 +335,48 @@ def test_csv_lines_become_objects(payload: bytes, expected: list[str], bad: int)
     converted, unfit = CsvLines.of(b"\xef\xbb\xbfa, b\r\n").to_ndjson(payload)
     assert converted.decode().split("\n")[:-1] == expected
     assert unfit == bad
+
+
+def test_lines_of_a_stream_s_own_format_are_sent_as_they_are(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, stream=visit.STREAM, form=None, from_start=True)
+    line = visit.short().decode()
+    scene.write(f"{line}\n")
+    scene.look()
+    scene.write("a stranger's\n")
+    scene.look()
+    assert scene.got == [line, "a stranger's"]
+    scene.follow.close()
+
+
+def test_a_log_that_a_stranger_begins_anew_is_read_as_the_one_before(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, stream=visit.STREAM, form=None, from_start=True)
+    line = visit.short().decode()
+    scene.write(f"{line}\n")
+    scene.look()
+    rename(scene)
+    scene.write("a stranger's\n")
+    scene.look()
+    scene.write(f"{line}\n")
+    scene.look()
+    assert scene.got == [line, "a stranger's", line]
+    scene.follow.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        ("a stranger's\n", "visit reads json, csv, short, tabbed"),
+        ("a,b\n", "no column source, client, when, bot, bytes, path in the header"),
+        ("path,path\n", "columns occur twice: path"),
+    ],
+)
+def test_a_log_of_no_format_of_its_stream_is_refused(tmp_path: Path, head: str, says: str) -> None:
+    scene = Scene(tmp_path, stream=visit.STREAM, form=None, from_start=True)
+    scene.write(head)
+    with pytest.raises(DataError, match=says):
+        scene.look()
+    assert scene.got == []
+    scene.follow.close()
 
 
 def test_a_csv_is_followed_by_its_header_from_the_end_and_through_rotation(tmp_path: Path) -> None:

@@ -273,6 +273,7 @@ def test_what_waited_during_an_outage_is_behind_for_a_moment_only() -> None:
     observe(target, minutes())
     observe(target, [(0, "back", 1000.0)], elapsed=1.0)
     observe(target, [(0, "back", 1239.0)], elapsed=1.5)
+    observe(target, [(0, "back", 1240.0)], elapsed=1.6)
     assert skewed(target, 60.0) == {}
 
 

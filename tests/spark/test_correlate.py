@@ -16,6 +16,7 @@ import pytest
 
 from hackwatch import streams
 from hackwatch.config import Settings
+from hackwatch.detect.panel import Panel
 from hackwatch.detect.registry import Registry
 from hackwatch.engine.models import Models
 from hackwatch.engine.patience import Patience
@@ -77,7 +78,7 @@ def suspects(stream: str, times: dict[str, list[float]], epoch: int) -> pl.DataF
     ]
     if not told:
         return suspects_schema(streams.get(stream)).to_frame()
-    scored = detect_messages(streams.get(stream), [messages(told)], DecodeOptions(), None, None, latest=2e9)
+    scored = detect_messages(streams.get(stream), [messages(told)], DecodeOptions(), Panel(), None, latest=2e9)
     placed = scored.records.with_columns(pl.col("offset") + 1000 * epoch, prediction=pl.lit(1, pl.Int8()))
     return placed.select(suspects_schema(streams.get(stream)).names())
 

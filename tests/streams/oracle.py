@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import math
 import re
@@ -13,7 +14,7 @@ from typing import Any
 
 import orjson
 
-PROCESS = {
+PROCESS: dict[str, tuple[str, float, float]] = {
     "sequence": ("integer", 0, 2**53),
     "machine": ("text", 1, 255),
     "PID": ("integer", 0, 2**22),
@@ -32,7 +33,7 @@ PROCESS = {
     "CMD": ("name", 1, 4096),
     "ts": ("time", 1, 2**33),
 }
-MEMORY = {
+MEMORY: dict[str, tuple[str, float, float]] = {
     "sequence": ("integer", 0, 2**53),
     "machine": ("text", 1, 255),
     "PID": ("integer", 0, 2**22),
@@ -47,8 +48,32 @@ MEMORY = {
     "CMD": ("name", 1, 4096),
     "ts": ("time", 1, 2**33),
 }
-FIELDS = {"process": PROCESS, "memory": MEMORY}
-TRUTH = {"label", "attack", "type"}
+VISIT: dict[str, tuple[str, float, float]] = {
+    "source": ("name", 1, 255),
+    "client": ("address", -math.inf, math.inf),
+    "when": ("moment", 1, 2**33),
+    "bot": ("boolean", -math.inf, math.inf),
+    "bytes": ("integer?", 0, 2**53),
+    "path": ("name", 1, 4096),
+}
+FIELDS = {"process": PROCESS, "memory": MEMORY, "visit": VISIT}
+OPTIONAL = {"visit": {"source"}}
+TRUTH = {"process": {"label", "attack", "type"}, "memory": {"label", "attack", "type"}, "visit": {"verdict"}}
+#: The formats of lines, in their order.
+FORMATS: dict[str, dict[str, re.Pattern[str]]] = {
+    "visit": {
+        "short": re.compile(r"(?P<client>\S+) \[(?P<when>[^\]]+)\] (?P<bot>\S+) (?P<bytes>\S+) (?P<path>.+)"),
+        "tabbed": re.compile(
+            r"\[(?P<when>[^\t]+)\t(?P<client>[^\t]+)\t(?P<bot>[^\t]+)\t(?P<bytes>[^\t]+)\t(?P<path>[^\t]+)\]"
+        ),
+    }
+}
+ENVELOPE = {"source", "position", "format", "line"}
+ISO = re.compile(r"([12]\d{3}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
+CLF = re.compile(r"\d\d/[A-Z][a-z]{2}/[12]\d{3}:\d\d:\d\d:\d\d [+-]\d\d:?\d\d", re.ASCII)
+BOOLEANS = dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True) | dict.fromkeys(
+    ("false", "f", "no", "n", "off", "0"), False
+)
 SPACES = " \t\r\xa0"
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -72,42 +97,100 @@ class Expected:
     records: list[dict[str, Any]] = field(default_factory=list)
     rejected: list[tuple[int, int | None, str]] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
+    unknown_of: Counter[int] = field(default_factory=Counter)
 
 
 def decode(lines: list[bytes], stream: str, *, letterless_kib: bool = False, longest: int = 1 << 20) -> Expected:
     out = Expected()
     for number, line in enumerate(lines):
+        before = out.unknown.total()
         if len(line) > longest:
             out.rejected.append((number, None, "message is longer"))
-            continue
-        if not line.strip(b" \t\r"):
-            out.rejected.append((number, None, "message is empty"))
-            continue
-        try:
-            orjson.loads(line)
-        except orjson.JSONDecodeError:
-            out.rejected.append((number, None, "message is not JSON"))
-            continue
-        _message(json.loads(line, object_pairs_hook=Pairs), number, stream, letterless_kib, out)
+        else:
+            _line(line, number, stream, letterless_kib, out)
+        out.unknown_of[number] = out.unknown.total() - before
     return out
 
 
-def _message(value: Any, number: int, stream: str, letterless_kib: bool, out: Expected) -> None:
-    if not isinstance(value, list):
-        out.rejected.append((number, None, "message is neither"))
+def _line(
+    line: bytes, number: int, stream: str, letterless_kib: bool, out: Expected, outer: dict[str, Any] | None = None
+) -> None:
+    """A message, or (with `outer`) the JSON of an envelope."""
+    if not line.strip(b" \t\r"):
+        out.rejected.append((number, None, "message is empty"))
         return
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        value: Any = None
+        reason = "message is not JSON"
+    else:
+        value = json.loads(line, object_pairs_hook=Pairs)
+        reason = "message is neither"
+    if isinstance(value, list):
+        if isinstance(value, Pairs) and outer is None and _is_envelope(value, stream):
+            _unwrap(dict(value), number, stream, letterless_kib, out)
+        else:
+            _message(value, number, stream, letterless_kib, out, outer)
+    elif stream in FORMATS and outer is None:
+        _bare(line.decode(errors="backslashreplace"), number, stream, list(FORMATS[stream]), out, {})
+    else:
+        out.rejected.append((number, None, reason))
+
+
+def _is_envelope(pairs: Pairs, stream: str) -> bool:
+    values = dict(pairs)
+    return (
+        stream in FORMATS
+        and len(pairs) == 4
+        and values.keys() == ENVELOPE
+        and not any(isinstance(part, list) for part in values.values())
+        and values["format"] is not None
+        and values["line"] is not None
+    )
+
+
+def _unwrap(values: dict[str, Any], number: int, stream: str, letterless_kib: bool, out: Expected) -> None:
+    form, line = _print(values["format"]), _print(values["line"])
+    outer = {"source": None if values["source"] is None else _print(values["source"])}
+    if form == "json":
+        _line(line.encode().replace(b"\n", b" "), number, stream, letterless_kib, out, outer)
+    elif form in FORMATS[stream]:
+        _bare(line, number, stream, [form], out, outer)
+    else:
+        out.rejected.append((number, None, "format: there is no format"))
+
+
+def _bare(line: str, number: int, stream: str, formats: list[str], out: Expected, outer: dict[str, Any]) -> None:
+    for name in formats:
+        if found := FORMATS[stream][name].fullmatch(line.removesuffix("\r")):
+            pairs = Pairs({**found.groupdict(), **outer}.items())
+            _records([pairs], number, stream, False, out)
+            return
+    out.rejected.append((number, None, "line"))
+
+
+def _message(
+    value: Any, number: int, stream: str, letterless_kib: bool, out: Expected, outer: dict[str, Any] | None
+) -> None:
     records = [value] if isinstance(value, Pairs) else value
     if not records and not isinstance(value, Pairs):
         out.rejected.append((number, None, "message is an empty array"))
     elif any(_depth(record) > 64 for record in records):
         out.rejected.append((number, None, "message is nested deeper"))
     else:
-        for index, record in enumerate(records):
-            try:
-                normal = _record(record, stream, letterless_kib, out.unknown)
-                out.records.append({**normal, "message": number, "index": index})
-            except Impossible as problem:
-                out.rejected.append((number, index, str(problem)))
+        _records(records, number, stream, letterless_kib, out, outer)
+
+
+def _records(
+    records: list[Any], number: int, stream: str, kib: bool, out: Expected, outer: dict[str, Any] | None = None
+) -> None:
+    for index, record in enumerate(records):
+        try:
+            normal = _record(record, stream, kib, out.unknown, outer)
+            out.records.append({**normal, "message": number, "index": index})
+        except Impossible as problem:
+            out.rejected.append((number, index, str(problem)))
 
 
 def _depth(value: Any) -> int:
@@ -116,21 +199,30 @@ def _depth(value: Any) -> int:
     return 1 + max((_depth(item) for item in value), default=0) if isinstance(value, list) else 0
 
 
-def _record(pairs: Any, stream: str, letterless_kib: bool, unknown: Counter[str]) -> dict[str, Any]:
+def _record(
+    pairs: Any, stream: str, letterless_kib: bool, unknown: Counter[str], outer: dict[str, Any] | None = None
+) -> dict[str, Any]:
     if not isinstance(pairs, Pairs):
         raise Impossible("record is not an object")
     fields = FIELDS[stream]
     seen = Counter(name for name, _ in pairs)
-    unknown.update({name: times for name, times in seen.items() if name not in fields and name not in TRUTH})
+    unknown.update({name: times for name, times in seen.items() if name not in fields and name not in TRUTH[stream]})
     values = dict(reversed(pairs))
     for name, _ in pairs:
         if name in fields and seen[name] > 1:
             raise Impossible(f"{name}: occurs more than once")
     for name, (kind, _, _) in fields.items():
-        if kind in ("text", "text?", "name") and isinstance(values.get(name), list):
+        if kind in ("text", "text?", "name", "address") and isinstance(values.get(name), list):
             raise Impossible(f"{name}: not a text")
-    out = {name: _value(name, kind, low, high, values, letterless_kib) for name, (kind, low, high) in fields.items()}
-    return _derive(out)
+    values |= outer or {}
+    optional = OPTIONAL.get(stream, set())
+    out = {
+        name: None
+        if name in optional and values.get(name) is None
+        else _value(name, kind, low, high, values, letterless_kib)
+        for name, (kind, low, high) in fields.items()
+    }
+    return _derive_visit(out) if stream == "visit" else _derive(out)
 
 
 def _value(name: str, kind: str, low: float, high: float, values: dict[str, Any], letterless_kib: bool) -> Any:
@@ -145,6 +237,11 @@ def _value(name: str, kind: str, low: float, high: float, values: dict[str, Any]
         raise Impossible(f"{name}: missing or null")
     text = _print(raw)
     base = kind.rstrip("?")
+    if base in ("address", "boolean"):
+        found = _address(text.strip(SPACES)) if base == "address" else BOOLEANS.get(text.strip(SPACES).lower())
+        if found is None:
+            raise Impossible(f"{name}: n")
+        return found
     if base in ("text", "name"):
         value: Any = text if base == "name" else text.strip(SPACES)
         magnitude: float | None = len(value.encode())
@@ -190,10 +287,42 @@ def _number(kind: str, text: str, letterless_kib: bool) -> float | int | None:
             return None if number is None else number * BINARIES[text[-1]]
         number = _float(text)
         return None if number is None else number * (1024.0 if letterless_kib else 1.0)
+    if kind == "moment" and (found := _moment(text)) is not None:
+        return found
     if kind == "fraction" and text.endswith("%"):
         number = _float(text[:-1].rstrip(SPACES))
         return None if number is None else number / 100
     return _float(text)
+
+
+def _address(text: str) -> str | None:
+    """Of the standard library, but for zones; an IPv4 address within an IPv6 one is that address."""
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(found, ipaddress.IPv6Address):
+        return None if found.scope_id else str(found.ipv4_mapped or found)
+    return str(found)
+
+
+def _moment(text: str) -> float | None:
+    """Of the standard library, once the form is right; to nanoseconds, which it does not know."""
+    try:
+        if iso := ISO.fullmatch(text):
+            date, clock, fraction, zone = iso.groups()
+            zone = "+00:00" if zone in (None, "Z", "z") else zone
+            return datetime.fromisoformat(f"{date}T{clock}{zone}").timestamp() + float(f"0.{fraction or 0}")
+        if CLF.fullmatch(text):
+            return datetime.strptime(text, "%d/%b/%Y:%H:%M:%S %z").timestamp()
+    except ValueError:
+        pass
+    return None
+
+
+def _derive_visit(out: dict[str, Any]) -> dict[str, Any]:
+    event_time = EPOCH + timedelta(microseconds=round(out["when"] * 1e6))
+    return {**out, "source": out["source"] or "here", "event_time": event_time}
 
 
 def _derive(out: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from hackwatch import streams
-from hackwatch.streams.base import Decoded, DecodeOptions, Messages
+from hackwatch.streams.base import Decoded, DecodeOptions, Messages, Stream
+from tests.streams import visit
+from tests.streams.visit import VISIT
 
 PROCESS: dict[str, Any] = {
     "sequence": 17,
@@ -45,7 +47,12 @@ MEMORY: dict[str, Any] = {
     "CMD": "mysqld",
     "ts": 1554218915.25,
 }
-BASE = {"process": PROCESS, "memory": MEMORY}
+BASE = {"process": PROCESS, "memory": MEMORY, "visit": VISIT}
+
+
+def named(name: str) -> Stream:
+    """A registered stream, or that of these tests."""
+    return visit.STREAM if name == "visit" else streams.get(name)
 
 
 def messages(lines: Sequence[bytes], *, partition: int = 3) -> Messages:
@@ -55,10 +62,15 @@ def messages(lines: Sequence[bytes], *, partition: int = 3) -> Messages:
     return Messages("topic", partition, b"".join(line + b"\n" for line in lines), offsets[:-1], int(offsets[-1]))
 
 
+def kib(letterless: bool) -> frozenset[str]:
+    """The streams' own options: sizes without a letter are KiB, or are not."""
+    return frozenset({"letterless_kib"} if letterless else ())
+
+
 def decode(stream: str, *lines: bytes | dict[str, Any] | list[Any], **options: Any) -> Decoded:
     """Decode JSON lines, or values printed as JSON."""
     texts = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
-    return streams.get(stream).decode(messages(texts), DecodeOptions(**options))
+    return named(stream).decode(messages(texts), DecodeOptions(**options))
 
 
 def record(stream: str, **changes: Any) -> dict[str, Any]:

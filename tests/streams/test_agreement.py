@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hackwatch import streams
 from hackwatch.streams.base import Decoded, DecodeOptions
 from tests.streams import oracle
-from tests.streams.support import BASE, messages
+from tests.streams.support import BASE, kib, messages, named
+from tests.streams.visit import short, wrapped
 
-OWN = ("process", "memory")
+OWN = ("process", "memory", "visit")
 
 #: JSON texts of values: usual ones, traps, and what no field may hold.
 TOKENS = st.sampled_from(
@@ -32,12 +32,19 @@ TOKENS = st.sampled_from(
         b'"<"', b'"<<a>>"', b'"kworker/u8:2"', b'"[kworker/0:1]"', b'"{x"', b'"},{"', b'"}, {"', b'"a\\u003ab"',
         b'"\\u0041"', b'"\\ud800"', b'"\\ud83d\\ude00"', b'"a\\"b"', b'"a\\\\b"', b'"a\\/b"', b'"\\\\u0041"',
         b'"caf\xc3\xa9"', b'"\xff"', b'"\xed\xa0\x80"', b'"a\x01b"', b'"a\\u0000b"', b'"a\tb"', b'"true"', b'"[1]"',
+        b'"192.0.2.1"', b'"192.0.2.01"', b'"::1"', b'"2001:DB8::0:1"', b'"::ffff:192.0.2.9"', b'"::1%eth0"', b'"1.2.3"',
+        b'"10/Oct/2000:13:55:36 -0700"', b'"30/Feb/2000:13:55:36 +0000"', b'"10/Okt/2000:13:55:36 +0000"',
+        b'"2000-10-10T13:55:36Z"', b'"2000-10-10 13:55:36,123456789+0530"', b'"2000-02-30T00:00:00Z"', b'"1.5e9"',
+        b'"2000-10-10T24:00:00Z"', b'"2000-10-10"', b'"T"', b'" no "', b'"oFF"', b'"1"', b'"maybe"',
         b'"' + b"x" * 300 + b'"', b'"=cmd()"', b"[" * 70 + b"]" * 70, b"[" * 62 + b"]" * 62,
     ]
 )  # fmt: skip
 NAMES = st.sampled_from(
-    [*BASE["process"], *BASE["memory"], "label", "attack", "type", "host", "a:b", "", "x" * 70, "\u00e9", 'q"']
-)
+    [
+        *BASE["process"], *BASE["memory"], *BASE["visit"], "label", "attack", "type", "verdict", "host", "source",
+        "position", "format", "line", "a:b", "", "x" * 70, "\u00e9", 'q"',
+    ]
+)  # fmt: skip
 SEPARATORS = st.sampled_from([(b",", b":"), (b", ", b": "), (b" ,\t", b" : ")])
 
 
@@ -63,8 +70,41 @@ def record_texts(draw: st.DrawFn, stream: str, usual: int) -> bytes:
     return b"{" + comma.join(name + colon + value for name, value in pairs) + b"}"
 
 
+LINES = st.one_of(
+    st.just(short()),
+    st.sampled_from(["client", "when", "bot", "bytes", "path"]).flatmap(
+        lambda name: TOKENS.map(lambda token: short(**{name: token.decode(errors="replace").strip('"') or "x"}))
+    ),
+    st.sampled_from(
+        [b"[10/Oct/2000:13:55:36 -0700\t::1\tF\t-\t/]", b"[a\tb\tc\td\te]", short() + b"\r", b"\xff" + short()]
+    ),
+).map(lambda line: line.replace(b"\n", b""))
+
+
+@st.composite
+def lines_and_envelopes(draw: st.DrawFn, usual: int) -> bytes:
+    """A line, bare or in an envelope; the latter may not be quite one."""
+    line = draw(LINES)
+    if draw(st.booleans()):
+        return line
+    form = draw(st.sampled_from(["short", "short", "tabbed", "json", "json", "xml"]))
+    text = draw(record_texts("visit", usual)) if form == "json" else line
+    whole = wrapped(text.decode(errors="replace"), form, draw(st.sampled_from(["a", "a", "b:c", None, 5, ["x"]])))
+    envelope = json.dumps(dict(draw(st.permutations(list(whole.items())))), ensure_ascii=draw(st.booleans())).encode()
+    odd = draw(st.sampled_from(["", "", "", "", "array", "more", "less", "blank"]))
+    changed = {
+        "array": b"[" + envelope + b"]",
+        "more": envelope[:-1] + b',"more":1}',
+        "less": b'{"format":"short","line":"x"}',
+        "blank": b" " + envelope,
+    }
+    return changed.get(odd, envelope)
+
+
 @st.composite
 def message_texts(draw: st.DrawFn, stream: str, usual: int) -> bytes:
+    if stream == "visit" and draw(st.booleans()):
+        return draw(lines_and_envelopes(usual))
     kind = draw(st.sampled_from(["object"] * 12 + ["array"] * 6 + ["cut", "junk", "odd", "many"]))
     if kind == "object":
         return draw(record_texts(stream, usual))
@@ -100,7 +140,8 @@ def payloads(draw: st.DrawFn) -> tuple[str, list[bytes]]:
 
 def facts(decoded: Decoded) -> tuple[Any, ...]:
     rejected = decoded.rejected.select("offset", "index", "reason", "raw", "raw_bytes").rows()
-    return decoded.records.rows(), rejected, dict(decoded.unknown_fields)
+    by_message = None if decoded.unknown_by_message is None else decoded.unknown_by_message.tolist()
+    return decoded.records.rows(), rejected, dict(decoded.unknown_fields), by_message
 
 
 @given(payloads(), st.booleans())
@@ -108,7 +149,7 @@ def facts(decoded: Decoded) -> tuple[Any, ...]:
 def test_any_payload_is_decoded_as_the_oracle_does(payload: tuple[str, list[bytes]], letterless_kib: bool) -> None:
     stream, lines = payload
     given_ = messages(lines)
-    decoded = streams.get(stream).decode(given_, DecodeOptions(letterless_kib=letterless_kib))
+    decoded = named(stream).decode(given_, DecodeOptions(own=kib(letterless_kib)))
     expected = oracle.decode(lines, stream, letterless_kib=letterless_kib)
     number = {offset: position for position, offset in enumerate(given_.offsets.tolist())}
     schema = [*decoded.records.columns[:-3], "message", "index"]
@@ -119,13 +160,15 @@ def test_any_payload_is_decoded_as_the_oracle_does(payload: tuple[str, list[byte
     for (_, _, reason), (_, _, start) in zip(rejected, expected.rejected, strict=True):
         assert start in reason
     assert sum(decoded.unknown_fields.values()) == expected.unknown.total()
+    by_message = [0] * len(lines) if decoded.unknown_by_message is None else decoded.unknown_by_message.tolist()
+    assert by_message == [expected.unknown_of[number] for number in range(len(lines))]
 
 
 @given(payloads(), st.integers(1, 12))
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 def test_how_messages_are_cut_into_batches_changes_nothing(payload: tuple[str, list[bytes]], cut: int) -> None:
     stream, lines = payload
-    decoder, options = streams.get(stream).decode, DecodeOptions(labels=True)
+    decoder, options = named(stream).decode, DecodeOptions(labels=True)
     whole = decoder(messages(lines), options)
     first, second = (decoder(messages(part), options) for part in (lines[:cut], lines[cut:]))
     shift = sum(len(line) + 1 for line in lines[:cut])
@@ -141,7 +184,7 @@ def test_how_messages_are_cut_into_batches_changes_nothing(payload: tuple[str, l
 def test_the_order_of_messages_changes_nothing(payload: tuple[str, list[bytes]], random: Any) -> None:
     stream, lines = payload
     shuffled = random.sample(lines, len(lines))
-    decoder, options = streams.get(stream).decode, DecodeOptions()
+    decoder, options = named(stream).decode, DecodeOptions()
     one, other = decoder(messages(lines), options), decoder(messages(shuffled), options)
     without = [name for name in one.records.columns if name != "offset"]
     assert sorted(map(repr, one.records.select(without).rows())) == sorted(

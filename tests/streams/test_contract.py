@@ -13,14 +13,17 @@ import pytest
 from hackwatch import streams
 from hackwatch.errors import ConfigurationError
 from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, DecodeOptions, Features, Messages, Noun, Stream
-from tests.streams.support import BASE, messages
+from hackwatch.streams.decode import Decoder
+from hackwatch.streams.fields import Field, Kind
+from hackwatch.streams.formats import LineFormat, matching
+from tests.streams.support import BASE, messages, named
 
 OPTIONS = DecodeOptions()
 
 
-@pytest.fixture(params=streams.names())
+@pytest.fixture(params=[*streams.names(), "visit"])
 def stream(request: pytest.FixtureRequest) -> Stream:
-    return streams.get(request.param)
+    return named(request.param)
 
 
 @pytest.fixture
@@ -91,6 +94,10 @@ def complete(**changes: Any) -> Stream:
     return Stream(**{**declared, **changes})
 
 
+def reads(field: Field, *formats: LineFormat) -> Decoder:
+    return Decoder("disk", complete().schema, (field,), {}, formats=formats)
+
+
 #: What is wrong with a declaration, and what is said of it.
 INCOMPLETE: dict[str, tuple[dict[str, Any], str]] = {
     "a subject that is no column": ({"subject": "CMD"}, "subject: there is no column 'CMD'"),
@@ -100,6 +107,28 @@ INCOMPLETE: dict[str, tuple[dict[str, Any], str]] = {
     "a name of the pipeline": ({"schema": pl.Schema({**complete().schema, "index": pl.Int64()})}, "index: these names"),
     "a feature that is no column": ({"features": Features(("rate",), (), ())}, "features: 'rate': no such column"),
     "a feature that identifies": ({"identifiers": ("client", "bytes")}, "features: bytes: identifiers say who"),
+    "a field of any value": ({"decode": reads(Field("bytes", Kind.INTEGER))}, "fields: bytes: say which values"),
+    "two formats of one name": (
+        {"decode": reads(Field("client", Kind.ADDRESS), matching("a", "a"), matching("a", "b"))},
+        "formats: a: declared",
+    ),
+    "lines, and no field that a record must have": (
+        {"decode": reads(Field("client", Kind.ADDRESS, optional=True), matching("a", "a"))},
+        "must tell a record from",
+    ),
+    "a default of no field": (
+        {"decode": reads(Field("client", Kind.ADDRESS)), "defaults": {"ts": lambda _, row: row}},
+        "defaults: 'ts'",
+    ),
+    "a text feature of numbers": (
+        {"features": Features((), (), (), text=("bytes",))},
+        "'bytes' is Int64; text and limited",
+    ),
+    "a vocabulary of nothing": (
+        {"features": Features((), (), (), limited={"client": 0}), "identifiers": ()},
+        "'client': a limited vocabulary holds at least 1",
+    ),
+    "a feature of two kinds": ({"features": Features(("bytes",), ("bytes",), ())}, "bytes: of two kinds"),
     "no noun": ({"noun": Noun("", "")}, "noun: say what people call an entity"),
 }
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import orjson
 import pytest
 
-from hackwatch import streams
 from hackwatch.streams.base import DecodeOptions
-from tests.streams.support import BASE, messages
+from tests.streams.support import BASE, messages, named
+from tests.streams.visit import short, wrapped
 
 MESSAGES, BATCH = 200_000, 2_000
 OPTIONS = DecodeOptions(labels=True, key="uuid", max_message_bytes=1 << 20)
@@ -71,6 +71,8 @@ MUTATIONS: list[Mutation] = [flip, flip, insert, insert, cut, remove, repeat, ch
 
 def mutated(chance: random.Random, stream: str) -> bytes:
     text = json.dumps(BASE[stream], separators=chance.choice([(",", ":"), (", ", ": ")])).encode()
+    if stream == "visit":
+        text = chance.choice([text, short(), json.dumps(wrapped(short().decode())).encode()])
     for _ in range(chance.choice([0, 0, 0, 1, 1, 2, 4])):
         text = chance.choice(MUTATIONS)(chance, text) or b" "
     return text.replace(b"\n", b"")
@@ -90,7 +92,7 @@ def deep(line: bytes) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stream", ["process", "memory"])
+@pytest.mark.parametrize("stream", ["process", "memory", "visit"])
 def test_nothing_raises_nothing_is_lost_memory_is_bounded(stream: str) -> None:
     chance = random.Random(stream)
     accounted = rejected = 0
@@ -99,7 +101,7 @@ def test_nothing_raises_nothing_is_lost_memory_is_bounded(stream: str) -> None:
         lines = [mutated(chance, stream) for _ in range(BATCH)]
         if number % 10 == 0:
             lines[5] = b'{"CMD":"' + b"x" * 10_000_000 + b'"}'
-        decoded = streams.get(stream).decode(messages(lines), OPTIONS)
+        decoded = named(stream).decode(messages(lines), OPTIONS)
         assert decoded.messages == BATCH
         seen = decoded.records.height + decoded.rejected.height
         # A message that is nested too deeply is one rejected message, however many records it holds.

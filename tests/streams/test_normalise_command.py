@@ -75,6 +75,7 @@ def test_the_summary_can_be_json_and_no_empty_file_is_left(tmp_path: Path, sourc
     ("arguments", "code", "says"),
     [
         (["--as", "disk", "-o", "out.csv"], 2, "there is no stream 'disk'"),
+        (["--as", "memory", "-o", "out.csv", "--option", "kib"], 2, "memory has no option 'kib'"),
         (["--as", "memory", "-o", "out.xlsx"], 2, "cannot tell the form of out.xlsx"),
         (["--as", "memory", "-o", "/proc/nowhere/out.csv"], 4, "cannot be written"),
     ],
@@ -87,6 +88,16 @@ def test_errors_say_what_to_do(
     assert result.exit_code == code
     assert says in result.stderr
     assert "next: " in result.stderr
+
+
+def test_a_file_of_no_format_of_the_stream_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    log.write_text('192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 2326\n')
+    result = run(log, "--as", "process", "-o", tmp_path / "out.parquet")
+    assert result.exit_code == 3
+    assert "this is no file of process" in result.stderr
+    assert "process reads json, csv" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["access.log"]
 
 
 def test_a_table_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:

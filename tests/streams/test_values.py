@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from tests.streams.cases import COUNTS, NICES, NO_COUNTS, NO_SHARES, NO_SIZES, PROGRAMS, SHARES, SIZES, TIMES
-from tests.streams.support import PROCESS, decode, record, value
+from tests.streams.support import PROCESS, decode, kib, record, value
 
 KI, GI = 2.0**10, 2.0**30
 
@@ -23,7 +23,7 @@ def test_sizes_are_powers_of_1024_bytes(printed: Any, bytes_: float) -> None:
     [("612.3", 612.3 * KI), (612, 612 * KI), (" 24", 24 * KI), ("24K", 24 * KI), ("2.0G", 2 * GI)],
 )
 def test_letterless_sizes_are_kibibytes_on_request(printed: Any, bytes_: float) -> None:
-    decoded = decode("memory", record("memory", VSIZE=printed), letterless_kib=True)
+    decoded = decode("memory", record("memory", VSIZE=printed), own=kib(True))
     assert decoded.records["VSIZE"].to_list() == [bytes_]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.detecting import progress, record_chunks, registry, stream_option
+from hackwatch.cli.detecting import own_options, progress, record_chunks, registry, stream_option
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,7 +28,7 @@ __all__ = ["command"]
 @click.option("--model", "version", help="Version to score with. Default: the current one.")
 @click.option("--drivers", is_flag=True, help="Add a column that says what drove each suspect's score.")
 @click.option("--suspects", "only_suspects", is_flag=True, help="Write suspects only.")
-@click.option("--letterless-kib", is_flag=True, help="Sizes without a unit letter are KiB, not bytes.")
+@own_options
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @pass_context_object
 def command(
@@ -39,7 +39,7 @@ def command(
     version: str | None,
     drivers: bool,
     only_suspects: bool,
-    letterless_kib: bool,
+    own: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Score a FILE of records (CSV, NDJSON or normalised Parquet) with a trained detector.
@@ -57,7 +57,7 @@ def command(
 
     stream = streams.get(stream_name)
     bundle = registry(context).load(stream.name, version, threads=os.cpu_count() or 1)
-    chunks = record_chunks(file, stream, labels=True, letterless_kib=letterless_kib)
+    chunks = record_chunks(file, stream, labels=True, own=own)
     rows, rejected, suspects = _write(out, bundle, chunks, drivers, only_suspects)
     if as_json:
         import json

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,11 +20,71 @@ if TYPE_CHECKING:
     from hackwatch.detect.registry import Registry
     from hackwatch.streams.base import Stream
 
-__all__ = ["from_lake", "number", "progress", "read_records", "record_chunks", "registry", "stream_option"]
+__all__ = [
+    "enricher_of",
+    "from_lake",
+    "note_unread_role",
+    "number",
+    "own_options",
+    "progress",
+    "read_records",
+    "record_chunks",
+    "registry",
+    "role_option",
+    "stream_option",
+    "used_as",
+]
 
 stream_option = click.option(
     "--as", "stream_name", required=True, metavar="STREAM", help="What the records are: process, memory, ..."
 )
+
+
+def own_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Options of a command that reads a file: those of the stream's own that are on, as `own`."""
+
+    @click.option("--option", "own", multiple=True, metavar="NAME", help="An option of the stream's own; repeatable.")
+    @click.option(
+        "--letterless-kib", is_flag=True, help="Sizes without a unit letter are KiB: --option letterless_kib."
+    )
+    @wraps(function)
+    def merged(*arguments: Any, own: tuple[str, ...], letterless_kib: bool, **more: Any) -> None:
+        function(*arguments, own=(*own, *(("letterless_kib",) if letterless_kib else ())), **more)
+
+    return merged
+
+
+class _Role(click.ParamType[str]):
+    """A role, as the settings write it."""
+
+    name = "role"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch("[a-z_]{1,32}", value):
+            self.fail(f"{value!r} is not small letters and _", param, ctx)
+        return value
+
+
+role_option = click.option(
+    "--role",
+    type=_Role(),
+    default="champion",
+    show_default=True,
+    metavar="ROLE",
+    help="In which role: the champion decides, others (streams.NAME.detectors) score beside it.",
+)
+
+
+def used_as(role: str, version: str = "it", when: str = "now") -> str:
+    """What engines do with a version that is promoted."""
+    return f"engines use {version} {when}" if role == "champion" else f"engines use {version} as {role} {when}"
+
+
+def note_unread_role(context: CliContext, stream: str, role: str) -> None:
+    """Say so if no engine looks at the role, since the settings do not name it."""
+    settings = context.settings().streams.get(stream)
+    if role != "champion" and (settings is None or role not in settings.detectors):
+        click.echo(f'note: engines look at {role} once [streams.{stream}] says detectors = ["{role}"]', err=True)
 
 
 def registry(context: CliContext) -> Registry:
@@ -35,20 +97,30 @@ def registry(context: CliContext) -> Registry:
     return open_registry(settings)
 
 
+def enricher_of(stream: Stream) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """What fills the columns of the stream's decoded records that messages do not hold, with the settings' tables."""
+    from hackwatch.engine.enrichments import offline
+
+    context = click.get_current_context().find_object(CliContext) or CliContext()
+    return offline(stream, context.settings().enrichment.tables)
+
+
 def record_chunks(
-    file: Path, stream: Stream, *, labels: bool, letterless_kib: bool = False
+    file: Path, stream: Stream, *, labels: bool, own: tuple[str, ...] = ()
 ) -> Iterator[tuple[pl.DataFrame, int]]:
-    """Normalised records of a CSV, NDJSON, JSON or (already normalised) Parquet file, with the number rejected."""
+    """Normalised records of a file of any format of the stream, or of a normalised Parquet file; how many rejected."""
     import polars as pl
 
     from hackwatch.errors import DataError
+    from hackwatch.feeds.files import read_file
     from hackwatch.streams.base import DecodeOptions
-    from hackwatch.streams.files import read_file
+    from hackwatch.streams.options import with_own
 
     if file.suffix != ".parquet":
-        options = DecodeOptions(labels=labels, letterless_kib=letterless_kib)
+        options = with_own(stream, DecodeOptions(labels=labels), own)
+        enrich = enricher_of(stream)
         for decoded in read_file(file, stream, options):
-            yield decoded.records, decoded.rejected.height
+            yield enrich(decoded.records), decoded.rejected.height
         return
     try:
         scan = pl.scan_parquet(file)
@@ -70,7 +142,7 @@ def record_chunks(
 
 
 def read_records(
-    files: tuple[Path, ...], stream: Stream, *, labels: bool = True, letterless_kib: bool = False
+    files: tuple[Path, ...], stream: Stream, *, labels: bool = True, own: tuple[str, ...] = ()
 ) -> tuple[pl.DataFrame, int]:
     """All records of the files as one frame, and how many were rejected."""
     import polars as pl
@@ -80,7 +152,7 @@ def read_records(
     with progress() as report:
         for number, file in enumerate(files):
             report(f"reading {file.name}", number, len(files))
-            for frame, refused in record_chunks(file, stream, labels=labels, letterless_kib=letterless_kib):
+            for frame, refused in record_chunks(file, stream, labels=labels, own=own):
                 frames.append(frame)
                 rejected += refused
     return pl.concat(frames, how="diagonal_relaxed"), rejected

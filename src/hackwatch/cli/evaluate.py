@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.detecting import number, read_records, registry, stream_option
+from hackwatch.cli.detecting import number, own_options, read_records, registry, stream_option
 
 if TYPE_CHECKING:
     from hackwatch.detect.evaluation import Evaluation
@@ -21,7 +21,7 @@ __all__ = ["command"]
 @stream_option
 @click.option("--model", "version", help="Version to measure, or the folder of a bundle. Default: the current one.")
 @click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a report to this file.")
-@click.option("--letterless-kib", is_flag=True, help="Sizes without a unit letter are KiB, not bytes.")
+@own_options
 @click.option("--json", "as_json", is_flag=True, help="Print all measures as JSON.")
 @pass_context_object
 def command(
@@ -30,7 +30,7 @@ def command(
     stream_name: str,
     version: str | None,
     page: Path | None,
-    letterless_kib: bool,
+    own: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Measure a detector on labelled FILES that it was not trained on.
@@ -47,7 +47,7 @@ def command(
     stream = streams.get(stream_name)
     folder = Path(version) if version and "/" in version else None
     bundle = load_bundle(folder) if folder else registry(context).load(stream.name, version)
-    records, rejected = read_records(files, stream, letterless_kib=letterless_kib)
+    records, rejected = read_records(files, stream, own=own)
     found = evaluate(bundle, stream, records)
     if page is not None:
         from hackwatch.detect.evaluation.report import html

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.detecting import from_lake, progress, registry
+from hackwatch.cli.detecting import enricher_of, from_lake, note_unread_role, progress, registry, role_option, used_as
 from hackwatch.cli.numbers import COUNT, POSITIVE, SEED
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_STREAMS = ("process", "memory")
 _READ_BYTES = 16 << 20
 
 
@@ -31,8 +30,16 @@ _READ_BYTES = 16 << 20
 )
 @click.option("--lake", is_flag=True, help="Learn from the lake's latest records instead of watching.")
 @click.option("--spool", is_flag=True, help="Learn from the messages in the topics instead of watching.")
+@click.option(
+    "--as",
+    "names",
+    metavar="STREAM",
+    multiple=True,
+    help="With --lake or --spool: learn this stream; may be given several times. Default: those of a Linux host.",
+)
 @click.option("--records", type=COUNT, default=500_000, show_default=True, help="Most records from lake or topic.")
 @click.option("--seed", type=SEED, default=1, show_default=True, help="The same records and seed give the same models.")
+@role_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @pass_context_object
 def command(
@@ -41,8 +48,10 @@ def command(
     interval: float,
     lake: bool,
     spool: bool,
+    names: tuple[str, ...],
     records: int,
     seed: int,
+    role: str,
     as_json: bool,
 ) -> None:
     """Watch this machine for a while, learn what is normal on it, and let engines use what was learned.
@@ -54,13 +63,16 @@ def command(
     Examples:
       hackwatch learn --minutes 10
       hackwatch learn --lake
+      hackwatch learn --lake --as process
     """
     from hackwatch import streams
     from hackwatch.detect.training.learn import learn
 
     if lake and spool:
         raise click.UsageError("Give --lake or --spool, not both.")
-    chosen = [streams.get(name) for name in _STREAMS]
+    if names and not (lake or spool):
+        raise click.UsageError("--as goes with --lake or --spool: only a Linux host can be watched from here.")
+    chosen = [streams.get(name) for name in names or streams.family("host").streams]
     if lake:
         data = {stream.name: from_lake(context, stream, records) for stream in chosen}
     elif spool:
@@ -72,8 +84,9 @@ def command(
     for stream in chosen:
         with progress() as report:
             bundle = learn(data[stream.name], stream, seed=seed, progress=report)
-        learned[stream.name] = (models.add(bundle, stream), data[stream.name].height, bundle.threshold)
-    _say(learned, as_json)
+        learned[stream.name] = (models.add(bundle, stream, role=role), data[stream.name].height, bundle.threshold)
+        note_unread_role(context, stream.name, role)
+    _say(learned, role, as_json)
 
 
 def _watched(chosen: list[Stream], minutes: float, interval: float) -> dict[str, pl.DataFrame]:
@@ -121,13 +134,13 @@ def _from_topic(url: str, stream: Stream, most: int, kafka: KafkaSettings | None
     from hackwatch.streams.base import DecodeOptions
     from hackwatch.topics import open_reader
 
-    reader = open_reader(url, name="learn", kafka=kafka)
+    reader, enrich = open_reader(url, name="learn", kafka=kafka), enricher_of(stream)
     frames: list[pl.DataFrame] = []
     for partition in reader.partitions():
         part: list[pl.DataFrame] = []
         offset, end = reader.start_offset(partition), reader.end_offset(partition)
         while (messages := reader.read(partition, offset, max_bytes=_READ_BYTES, end=end)) is not None:
-            part.append(stream.decode(messages, DecodeOptions()).records)
+            part.append(enrich(stream.decode(messages, DecodeOptions()).records))
             offset = messages.next_offset
             while len(part) > 1 and sum(frame.height for frame in part[1:]) >= most:
                 part.pop(0)
@@ -143,7 +156,7 @@ def _from_topic(url: str, stream: Stream, most: int, kafka: KafkaSettings | None
     return found.sort("event_time").tail(most)
 
 
-def _say(learned: Mapping[str, tuple[str, int, float]], as_json: bool) -> None:
+def _say(learned: Mapping[str, tuple[str, int, float]], role: str, as_json: bool) -> None:
     """`learned`: by stream, the version, how many records it learned from, and the threshold."""
     if as_json:
         import json
@@ -153,4 +166,4 @@ def _say(learned: Mapping[str, tuple[str, int, float]], as_json: bool) -> None:
         return
     for name, (version, rows, threshold) in learned.items():
         click.echo(f"{name}: learned from {rows:,} records, {version}, threshold {threshold:.4f}")
-    click.echo("engines use them now")
+    click.echo(used_as(role, "them"))

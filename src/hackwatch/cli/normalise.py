@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hackwatch.cli.detecting import enricher_of, own_options
+
 if TYPE_CHECKING:
-    from hackwatch.streams.files import Progress
+    from hackwatch.feeds.files import Progress
 
 __all__ = ["command"]
 
@@ -22,35 +24,39 @@ __all__ = ["command"]
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help=".parquet, .csv or .ndjson"
 )
-@click.option("--letterless-kib", is_flag=True, help="Sizes without a unit letter are KiB, not bytes.")
+@own_options
 @click.option("--labels", is_flag=True, help="Keep the truth columns label and type.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def command(file: Path, stream_name: str, out: Path, letterless_kib: bool, labels: bool, as_json: bool) -> None:
+def command(file: Path, stream_name: str, out: Path, own: tuple[str, ...], labels: bool, as_json: bool) -> None:
     """Decode and normalise a FILE of records: what a data scientist starts from.
 
-    FILE is NDJSON, a JSON array, or CSV with a header, gzipped or not. Sizes become bytes, percentages fractions,
-    NICE is restored from PRI. Rejected records go beside OUT, with the reason of each, to OUT's stem +
-    .rejected.ndjson.
+    FILE is NDJSON, a JSON array, CSV with a header, or lines of a format that the stream has, gzipped or not; a file
+    of anything else is refused. Sizes become bytes, percentages fractions, NICE is restored from PRI. Rejected records
+    go beside OUT, with the reason of each, to OUT's stem + .rejected.ndjson.
 
     \b
     Examples:
       hackwatch normalise Linux_process_1.csv --as process -o process.parquet --labels
       hackwatch normalise memory.ndjson.gz --as memory -o memory.csv --letterless-kib
     """
+    from dataclasses import replace
     from itertools import chain
 
     from hackwatch import streams
+    from hackwatch.feeds.files import read_file
     from hackwatch.streams.base import REJECTED_SCHEMA, DecodeOptions
-    from hackwatch.streams.files import read_file
+    from hackwatch.streams.options import with_own
     from hackwatch.tables import TableFile
 
     stream = streams.get(stream_name)
-    options = DecodeOptions(letterless_kib=letterless_kib, labels=labels)
+    options = with_own(stream, DecodeOptions(labels=labels), own)
     beside = out.with_name(f"{out.stem}.rejected.ndjson")
     records = rejected = 0
     unknown: Counter[str] = Counter()
     with _progress(file) as progress:
         chunks = read_file(file, stream, options, progress)
+        enrich = enricher_of(stream)
+        chunks = (replace(decoded, records=enrich(decoded.records)) for decoded in chunks)
         first = next(chunks)
         with TableFile(out, first.records.schema) as table, TableFile(beside, REJECTED_SCHEMA) as refused:
             for decoded in chain([first], chunks):

@@ -91,8 +91,20 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
     )
     for name, stream in told["streams"].items():
         counted = ", ".join(f"{amount(stream[key])} {key}" for key in _COUNTERS if stream[key] or key == "records")
+        if stream.get("partitions") == 0:
+            yield printable(f"{name}: no topic yet")
+            continue
         lag = waiting(stream["lag_bytes"], stream.get("lag_messages", 0))
         yield printable(f"{name}: {counted}; {lag} to read; model {stream['model'] or 'none'}")
+        yield from map(printable, clocks(stream))
+
+
+def clocks(stream: Mapping[str, Any]) -> Iterator[str]:
+    """Which sources of a stream are late, and whose clocks are wrong."""
+    if late := stream.get("late_sources"):
+        yield "  late: " + ", ".join(f"{source} ({number:,} records)" for source, number in late.items())
+    for source, seconds in stream.get("skewed_sources", {}).items():
+        yield f"  clock of {source}: {abs(seconds):,.0f} s {'ahead of' if seconds > 0 else 'behind'} the others"
 
 
 def _status(settings: Settings) -> dict[str, Any]:

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.detecting import from_lake, number, progress, read_records, registry, stream_option
+from hackwatch.cli.detecting import (
+    enricher_of,
+    from_lake,
+    note_unread_role,
+    number,
+    own_options,
+    progress,
+    read_records,
+    registry,
+    role_option,
+    stream_option,
+    used_as,
+)
 from hackwatch.cli.numbers import COUNT, POSITIVE, SEED, Whole
 
 if TYPE_CHECKING:
@@ -68,15 +80,17 @@ _RECORDS = 200_000
 )
 @click.option("--master", metavar="URL", help="With --engine spark: where Spark runs, instead of [spark] master.")
 @click.option("--workers", type=COUNT, help="With --engine spark: tasks that train one model; default all cores.")
-@click.option("--letterless-kib", is_flag=True, help="Sizes without a unit letter are KiB, not bytes.")
+@own_options
 @click.option("--promote/--no-promote", default=True, show_default=True, help="Let engines use it at once.")
+@role_option
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the bundle there, not to the registry.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @pass_context_object
 def command(
     context: CliContext, files: tuple[Path, ...], stream_name: str, simulated: bool, lake: bool, records: int | None,
     method: str | None, alert_budget: float, seed: int, trees: int, depth: int, tune: int, engine: str,
-    master: str | None, workers: int | None, letterless_kib: bool, promote: bool, out: Path | None, as_json: bool,
+    master: str | None, workers: int | None, own: tuple[str, ...], promote: bool, role: str, out: Path | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Train a detector on FILES (CSV, NDJSON or normalised Parquet), the lake or a simulation, and keep it.
 
@@ -102,8 +116,8 @@ def command(
     stream = streams.get(stream_name)
     options = Options(alert_budget=alert_budget, seed=seed, trees=trees, depth=depth)
     if engine == "spark":
-        if simulated or tune or letterless_kib:
-            raise click.UsageError("--simulated, --tune and --letterless-kib need --engine local.")
+        if simulated or tune or own:
+            raise click.UsageError("--simulated, --tune and --option (--letterless-kib) need --engine local.")
         bundle = _on_spark(context, files, stream, method, options, records, master, workers or 0)
         rows, rejected = bundle.description.rows, 0
     else:
@@ -114,10 +128,13 @@ def command(
         elif lake:
             data, rejected = from_lake(context, stream, records or _RECORDS), 0
         else:
-            data, rejected = read_records(_only_files(files), stream, letterless_kib=letterless_kib)
+            data, rejected = read_records(_only_files(files), stream, own=own)
         bundle, rows = _here(context, data, stream, method, options, tune), data.height
-    version = _kept(context, bundle, stream, out, promote)
-    _say(bundle, version, rows, rejected, promote and out is None, as_json)
+    version = _kept(context, bundle, stream, out, role if promote else None)
+    promoted = promote and out is None
+    _say(bundle, version, rows, rejected, role if promoted else None, as_json)
+    if promoted:
+        note_unread_role(context, stream.name, role)
 
 
 def _only_files(files: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -157,10 +174,10 @@ def _here(
         return train(data, stream, method, options, report)
 
 
-def _kept(context: CliContext, bundle: Bundle, stream: Stream, out: Path | None, promote: bool) -> str:
-    """The version under which the registry, or the folder `out`, holds it now."""
+def _kept(context: CliContext, bundle: Bundle, stream: Stream, out: Path | None, role: str | None) -> str:
+    """The version under which the registry, or the folder `out`, holds it now. `role`: the one to promote it in."""
     if out is None:
-        return registry(context).add(bundle, stream, promote=promote)
+        return registry(context).add(bundle, stream, promote=role is not None, role=role or "champion")
     from hackwatch.detect.bundle import save_bundle
 
     save_bundle(bundle, out)
@@ -168,24 +185,21 @@ def _kept(context: CliContext, bundle: Bundle, stream: Stream, out: Path | None,
 
 
 def _simulated(stream: Stream, seed: int, records: int) -> pl.DataFrame:
-    import numpy as np
-
+    from hackwatch import streams
     from hackwatch.errors import ConfigurationError
-    from hackwatch.feeds.simulate import labelled
-    from hackwatch.streams.base import DecodeOptions, Messages
+    from hackwatch.feeds.simulator import labelled_records, simulator_of
 
-    if stream.name not in ("process", "memory"):
+    family = streams.family_of(stream.name)
+    if family is None or family.simulator is None:
         raise ConfigurationError(
             f"there is no simulation of {stream.name!r}", next_step="give files of labelled records"
         )
+    what = f"simulating {stream.noun.plural}"
     with progress() as report:
-        report("simulating machines", 0, 1)
-        frame = labelled(seed, records=records)[0 if stream.name == "process" else 1]
-        report("simulating machines", 1, 1)
-    payload = frame.write_ndjson().encode()
-    ends = np.flatnonzero(np.frombuffer(payload, np.uint8) == 10) + 1
-    offsets = np.concatenate([[0], ends[:-1]]).astype(np.int64)
-    return stream.decode(Messages("simulated", 0, payload, offsets, len(payload)), DecodeOptions(labels=True)).records
+        report(what, 0, 1)
+        payload = simulator_of(family).labelled(seed, records)[stream.name]
+        report(what, 1, 1)
+    return enricher_of(stream)(labelled_records(stream, payload))
 
 
 def _has_labels(data: pl.DataFrame) -> bool:
@@ -210,14 +224,16 @@ def _tuned(context: CliContext, data: pl.DataFrame, stream: Stream, options: Opt
     return found.options
 
 
-def _say(bundle: Bundle, version: str, rows: int, rejected: int, promoted: bool, as_json: bool) -> None:
+def _say(bundle: Bundle, version: str, rows: int, rejected: int, role: str | None, as_json: bool) -> None:
+    """`role`: the one that it was promoted in, None if it was not."""
     about = bundle.description
     if as_json:
         import json
 
         summary: dict[str, Any] = {
             "version": version,
-            "promoted": promoted,
+            "promoted": role is not None,
+            "role": role,
             "method": about.method,
             "records": rows,
             "rejected": rejected,
@@ -240,7 +256,7 @@ def _say(bundle: Bundle, version: str, rows: int, rejected: int, promoted: bool,
         for name, value in left_out.items():
             detected = number(value["recall_at_threshold"], ".1%")
             click.echo(f"{_safe(name):<24}{value['rows']:>8,.0f}{number(value['roc_auc']):>10}{detected:>10}")
-    click.echo("\nengines use it now" if promoted else "\nnot promoted: hackwatch models promote VERSION")
+    click.echo("\nnot promoted: hackwatch models promote VERSION" if role is None else f"\n{used_as(role)}")
 
 
 def _safe(text: str) -> str:

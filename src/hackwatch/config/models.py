@@ -12,27 +12,28 @@ from pydantic import Field, field_validator, model_validator
 from hackwatch.config.address import is_server, with_password
 from hackwatch.config.kafka import KafkaSettings, topic_address
 from hackwatch.config.lake import LakeSettings, folder_or_bucket
+from hackwatch.config.registered import stream_names
 from hackwatch.config.routes import Route
 from hackwatch.config.spark import SparkSettings
 from hackwatch.config.store import StoreSettings
-from hackwatch.config.table import Location, Name, Table
+from hackwatch.config.table import Location, Name, Role, Table
 
 __all__ = [
     "AlertSettings",
     "CorrelationSettings",
     "DetectionSettings",
     "EngineSettings",
+    "EnrichmentSettings",
     "LakeSettings",
     "LogSettings",
     "MetricsSettings",
+    "OneCorrelationSettings",
     "Settings",
     "SpoolSettings",
     "StoreSettings",
     "StreamSettings",
     "default_data_folder",
 ]
-
-_STREAMS = ("process", "memory")
 
 
 def default_data_folder(environ: Mapping[str, str] | None = None) -> Path:
@@ -93,14 +94,44 @@ class StreamSettings(Table):
         examples=["uuid"],
         description="Message field that names a record (e.g. `uuid`): repeats within the lateness are dropped.",
     )
+    detectors: tuple[Role, ...] = Field(
+        (),
+        examples=[["content"]],
+        description="Roles of further detectors (small letters and `_`): each scores beside the champion, into columns "
+        "of its own (`<role>_score`, `<role>_model`).",
+    )
     alert_on_suspect: bool = Field(False, description="Raise an alert for each suspect record of this stream alone.")
-    letterless_kib: bool = Field(False, description="Memory sizes without a unit letter are KiB instead of bytes.")
+    formats: tuple[str, ...] = Field(
+        (),
+        examples=[["combined"]],
+        description="Line formats that a message is tried against that is not JSON, in this order. Without: all that "
+        "the stream has.",
+    )
+    options: tuple[str, ...] = Field(
+        (),
+        examples=[["letterless_kib"]],
+        description="Options of the stream's own that are on (docs/streams.md).",
+    )
+    letterless_kib: bool = Field(
+        False,
+        description="The same as `options` with `letterless_kib`: memory sizes without a unit letter are KiB instead "
+        "of bytes.",
+    )
     max_message_bytes: int = Field(1 << 20, ge=1024, description="Longer messages are rejected, bytes.")
     spark_ml: Path | None = Field(
         None,
         examples=["/var/lib/hackwatch/pipeline-model"],
         description="Folder of a saved Spark ML PipelineModel that scores this stream on the Spark engine.",
     )
+
+    @field_validator("detectors")
+    @classmethod
+    def _are_further_roles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "champion" in value:
+            raise ValueError("champion is there without being named; name the roles beside it")
+        if len(set(value)) < len(value):
+            raise ValueError("a role is named twice")
+        return value
 
     @field_validator("topic")
     @classmethod
@@ -109,12 +140,48 @@ class StreamSettings(Table):
 
 
 class CorrelationSettings(Table):
-    """The join of process suspects with memory suspects of the same program."""
+    """All correlations: joins of the suspects of two streams, such as the same program suspect in both."""
 
-    enabled: bool = Field(
-        True, description="Whether attacks (the same program suspect in both streams) are looked for."
+    enabled: bool = Field(True, description="Whether correlated suspects (attacks) are looked for.")
+    seconds: float | None = Field(
+        None,
+        examples=[30.0],
+        gt=0,
+        description="The two event times must be less than this apart, seconds. Without one: as each is declared.",
     )
-    seconds: float = Field(30.0, gt=0, description="The two event times must be less than this apart, seconds.")
+
+
+class OneCorrelationSettings(Table):
+    """One correlation; what is not set here is as `[correlation]` says."""
+
+    enabled: bool | None = Field(
+        None, examples=[True], description="Whether this one is looked for. Without it: as `correlation.enabled`."
+    )
+    seconds: float | None = Field(
+        None,
+        examples=[30.0],
+        gt=0,
+        description="The two event times must be less than this apart, seconds. Without one: `correlation.seconds`.",
+    )
+
+
+class EnrichmentSettings(Table):
+    """Files that enrichers look things up in: columns that messages do not hold come from them."""
+
+    tables: dict[Name, Path] = Field(
+        default_factory=dict,
+        examples=[{"countries": "/var/lib/hackwatch/countries.parquet"}],
+        description="The file of each table by its name: CSV with a header (`.csv`, `.tsv`) or Parquet (`.parquet`). "
+        "It is read anew when it changes; without one the columns that need it stay empty.",
+    )
+
+    @field_validator("tables")
+    @classmethod
+    def _are_tables(cls, value: dict[str, Path]) -> dict[str, Path]:
+        wrong = [str(path) for path in value.values() if path.suffix not in (".csv", ".tsv", ".parquet")]
+        if wrong:
+            raise ValueError(f"must be .csv, .tsv or .parquet: {', '.join(wrong)}")
+        return value
 
 
 class DetectionSettings(Table):
@@ -197,7 +264,7 @@ class LogSettings(Table):
 
 
 def _with_default_streams(given: Any) -> Any:
-    return {**{name: {} for name in _STREAMS}, **given} if isinstance(given, Mapping) else given
+    return {**{name: {} for name in stream_names()}, **given} if isinstance(given, Mapping) else given
 
 
 class Settings(Table):
@@ -215,10 +282,14 @@ class Settings(Table):
     engine: EngineSettings = EngineSettings()
     spark: SparkSettings = SparkSettings()
     streams: dict[Name, StreamSettings] = Field(
-        default_factory=lambda: {name: StreamSettings() for name in _STREAMS},
-        description="One table a stream: `[streams.process]`, `[streams.memory]`.",
+        default_factory=lambda: {name: StreamSettings() for name in stream_names()},
+        description="One table for each registered stream.",
     )
     correlation: CorrelationSettings = CorrelationSettings()
+    correlations: dict[Name, OneCorrelationSettings] = Field(
+        default_factory=dict, description="One table for each correlation that differs from `[correlation]`."
+    )
+    enrichment: EnrichmentSettings = EnrichmentSettings()
     detection: DetectionSettings = DetectionSettings()
     alerts: AlertSettings = AlertSettings()
     routes: tuple[Route, ...] = Field((), description="Where alerts go: one `[[routes]]` table each.")
@@ -235,6 +306,11 @@ class Settings(Table):
         if isinstance(values, Mapping) and "streams" in values:
             return {**values, "streams": _with_default_streams(values["streams"])}
         return values
+
+    @field_validator("correlations")
+    @classmethod
+    def _only_what_is_said(cls, given: dict[str, OneCorrelationSettings]) -> dict[str, OneCorrelationSettings]:
+        return {name: table for name, table in given.items() if table.model_fields_set}
 
     @model_validator(mode="after")
     def _route_names_differ(self) -> Settings:
@@ -253,6 +329,11 @@ class Settings(Table):
     def models_cache(self) -> Path:
         """Copies of bundles from a registry that is in a bucket."""
         return self.data / "models-cache"
+
+    @property
+    def tables_folder(self) -> Path:
+        """Copies of the tables of enrichers, as long as a replay may ask for them."""
+        return self.data / "tables"
 
     @property
     def lake_location(self) -> str:
@@ -285,6 +366,12 @@ class Settings(Table):
         """The topic of a stream for `topics.open_reader` and `open_writer`: as set, or a spool in the data folder."""
         given = self.streams[stream].topic if stream in self.streams else None
         return given or f"spool:{self.data / 'spool' / stream}"
+
+    def correlation_of(self, name: str) -> tuple[bool, float | None]:
+        """Whether a correlation is looked for, and its seconds; None: as it is declared."""
+        own = self.correlations.get(name, OneCorrelationSettings())
+        enabled = self.correlation.enabled if own.enabled is None else own.enabled
+        return enabled, own.seconds if own.seconds is not None else self.correlation.seconds
 
     def shown(self) -> dict[str, Any]:
         """The settings as plain values, secrets as `**********`."""

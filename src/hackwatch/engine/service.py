@@ -17,21 +17,23 @@ from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
 from hackwatch.detect.rules import RuleSet, load_rules
 from hackwatch.engine.drifting import DriftWatch
+from hackwatch.engine.enrichments import Enrichments
 from hackwatch.engine.epoch import EpochSink
 from hackwatch.engine.lock import EngineLock
 from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
-from hackwatch.engine.models import Models
+from hackwatch.engine.models import Models, system_alert
 from hackwatch.engine.status import StatusBoard
 from hackwatch.engine.upkeep import Upkeep, alert_options
-from hackwatch.engine.watching import open_bundles
+from hackwatch.engine.watching import open_bundles, roles_of
 from hackwatch.errors import ConfigurationError
 from hackwatch.lake import open_lake
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
+from hackwatch.pipeline.enriching import Enriching
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.store import Store
-from hackwatch.streams.base import DecodeOptions
 from hackwatch.streams.declarations import Correlation
+from hackwatch.streams.options import of_settings
 from hackwatch.topics.retention import retention_of
 
 __all__ = ["correlations_of", "rules_of", "run_service", "sources_of", "stream_options"]
@@ -47,6 +49,7 @@ def run_service(settings: Settings, stop: threading.Event, *, clock: Clock | Non
     or not usable), DataError (damaged store).
     """
     clock = clock or SystemClock()
+    streams.check_correlations(settings.correlations)
     _check_scorers(settings)
     prepare_data_folder(settings.data)
     with ExitStack() as stack:
@@ -93,7 +96,8 @@ def rules_of(settings: Settings) -> RuleSet:
 def sources_of(settings: Settings) -> dict[str, Source]:
     """The enabled streams, each with a reader of its topic."""
     sources = {}
-    for name, stream in settings.streams.items():
+    for name in streams.in_order(settings.streams):
+        stream = settings.streams[name]
         if stream.enabled:
             reader = topics.open_reader(
                 settings.spool_url(name),
@@ -102,12 +106,8 @@ def sources_of(settings: Settings) -> dict[str, Source]:
                 longest_message=max(16 << 20, stream.max_message_bytes + 1),
                 kafka=settings.kafka,
             )
-            decode = DecodeOptions(
-                key=stream.duplicates_key,
-                letterless_kib=stream.letterless_kib,
-                max_message_bytes=stream.max_message_bytes,
-            )
-            sources[name] = Source(streams.get(name), reader, decode, stream.future_seconds)
+            declared = streams.get(name)
+            sources[name] = Source(declared, reader, of_settings(declared, stream), stream.future_seconds)
     return sources
 
 
@@ -125,6 +125,7 @@ class _Service:
             settings.detection.drift_psi,
             self.upkeep.system_alert if settings.detection.drift_alerts else None,
         )
+        self.enriching = Enriching({name: streams.stateful_enrichers(name) for name in settings.streams})
         self.dispatcher = self.upkeep.open_routes()
         self.engine = self._engine(stack)
         self.upkeep.open_maintenance()
@@ -146,8 +147,8 @@ class _Service:
         threads = settings.engine.threads or os.cpu_count() or 1
         parts = Parts(
             sources=sources,
-            pipeline=_pipeline(settings, sources, rules),
-            models=Models(open_bundles(settings, tuple(sources), stack), tuple(sources), self.upkeep.system_alert),
+            pipeline=_pipeline(settings, sources, rules, self.enriching),
+            models=self._models(tuple(sources), stack),
             rules=rules,
             store=self.store,
             lake=self.lake,
@@ -158,6 +159,16 @@ class _Service:
             sinks=_sinks(settings, sources, stack),
         )
         return Engine(parts, _options(settings), self.stop)
+
+    def _models(self, names: tuple[str, ...], stack: ExitStack) -> Models:
+        settings, source = self.settings, open_bundles(self.settings, names, stack)
+        enrichments = Enrichments(
+            names, settings.enrichment.tables, settings.tables_folder / settings.pipeline, self._tell, self.enriching
+        )
+        return Models(source, names, self.upkeep.system_alert, roles_of(settings), enrichments)
+
+    def _tell(self, rule: str, occurrence: str, title: str, detail: str) -> None:
+        self.upkeep.system_alert(system_alert("hackwatch", rule, occurrence, title, detail, self.clock.wall()))
 
 
 class _Board(StatusBoard):
@@ -178,7 +189,11 @@ class _Board(StatusBoard):
     def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None:
         super().batch(scored, output, began, wall)
         service = self._service
-        service.drift.look(scored, service.engine.parts.models.current(), service.clock.monotonic())
+        service.drift.look(scored, service.engine.parts.models.current().champions, service.clock.monotonic())
+
+    def committed(self, epoch: int, seconds: float) -> None:
+        super().committed(epoch, seconds)
+        self._service.engine.parts.models.committed(epoch)
 
     def stored(self) -> None:
         self._service.dispatcher.wake()
@@ -197,9 +212,12 @@ def _check_not_on_spark(store: Store, settings: Settings) -> None:
 
 def correlations_of(settings: Settings) -> list[Correlation]:
     """The declared correlations that are enabled, each with the time that the settings give it."""
-    if not settings.correlation.enabled:
-        return []
-    return [replace(declared, seconds=settings.correlation.seconds) for declared in streams.correlations()]
+    found = []
+    for declared in streams.correlations():
+        enabled, seconds = settings.correlation_of(declared.name)
+        if enabled:
+            found.append(declared if seconds is None else replace(declared, seconds=seconds))
+    return found
 
 
 def stream_options(settings: Settings, name: str) -> StreamOptions:
@@ -216,12 +234,13 @@ def stream_options(settings: Settings, name: str) -> StreamOptions:
     )
 
 
-def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet) -> Pipeline:
+def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet, enriching: Enriching) -> Pipeline:
     return Pipeline(
         {name: (source.stream, stream_options(settings, name)) for name, source in sources.items()},
         correlations_of(settings),
         alert_options(settings),
         rules,
+        enriching,
     )
 
 

@@ -104,10 +104,17 @@ class Arrivals:
 
 def stream_status(
     counts: Counts, rate: float, lag: int, in_messages: bool, watermark: float | None, detector: Detector | None,
-    arrivals: tuple[dict[str, list[int]], dict[str, list[int]]],
+    arrivals: tuple[dict[str, list[int]], dict[str, list[int]]], late: Mapping[str, int], skewed: Mapping[str, float],
+    partitions: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """What the live status says of one stream. `in_messages`: the lag counts messages, not bytes."""
+    """What the live status says of one stream. `in_messages`: the lag counts messages, not bytes.
+
+    `late`: the sources with the most late records, and how many; `skewed`: those whose clocks are wrong, and by how
+    many seconds (ahead: greater than 0). `partitions`: those of its topic, 0 while there is none; None if the engine
+    does not know.
+    """
     return {
+        "partitions": partitions,
         **{name: getattr(counts, name) for name in Counts.__slots__},
         "rate": rate,
         "lag_bytes": 0 if in_messages else lag,
@@ -117,6 +124,8 @@ def stream_status(
         "threshold": detector.threshold if detector else None,
         "arrivals": arrivals[0],
         "suspect_arrivals": arrivals[1],
+        "late_sources": dict(late),
+        "skewed_sources": dict(skewed),
     }
 
 
@@ -149,6 +158,7 @@ class StatusBoard:
         self._started = clock.wall()
         self._published = self._aged = float("-inf")
         self._state = "recovering"
+        self._told: set[str] = set()
         self._committed = (0, clock.wall())
         self._last: dict[str, Any] = {
             **self._about(),
@@ -256,12 +266,19 @@ class StatusBoard:
     def _stream(self, engine: Engine, stream: str, counts: Counts, rate: float, wall: float) -> dict[str, Any]:
         watermark = engine.parts.pipeline.watermark(stream)
         lags = {partition: lag for (name, partition), lag in engine.lag().items() if name == stream}
-        detector = engine.parts.models.current()[stream]
+        detector = engine.parts.models.current().champions[stream]
         in_messages = stream in self._in_messages
         metrics.set_position(stream, lags, watermark=watermark, wall=wall, in_messages=in_messages)
         metrics.set_model(stream, detector.version if detector else None)
         arrivals = self._arrivals[stream].shown(wall)
-        return stream_status(counts, rate, sum(lags.values()), in_messages, watermark, detector, arrivals)
+        if not lags and stream not in self._told:
+            _LOG.info("no topic yet of %s: it is read when it appears", stream)
+            self._told.add(stream)
+        pipeline = engine.parts.pipeline
+        return stream_status(
+            counts, rate, sum(lags.values()), in_messages, watermark, detector, arrivals,
+            pipeline.late_sources(stream), pipeline.skewed_sources(stream), len(lags),
+        )  # fmt: skip
 
     def _rate(self, totals: dict[str, int]) -> dict[str, float]:
         """Records a second over the last few publications."""

@@ -13,10 +13,12 @@ import threading
 from pathlib import Path
 
 from hackwatch.clock import Clock, SystemClock
-from hackwatch.errors import ConfigurationError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
 from hackwatch.feeds.followed import OpenFile, find_position, load_position, save_position
-from hackwatch.feeds.lines import CsvLines, LineForm, detect_form
+from hackwatch.feeds.lines import CsvLines, check_names, form_of
 from hackwatch.feeds.pace import OnProgress, Progress, wait_until
+from hackwatch.streams.base import Stream
+from hackwatch.streams.formats import CSV
 from hackwatch.topics.base import TopicWriter
 
 __all__ = ["Follow", "state_file"]
@@ -36,7 +38,8 @@ class Follow:
     """Follows one file (see the module for what is guaranteed).
 
     `state`: file that keeps the position between runs. `from_start`: without a saved position begin at the start of
-    the file instead of its end. `form`: what the lines are; None looks at the file. `linger`: a renamed file
+    the file instead of its end. `stream`: whose lines they are. `form`: the name of their format among the stream's;
+    None looks at the file, of which a beginning that is of none of them is a DataError. `linger`: a renamed file
     is kept until nothing was added to it for so many seconds, since its writer may not have noticed yet.
     """
 
@@ -44,19 +47,21 @@ class Follow:
         self,
         path: Path,
         state: Path,
+        stream: Stream,
         *,
         from_start: bool = False,
-        form: LineForm | None = None,
+        form: str | None = None,
         poll_seconds: float = 0.2,
         linger: float = 1.0,
         clock: Clock | None = None,
     ) -> None:
         self._path, self._state = path.absolute(), state
-        self._from_start, self._given_form = from_start, form
+        self._stream, self._from_start, self._given_form = stream, from_start, form
         self._poll_seconds, self._linger = poll_seconds, linger
         self._clock = clock or SystemClock()
         self._file: OpenFile | None = None
-        self._form: LineForm | None = None
+        self._form: str | None = None
+        self._last_form: str | None = None
         self._csv: CsvLines | None = None
         self._started = False
         self._silent_since: float | None = None  # since the file was found replaced
@@ -167,12 +172,25 @@ class Follow:
             line = file.first_line(_CHUNK_BYTES)
             if line is None:
                 return False
-            self._form = self._given_form or detect_form(line)
-            if self._form == "csv":
+            self._form = self._given_form or self._recognised(file)
+            if self._form == CSV.name:
                 self._csv = CsvLines.of(line)
+                check_names(self._stream, self._csv.names, f"{self._path}:1")
                 if file.offset < len(line):
                     file.move(len(line))
         return True
+
+    def _recognised(self, file: OpenFile) -> str:
+        """The format of the file's lines; a log that strangers begin anew keeps that of the one before."""
+        try:
+            form = form_of(self._stream, file.head(_CHUNK_BYTES), str(self._path)).name
+        except DataError:
+            if self._last_form is None:
+                raise
+            form = self._last_form
+            self._note = f"the file's beginning is of no known format: reading it as {form}, as the one before"
+        self._last_form = form
+        return form
 
     def _send(self, file: OpenFile, writer: TopicWriter) -> bool:
         size = _CHUNK_BYTES

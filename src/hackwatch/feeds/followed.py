@@ -101,9 +101,13 @@ class OpenFile:
         """The next bytes, without moving on."""
         return os.pread(self._handle, size, self.offset)
 
+    def head(self, most: int) -> bytes:
+        """The beginning of the file."""
+        return os.pread(self._handle, most, 0)
+
     def first_line(self, longest: int) -> bytes | None:
         """The first line with its newline; None while it is incomplete. A longer one is cut."""
-        head = os.pread(self._handle, longest, 0)
+        head = self.head(longest)
         end = head.find(b"\n") + 1
         if end == 0 and len(head) < longest:
             return None

@@ -6,14 +6,15 @@ counted by one query; what that gives has the columns of a *partial state*, whic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import add
 from typing import Any
 
 import polars as pl
 
 from hackwatch.pipeline.lengths import Lengths
-from hackwatch.pipeline.measures import Collection, Part, part_of
+from hackwatch.pipeline.measures import Collection, part_of
 from hackwatch.streams.base import POSITION, Stream
 from hackwatch.streams.declarations import Aggregate
 
@@ -26,6 +27,8 @@ IDLE_SOURCES = 10_000
 _SECOND = 1_000_000
 
 Keys = tuple[Any, ...]
+Place = tuple[Any, ...]
+"""The keys, source, start and seconds of an interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,11 @@ class _Interval:
 
     __slots__ = ("changed", "collections", "keys", "numbers", "rows", "seconds", "source", "start")
 
-    def __init__(self, place: tuple[Keys, str, int, int], numbers: int, collections: int) -> None:
-        self.keys, self.source, self.start, self.seconds = place
+    def __init__(self, place: Place, numbers: int, collections: int) -> None:
+        self.keys: Keys = place[:-3]
+        self.source: str = place[-3]
+        self.start: int = place[-2]
+        self.seconds: int = place[-1]
         self.rows = 0
         self.numbers: list[Any] = [0] * numbers
         self.collections: list[Collection | None] = [None] * collections
@@ -59,8 +65,8 @@ class _Interval:
         return self.start + self.seconds
 
 
-#: The open intervals of one source: (start, seconds) -> keys -> state.
-_Open = dict[tuple[int, int], dict[Keys, _Interval]]
+#: Where the intervals of one source are: (start, seconds) -> places.
+_Places = dict[tuple[int, int], list[Place]]
 
 
 class Aggregates:
@@ -72,10 +78,10 @@ class Aggregates:
         self.lengths = Lengths(aggregate.seconds)
         self._query = _Query(aggregate, stream)
         self._others: Keys = (None,) * len(aggregate.keys)
-        self._open: dict[str, _Open] = {}
-        self._size = 0
+        self._open: dict[Place, _Interval] = {}
+        self._places: dict[str, _Places] = {}
         self._changed: list[_Interval] = []
-        self._final: list[_Interval] = []
+        self._final: list[Closed] = []
         self._waiting: list[pl.DataFrame] = []
         self._rows_waiting = 0
         # The time (microseconds) before which no interval of a source ends; a source that is not here may have one.
@@ -84,25 +90,21 @@ class Aggregates:
     def __len__(self) -> int:
         """How many intervals are open."""
         self._count()
-        return self._size
+        return len(self._open)
 
     def has_open(self) -> bool:
         """Whether there is any state."""
-        return bool(self._size or self._waiting)
+        return bool(self._open or self._waiting)
 
     def sources(self) -> list[str]:
         """The sources with open intervals."""
         self._count()
-        return list(self._open)
+        return list(self._places)
 
     def restore_windows(self, windows: Iterable[Sequence[Any]], seconds: int) -> None:
         """Take up the open windows of a version that kept them as [entity, start, records, suspects, identities]."""
-        rows = [(e, e, start, seconds, n, n, k, list(found)) for e, start, n, k, found in windows]
-        columns = self._query.schema.names()
-        frame = pl.DataFrame(
-            rows, {name: self._query.schema[name] for name in columns[: len(columns) - 1]}, orient="row"
-        )
-        self.restore(frame.with_columns(pl.lit(None, pl.Binary()).alias(columns[-1])))
+        rows = [(e, e, start, seconds, n, n, k, list(found), None) for e, start, n, k, found in windows]
+        self.restore(pl.DataFrame(rows, self._query.schema, orient="row"))
 
     # -- counting ------------------------------------------------------------------------------------------------
 
@@ -137,47 +139,50 @@ class Aggregates:
     def _fold(self, groups: pl.DataFrame) -> None:
         """Fold groups into the state. Columns: those of the partial states, of which the sketches may be missing."""
         keys, numbers, values, sketches = self._query.places
-        if self._size + len(groups) > self.aggregate.limit:  # the most active first: the limit may take the others
+        if len(self._open) + len(groups) > self.aggregate.limit:  # the most active first: the limit may take the others
             groups = groups.sort("_rows", *self.aggregate.keys, "source", descending=[True, *[False] * (keys + 1)])
-        kinds = self._query.collected
+        estimated = len(groups.columns) > sketches
+        known = self._open
         for row in groups.iter_rows():
-            interval = self._interval((row[:keys], *row[keys : keys + 3]))
+            interval = known.get(row[: keys + 3]) or self._begin(row[: keys + 3])
+            if not interval.changed:
+                interval.changed = True
+                self._changed.append(interval)
             interval.rows += row[keys + 3]
-            interval.numbers = [a + b for a, b in zip(interval.numbers, row[numbers:values], strict=True)]
+            interval.numbers = [*map(add, interval.numbers, row[numbers:values])]
             for place, gathered in enumerate(row[values:sketches]):
                 if gathered:
-                    self._collection(interval, place, kinds).take(gathered)
-            for place, sketch in enumerate(row[sketches:]):
+                    self._collection(interval, place).take(gathered)
+            for place, sketch in enumerate(row[sketches:] if estimated else ()):
                 if sketch is not None:
-                    self._collection(interval, place, kinds).merge(sketch)
+                    self._collection(interval, place).merge(sketch)
 
-    def _interval(self, place: tuple[Keys, str, int, int]) -> _Interval:
-        """The state at a place, which now changes; that of all others where the place is beyond the limit."""
-        keys, source, start, seconds = place
-        found = self._open.setdefault(source, {}).setdefault((start, seconds), {})
-        interval = found.get(keys)
-        if interval is None:
-            if len(found) - (self._others in found) >= self.aggregate.limit:
-                keys = self._others
-            interval = found.get(keys)
-        if interval is None:
-            query = self._query
-            interval = found[keys] = _Interval((keys, source, start, seconds), len(query.numbers), len(query.collected))
-            self._size += 1
-            if source in self._next:
-                self._next[source] = min(self._next[source], interval.end * _SECOND)
-        if not interval.changed:
-            interval.changed = True
-            self._changed.append(interval)
+    def _begin(self, place: Place) -> _Interval:
+        """A new interval, or that of all others where its key is beyond the limit."""
+        source, span = place[-3], place[-2:]
+        spans = self._places.get(source)
+        if spans is None:
+            spans = self._places[source] = {}
+        mine = spans.get(span)
+        if mine is None:
+            mine = spans[span] = []
+        if len(mine) >= self.aggregate.limit:
+            others = (*self._others, *place[-3:])
+            known = self._open.get(others)
+            if len(mine) - (known is not None) >= self.aggregate.limit:
+                if known is not None:
+                    return known
+                place = others
+        interval = self._open[place] = _Interval(place, len(self._query.numbers), len(self._query.collected))
+        mine.append(place)
+        if source in self._next:
+            self._next[source] = min(self._next[source], interval.end * _SECOND)
         return interval
 
-    @staticmethod
-    def _collection(interval: _Interval, place: int, kinds: list[Part]) -> Collection:
+    def _collection(self, interval: _Interval, place: int) -> Collection:
         found = interval.collections[place]
         if found is None:
-            collected = kinds[place].collected
-            assert collected is not None
-            found = interval.collections[place] = collected.begin()
+            found = interval.collections[place] = self._query.collected[place].begin()
         return found
 
     # -- closing -------------------------------------------------------------------------------------------------
@@ -193,36 +198,36 @@ class Aggregates:
             return []
         self._count()
         ended = [interval for source in due for interval in self._pop(source, marks[source])]
-        if len(self._next) > 2 * len(self._open) + IDLE_SOURCES:
-            self._next = {source: time for source, time in self._next.items() if source in self._open}
+        if len(self._next) > 2 * len(self._places) + IDLE_SOURCES:
+            self._next = {source: time for source, time in self._next.items() if source in self._places}
         ended.sort(key=lambda each: (each.start, *_order(each.keys), each.source))
-        self._final += ended
-        return [self._closed(interval) for interval in ended]
+        closed = [
+            Closed(each.keys, each.source, each.start, each.end, dict(zip(self._query.names, values, strict=True)))
+            for each, values in zip(ended, map(self._values, ended), strict=True)
+        ]
+        self._final += closed
+        return closed
 
     def _pop(self, source: str, mark: int) -> Iterator[_Interval]:
         """Take out the intervals of a source that its watermark has passed."""
-        places = self._open.get(source, {})
-        for place in [place for place in places if sum(place) * _SECOND <= mark]:
-            found = places.pop(place)
-            self._size -= len(found)
-            for interval in found.values():
+        places = self._places.get(source, {})
+        for span in [span for span in places if sum(span) * _SECOND <= mark]:
+            for place in places.pop(span):
+                interval = self._open.pop(place)
                 interval.changed = False
                 yield interval
         self.lengths.pass_by(source, mark)
         # Records that come later are on time, so that none of their intervals ends before this.
-        self._next[source] = min([self.lengths.end(source, mark), *(sum(place) * _SECOND for place in places)])
+        self._next[source] = min([self.lengths.end(source, mark), *(sum(span) * _SECOND for span in places)])
         if not places:
-            self._open.pop(source, None)
+            self._places.pop(source, None)
 
-    def _closed(self, interval: _Interval) -> Closed:
-        values = dict(zip((part.name for part in self._query.parts), self._values(interval), strict=True))
-        return Closed(interval.keys, interval.source, interval.start, interval.end, values)
-
-    def _values(self, interval: _Interval) -> Iterator[Any]:
-        numbers, collections = iter(interval.numbers), iter(interval.collections)
-        for part in self._query.parts:
-            mine = [next(numbers) for _ in part.numbers]
-            yield part.value(mine, next(collections) if part.collected else None)
+    def _values(self, interval: _Interval) -> list[Any]:
+        numbers, collections = interval.numbers, interval.collections
+        return [
+            value(numbers[first:last], None if place is None else collections[place])
+            for value, first, last, place in self._query.values
+        ]
 
     # -- what the engine asks --------------------------------------------------------------------------------------
 
@@ -232,13 +237,13 @@ class Aggregates:
         Columns: the keys, source, start, end (Unix seconds), one per measure, final.
         """
         self._count()
-        changed = [(interval, False) for interval in self._changed if interval.changed]
-        changed += [(interval, True) for interval in self._final]
-        for interval in self._changed:
-            interval.changed = False
+        changed = [each for each in self._changed if each.changed]
+        rows = [(*each.keys, each.source, each.start, each.end, *self._values(each), False) for each in changed]
+        rows += [(*c.keys, c.source, c.start, c.end, *c.values.values(), True) for c in self._final]
+        for each in changed:
+            each.changed = False
         self._changed, self._final = [], []
-        rows = [(*each.keys, each.source, each.start, each.end, *self._values(each), final) for each, final in changed]
-        return pl.DataFrame(rows, self._query.changes, orient="row")
+        return _frame(rows, self._query.changes)
 
     def snapshot(self) -> pl.DataFrame:
         """The open intervals as partial states; taken after `take_changes`.
@@ -246,13 +251,10 @@ class Aggregates:
         Rows with 0 in _rows are none: they say until when a source keeps a length that has been changed.
         """
         self._count()
-        rows = [
-            self._state(interval)
-            for places in self._open.values() for found in places.values() for interval in found.values()
-        ]  # fmt: skip
+        rows = [self._state(interval) for interval in self._open.values()]
         width = len(self._query.schema) - len(self._others) - 4
         rows += [(*self._others, *each, 0, *[None] * width) for each in self.lengths.remembered()]
-        return pl.DataFrame(rows, self._query.schema, orient="row")
+        return _frame(rows, self._query.schema)
 
     @staticmethod
     def _state(each: _Interval) -> tuple[Any, ...]:
@@ -260,15 +262,30 @@ class Aggregates:
         sketches = [found and found.sketch() for found in each.collections]
         return (*each.keys, each.source, each.start, each.seconds, each.rows, *each.numbers, *values, *sketches)
 
-    def restore(self, snapshot: pl.DataFrame) -> None:
-        """Take up a snapshot, also of another length: what is open is finished as it was begun."""
-        self._open, self._size, self._next = {}, 0, {}
+    def restore(self, snapshot: pl.DataFrame) -> int:
+        """Take up a snapshot; what is open is finished as it was begun, also where the length has been changed.
+
+        A measure that the snapshot lacks starts anew. Intervals without one of the keys cannot be taken up: returns
+        how many these are.
+        """
+        self._open, self._places, self._next = {}, {}, {}
         self._changed, self._final, self._waiting, self._rows_waiting = [], [], [], 0
+        known = snapshot.filter(pl.col("_rows") > 0)
+        if not set(self.aggregate.keys) <= set(snapshot.columns):
+            self.lengths = Lengths(self.aggregate.seconds)
+            return len(known)
         self.lengths = Lengths.of(snapshot, self.aggregate.seconds)
-        self._fold(snapshot.filter(pl.col("_rows") > 0).select(self._query.schema.names()))
+        self._fold(self._query.completed(known))
         for interval in self._changed:
             interval.changed = False
         self._changed = []
+        return 0
+
+
+def _frame(rows: list[tuple[Any, ...]], schema: pl.Schema) -> pl.DataFrame:
+    """Rows as a frame, by columns: much quicker than by rows."""
+    columns = zip(*rows, strict=True) if rows else ([] for _ in schema)
+    return pl.DataFrame([pl.Series(name, v, dtype=schema[name]) for name, v in zip(schema, columns, strict=True)])
 
 
 def _order(keys: Iterable[Any]) -> Iterator[tuple[bool, Any]]:
@@ -280,14 +297,14 @@ class _Query:
     """How records become partial states."""
 
     def __init__(self, aggregate: Aggregate, stream: Stream) -> None:
-        self._aggregate, self._source = aggregate, stream.source
+        self._source = source = stream.source or "partition"
         known = {**stream.schema, **POSITION, "score": pl.Float32(), "prediction": pl.Int8()}
         self._conditions: dict[str, tuple[str, pl.Expr]] = {}
         self._where = None if aggregate.where is None else pl.sql_expr(aggregate.where)
-        self.parts = [part_of(measure, known, self._condition) for measure in aggregate.measures]
-        self.numbers = [number for part in self.parts for number in part.numbers]
-        self.collected = [part for part in self.parts if part.collected]
-        source = stream.source or "partition"
+        parts = [part_of(measure, known, self._condition) for measure in aggregate.measures]
+        self.names = [part.name for part in parts]
+        self.numbers = [number for part in parts for number in part.numbers]
+        self.collected = [part.collected for part in parts if part.collected]
         measured = [measure.column for measure in aggregate.measures if hasattr(measure, "column")]
         looked_up = [pl.col(measured)] if measured else []
         looked_up += [expression for _, expression in self._conditions.values()]
@@ -301,15 +318,30 @@ class _Query:
             {
                 **keys, **place, "_seconds": pl.Int64(), "_rows": pl.Int64(),
                 **{number.name: number.dtype for number in self.numbers},
-                **{part.name: part.collected.dtype for part in self.collected if part.collected},
-                **{f"{part.name}__sketch": pl.Binary() for part in self.collected},
+                **{collected.name: collected.dtype for collected in self.collected},
+                **{f"{collected.name}__sketch": pl.Binary() for collected in self.collected},
             }
         )  # fmt: skip
         self.changes = pl.Schema(
-            {**keys, **place, "end": pl.Int64(), **{p.name: p.dtype for p in self.parts}, "final": pl.Boolean()}
+            {**keys, **place, "end": pl.Int64(), **{part.name: part.dtype for part in parts}, "final": pl.Boolean()}
         )
         numbers = len(keys) + 4
         values = numbers + len(self.numbers)
+        #: How the value of each measure is made: from which numbers and from which collection.
+        self.values: list[tuple[Callable[..., Any], int, int, int | None]] = []
+        first = collections = 0
+        for part in parts:
+            last = first + len(part.numbers)
+            self.values.append((part.value, first, last, collections if part.collected else None))
+            first, collections = last, collections + (part.collected is not None)
+        self._place = list(dict.fromkeys([*keys, source, "_start"]))
+        self._measured = [pl.len().cast(pl.Int64).alias("_rows")]
+        self._measured += [number.query.alias(number.name) for number in self.numbers]
+        self._measured += [collected.query.alias(collected.name) for collected in self.collected]
+        self._shown = (
+            [*map(pl.col, keys), pl.col(source).cast(pl.String).alias("source"), pl.col("_start").alias("start")],
+            [expression.meta.output_name() for expression in self._measured],
+        )
         #: How many keys, and where numbers, values and sketches begin in a row.
         self.places = (len(keys), numbers, values, values + len(self.collected))
 
@@ -321,42 +353,31 @@ class _Query:
     def grouped(self, records: pl.DataFrame, lengths: Lengths) -> pl.DataFrame:
         """The partial states of some records, all values in lists: without the columns of sketches."""
         rows = records.lazy() if self._where is None else records.lazy().filter(self._where)
-        conditions = [expression.alias(name) for name, expression in self._conditions.values()]
-        keys = list(self._aggregate.keys)
-        source = self._source or "partition"
-        place = [*keys, *([] if source in keys else [source]), "_start", "_seconds"]
-        query = (
-            lengths.place(rows, source)
-            .with_columns(conditions)
-            .group_by(place)
-            .agg(
-                pl.len().cast(pl.Int64).alias("_rows"),
-                *(number.query.alias(number.name) for number in self.numbers),
-                *(p.collected.query.alias(p.name) for p in self.collected if p.collected),
-            )
-            .select(
-                *keys,
-                pl.col(source).cast(pl.String).alias("source"),
-                pl.col("_start").alias("start"),
-                *list(self.schema)[len(keys) + 2 : self.places[3]],
-            )
-        )
-        return query.collect(engine="in-memory")
+        rows = lengths.place(rows, self._source)
+        if self._conditions:
+            rows = rows.with_columns(expression.alias(name) for name, expression in self._conditions.values())
+        seconds = "_seconds" if lengths.before else pl.lit(lengths.seconds, pl.Int64).alias("_seconds")
+        grouped = rows.group_by([*self._place, "_seconds"] if lengths.before else self._place).agg(self._measured)
+        return grouped.select(*self._shown[0], seconds, *self._shown[1]).collect(engine="in-memory")
 
     def condensed(self, groups: pl.DataFrame) -> pl.DataFrame:
         """The same with sketches in place of the lists that are longer than what is kept exactly."""
         sketches = []
-        for part in self.collected:
-            collected = part.collected
-            assert collected is not None
-            many = (groups[part.name].list.len() > collected.exact).arg_true().to_list()
+        for collected in self.collected:
+            many = (groups[collected.name].list.len() > collected.exact).arg_true().to_list()
             made: list[bytes | None] = [None] * len(groups)
             for row in many:
                 collection = collected.begin()
-                collection.take(groups[part.name][row].to_list())
+                collection.take(groups[collected.name][row].to_list())
                 made[row] = collection.sketch()
-            sketch = pl.Series(f"{part.name}__sketch", made, dtype=pl.Binary())
-            kept = pl.when(pl.lit(sketch).is_null()).then(pl.col(part.name))
+            sketch = pl.Series(f"{collected.name}__sketch", made, dtype=pl.Binary())
+            kept = pl.when(pl.lit(sketch).is_null()).then(pl.col(collected.name))
             groups = groups.with_columns(kept) if many else groups
             sketches.append(sketch)
         return groups.with_columns(sketches)
+
+    def completed(self, snapshot: pl.DataFrame) -> pl.DataFrame:
+        """A snapshot with all columns of the partial states, in order; what it lacks is nothing."""
+        lacks = [pl.lit(None, dtype).alias(name) for name, dtype in self.schema.items() if name not in snapshot.columns]
+        zero = [pl.col(number.name).fill_null(0) for number in self.numbers]
+        return snapshot.with_columns(lacks).select(self.schema.names()).cast(self.schema).with_columns(zero)

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 import polars as pl
 
-__all__ = ["ARRIVALS", "SMALL_ROWS", "Arrival", "arrivals", "count_late", "few", "from_frame", "joined", "to_frame"]
+__all__ = [
+    "ARRIVALS",
+    "SMALL_ROWS",
+    "Arrival",
+    "arrivals",
+    "arrivals_of_few",
+    "count_late",
+    "few",
+    "from_frame",
+    "joined",
+    "to_frame",
+]
 
 #: Arrivals as a table.
 ARRIVALS = pl.Schema(
@@ -32,7 +43,7 @@ class Arrival:
     """Event times (microseconds) of one source in one partition: extremes, and those of its last record and its row.
 
     `late`: how many of its records are late. `skew`: by how many seconds its clock differs from the others' (0: it does
-    not), None where too few others are there to compare it with.
+    not), None where that was not looked at, or too few others are there to compare it with.
     """
 
     partition: int
@@ -47,24 +58,19 @@ class Arrival:
     def follow(self, later: Arrival) -> None:
         """Add what came later of the same source in the same partition."""
         self.least, self.greatest = min(self.least, later.least), max(self.greatest, later.greatest)
-        self.last, self.row, self.skew = later.last, later.row, later.skew
-        self.late += later.late
+        self.last, self.row, self.late = later.last, later.row, self.late + later.late
+        self.skew = self.skew if later.skew is None else later.skew
 
 
-def few(rows: pl.DataFrame) -> bool:
-    """Whether a query over these rows would cost more than looking at each of them."""
-    return len(rows) <= SMALL_ROWS
+def few(rows: int) -> bool:
+    """Whether a query over so many rows would cost more than looking at each of them."""
+    return rows <= SMALL_ROWS
 
 
-def arrivals(rows: pl.DataFrame) -> Sequence[Arrival]:
-    """By partition and source, in the order of their first records. `rows`: partition, source, time (int64)."""
-    return _of_few(rows) if few(rows) else _of_many(rows)
-
-
-def _of_few(rows: pl.DataFrame) -> Sequence[Arrival]:
+def arrivals_of_few(partitions: Sequence[int], sources: Sequence[str], times: Sequence[int]) -> Sequence[Arrival]:
+    """By partition and source, in the order of their first records, without a query."""
     found: dict[tuple[int, str], Arrival] = {}
-    columns = (rows.get_column(name).to_list() for name in ("partition", "source", "time"))
-    for row, (partition, source, time) in enumerate(zip(*columns, strict=True)):
+    for row, (partition, source, time) in enumerate(zip(partitions, sources, times, strict=True)):
         one = found.get((partition, source))
         if one is None:
             found[(partition, source)] = Arrival(partition, source, time, time, time, row)
@@ -77,7 +83,8 @@ def _of_few(rows: pl.DataFrame) -> Sequence[Arrival]:
     return list(found.values())
 
 
-def _of_many(rows: pl.DataFrame) -> Sequence[Arrival]:
+def arrivals(rows: pl.DataFrame) -> Sequence[Arrival]:
+    """By partition and source, in the order of their first records. `rows`: partition, source, time (int64)."""
     time, row = pl.col("time"), pl.col("row")
     grouped = (
         rows.with_row_index("row")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hackwatch.pipeline.arrivals import Arrival, arrivals, count_late, few
+from hackwatch.pipeline.arrivals import Arrival, arrivals, arrivals_of_few, count_late, few
 from hackwatch.pipeline.skew import SkewWatch
 
 __all__ = ["HOLD_SECONDS", "NEVER", "OTHERS", "Judged", "Marks", "SourceClocks"]
@@ -126,20 +126,15 @@ class SourceClocks:
     ) -> Judged:
         """Take records, those of each partition in offset order, and judge them."""
         self._pass(elapsed)
-        late = np.zeros(len(event_time), dtype=np.bool_)
-        if not len(event_time):
-            return Judged(late, np.empty(0, np.int64) if watermarks else None)
         for number in np.unique(partition).tolist():
             self.know(number)
-        rows, seen = self._crowded_together(
-            pl.DataFrame({"partition": partition, "source": sources.fill_null(""), "time": event_time})
-        )
+        if few(len(event_time)) and not watermarks:
+            return self._observe_few(partition, sources, event_time, elapsed, wall)
+        names = sources.fill_null("") if sources.null_count() else sources
+        rows, seen = self._crowded_together(pl.DataFrame({"partition": partition, "source": names, "time": event_time}))
         slots = self._places(seen)
         before = self._watermarks(np.array(slots, np.intp))
-        if few(rows):
-            self._judge_few(rows, seen, slots, before, late)
-        else:
-            self._judge(rows, seen, slots, before, late)
+        late = self._judge(rows, seen, slots, before)
         marks = self._running(rows, self._clocks(seen, slots, before)) if watermarks else None
         self.skew.look(rows, seen, self._moving, elapsed, wall)
         if late.any():
@@ -157,6 +152,34 @@ class SourceClocks:
         self.skew.take(seen, elapsed)
         self._take(seen, slots, self._watermarks(np.array(slots, np.intp)))
 
+    def _observe_few(
+        self, partition: Numbers, sources: pl.Series, event_time: Times, elapsed: float, wall: float
+    ) -> Judged:
+        """The same, record by record: queries would cost more."""
+        names = [self._known_as(name or "") for name in sources.to_list()]
+        numbers, times = partition.tolist(), event_time.tolist()
+        seen = arrivals_of_few(numbers, names, times)
+        slots = self._places(seen)
+        before = self._watermarks(np.array(slots, np.intp))
+        marks = {
+            (one.partition, one.source): ([int(self._newest[slot]), mark], one)
+            for one, slot, mark in zip(seen, slots, before.tolist(), strict=True)
+        }
+        late = np.zeros(len(times), dtype=np.bool_)
+        for row, (place, time) in enumerate(zip(zip(numbers, names, strict=True), times, strict=True)):
+            clock, one = marks[place]
+            if time < clock[1]:
+                late[row] = True
+                one.late += 1
+            if time > clock[0]:
+                clock[0] = time
+                clock[1] = max(clock[1], time - self.lateness)
+        if self.skew.due_to_look(elapsed):
+            rows = pl.DataFrame({"partition": partition, "source": names, "time": event_time})
+            self.skew.look(rows, seen, self._moving, elapsed, wall)
+        self._take(seen, slots, before)
+        return Judged(late, seen=seen)
+
     def _crowded_together(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Sequence[Arrival]]:
         """What has arrived, with the sources beyond the limit under one name."""
         seen = arrivals(rows)
@@ -167,28 +190,9 @@ class SourceClocks:
         rows = rows.with_columns(pl.when(source.is_in(beyond)).then(pl.lit(OTHERS)).otherwise(source).alias("source"))
         return rows, arrivals(rows)
 
-    def _judge_few(
-        self, rows: pl.DataFrame, seen: Sequence[Arrival], slots: Sequence[int], before: Times, late: Mask
-    ) -> None:
-        """Record by record."""
-        marks = {
-            (one.partition, one.source): [int(self._newest[slot]), int(mark)]
-            for one, slot, mark in zip(seen, slots, before, strict=True)
-        }
-        lateness = self.lateness
-        columns = (rows.get_column(name).to_list() for name in ("partition", "source", "time"))
-        for row, (partition, source, time) in enumerate(zip(*columns, strict=True)):
-            clock = marks[(partition, source)]
-            if time < clock[1]:
-                late[row] = True
-            if time > clock[0]:
-                clock[0] = time
-                clock[1] = max(clock[1], time - lateness)
-
-    def _judge(
-        self, rows: pl.DataFrame, seen: Sequence[Arrival], slots: Sequence[int], before: Times, late: Mask
-    ) -> None:
-        """The same for large batches: only sources of which a record may be late are looked at record by record."""
+    def _judge(self, rows: pl.DataFrame, seen: Sequence[Arrival], slots: Sequence[int], before: Times) -> Mask:
+        """Which records are late: only sources of which one may be are looked at record by record."""
+        late = np.zeros(len(rows), dtype=np.bool_)
         doubtful = self._behind_their_partition(rows)
         chosen = []
         for place, (one, mark) in enumerate(zip(seen, before.tolist(), strict=True)):
@@ -199,6 +203,7 @@ class SourceClocks:
             clocks = self._clocks([seen[n] for n in chosen], [slots[n] for n in chosen], before[chosen])
             found = self._running(rows, clocks).filter(pl.col("time") < pl.col("watermark"))
             late[found["row"].to_numpy()] = True
+        return late
 
     def _clocks(self, seen: Sequence[Arrival], slots: Sequence[int], before: Times) -> pl.DataFrame:
         """How far clocks are: partition, source, newest, mark."""

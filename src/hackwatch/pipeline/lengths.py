@@ -61,11 +61,13 @@ class Lengths:
         return min((mark // (length * _SECOND) + 1) * length * _SECOND for length in lengths)
 
     def place(self, records: pl.LazyFrame, source: str) -> pl.LazyFrame:
-        """Add _start and _seconds of each record's interval. `source`: the column that names the source."""
+        """Add _start and _seconds of each record's interval, without the latter where no length has been changed.
+
+        `source`: the column that names the source.
+        """
         time = pl.col("event_time").to_physical()
         if not self.before:
-            start = time // (self.seconds * _SECOND) * self.seconds
-            return records.with_columns(start.alias("_start"), pl.lit(self.seconds, pl.Int64).alias("_seconds"))
+            return records.with_columns((time // (self.seconds * _SECOND) * self.seconds).alias("_start"))
         switches = [(until * _SECOND, each, seconds) for each, mine in self.before.items() for until, seconds in mine]
         schema = {"_until": pl.Int64(), "_source": pl.String(), "_seconds": pl.Int64()}
         known = pl.LazyFrame(sorted(switches), schema, orient="row")

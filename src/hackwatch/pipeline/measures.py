@@ -220,8 +220,9 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What a measure collects. `query` gives a list (`dtype`) per group, of which more than `exact` are a sketch."""
+    """What a measure, `name`, collects. `query` gives a list (`dtype`) per group; more than `exact` become a sketch."""
 
+    name: str
     query: pl.Expr
     dtype: pl.DataType
     exact: int
@@ -281,7 +282,9 @@ def _distinct(measure: Distinct, values: pl.Expr, dtype: pl.DataType) -> Part:
     exact = measure.exact
     if not dtype.is_integer() or dtype == pl.UInt64():
         values, dtype = values.cast(pl.String), pl.String()
-    collected = Collected(values.drop_nulls().unique(), pl.List(dtype), exact, lambda: DistinctValues(exact))
+    collected = Collected(
+        measure.name, values.drop_nulls().unique(), pl.List(dtype), exact, lambda: DistinctValues(exact)
+    )
     return Part(measure.name, (), pl.Int64(), lambda _, found: found.count() if found else 0, collected)
 
 
@@ -291,7 +294,7 @@ def _top(measure: Top, values: pl.Expr, where: pl.Expr | None) -> Part:
     entry = pl.Struct({"value": pl.String(), "count": pl.Int64()})
     dtype = pl.List(entry)
     query = values.cast(pl.String).drop_nulls().alias("value").value_counts(name="count").cast(entry)
-    collected = Collected(query, dtype, exact, lambda: FrequentValues(exact))
+    collected = Collected(measure.name, query, dtype, exact, lambda: FrequentValues(exact))
     total = _count(f"{measure.name}__total", where)
     return Part(measure.name, (total,), dtype, lambda numbers, found: _shown(numbers[0], found, most), collected)
 
@@ -305,5 +308,5 @@ def _shown(total: int, found: FrequentValues | None, most: int) -> list[dict[str
 
 def _quantile(measure: Quantile, values: pl.Expr) -> Part:
     at, dtype = measure.at, pl.List(pl.Float64())
-    collected = Collected(values, dtype, _KLL_K, Ranked)
+    collected = Collected(measure.name, values, dtype, _KLL_K, Ranked)
     return Part(measure.name, (), dtype, lambda _, found: found.at(at) if found else None, collected)

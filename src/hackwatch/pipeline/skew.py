@@ -18,6 +18,8 @@ __all__ = ["SKEW_SECONDS", "Skew", "SkewWatch"]
 SKEW_SECONDS = 60.0
 #: For so long (engine time) it must stay so: who sends what waited during an outage is behind for a moment only.
 CONFIRM_SECONDS = 2.0
+#: Small batches are looked at so often (engine time).
+LOOK_SECONDS = 0.25
 #: Other sources without which nobody can say whose clock is wrong.
 LEAST_OTHERS = 3
 #: How far back in its partition a record is compared with what others sent.
@@ -48,6 +50,11 @@ class SkewWatch:
         self._watched: dict[str, tuple[float, float]] = {}
         self._named: dict[str, float] = {}
         self._hour, self._in_hour = 0, 0
+        self._looked = float("-inf")
+
+    def due_to_look(self, elapsed: float) -> bool:
+        """Whether a small batch is to be looked at: they come often, and a clock is wrong for long."""
+        return elapsed - self._looked >= LOOK_SECONDS
 
     def look(
         self, rows: pl.DataFrame, seen: Sequence[Arrival], clocks: Callable[[int], Times], elapsed: float, wall: float
@@ -58,6 +65,7 @@ class SkewWatch:
 
     def take(self, seen: Sequence[Arrival], elapsed: float) -> None:
         """Take what has been compared."""
+        self._looked = elapsed
         for one in seen:
             if one.skew is not None:
                 self._watch(one.source, one.skew or None, elapsed)
@@ -98,13 +106,13 @@ class SkewWatch:
         return {
             "watched": [[name, *values] for name, values in self._watched.items()],
             "named": self._named,
-            "hour": [self._hour, self._in_hour],
+            "hour": [self._hour, self._in_hour, max(self._looked, -1e9)],
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         self._watched = {name: (since, seconds) for name, since, seconds in snapshot["watched"]}
         self._named = dict(snapshot["named"])
-        self._hour, self._in_hour = snapshot["hour"]
+        self._hour, self._in_hour, self._looked = snapshot["hour"]
 
 
 def _compare(rows: pl.DataFrame, seen: Sequence[Arrival], clocks: Callable[[int], Times], wall: float) -> None:

@@ -17,7 +17,7 @@ from hackwatch.pipeline.alerting import AlertPolicy
 from hackwatch.pipeline.clocks import Marks, SourceClocks
 from hackwatch.pipeline.duplicates import Duplicates
 from hackwatch.pipeline.options import AlertOptions, StreamOptions
-from hackwatch.pipeline.outliers import OutlierWatch
+from hackwatch.pipeline.outliers import OutlierOptions, OutlierWatch
 from hackwatch.streams.base import Stream, microseconds
 from hackwatch.streams.declarations import Aggregate, windows_of
 
@@ -47,13 +47,10 @@ class StreamState:
         )
         declared = declared_aggregates(stream, options)
         self.aggregates = [Aggregates(aggregate, stream) for aggregate in declared]
-        self.outliers = [
-            None if one.outliers is None else OutlierWatch(
-                one.outliers, history=alerts.window_history, warmup=alerts.window_warmup,
-                minimum=alerts.window_minimum, deviations=alerts.window_deviations,
-            )
-            for one in declared
-        ]  # fmt: skip
+        judged = OutlierOptions(
+            alerts.window_history, alerts.window_warmup, alerts.window_minimum, alerts.window_deviations
+        )
+        self.outliers = [None if one.outliers is None else OutlierWatch(one.outliers, judged) for one in declared]
         self.duplicates = Duplicates()
         self._crowded = False
 

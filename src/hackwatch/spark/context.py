@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
@@ -15,7 +15,7 @@ from hackwatch.clock import Clock
 from hackwatch.config import Settings
 from hackwatch.detect.base import Detector
 from hackwatch.detect.rules import RuleSet
-from hackwatch.engine.models import Models
+from hackwatch.engine.models import Deciders, Models
 from hackwatch.engine.patience import Patience
 from hackwatch.errors import EnvironmentError_, HackwatchError
 from hackwatch.lake import Lake
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-__all__ = ["Context", "Detectors", "Query", "SparkQuery", "collected", "gist"]
+__all__ = ["Context", "Query", "SparkQuery", "collected", "gist"]
 
-Detectors = Mapping[str, Detector | None]
 _Found = TypeVar("_Found")
 
 
@@ -111,14 +110,18 @@ class Query(ABC):
         return Now(self.context.clock.wall(), self.time.tick())
 
     def versions(self, now: Now) -> dict[str, str]:
-        """The models of a batch that begins: the newest ones."""
+        """What decides about a batch that begins: the newest of everything."""
         self.models.refresh(now.wall)
-        return self.models.versions()
+        return self.models.logged(self.models.current(), self.ledger.epoch + 1)
 
-    def detectors(self, entry: BatchEntry) -> Detectors:
-        """The detectors that a batch was logged with."""
-        found = self.models.exactly(entry.models)
-        return {**found, **{name: given for name, given in self.context.given.items() if name in found}}
+    def deciders(self, entry: BatchEntry) -> Deciders:
+        """What a batch was logged with."""
+        found, given = self.models.exactly(entry.models), self.context.given
+        panels = {
+            name: replace(panel, champion=given[name]) if name in given else panel
+            for name, panel in found.panels.items()
+        }
+        return replace(found, panels=panels)
 
     def patiently(self, what: str, action: Callable[[], _Found]) -> _Found:
         """What an action gives, once disk and servers let it succeed; until then it is tried again."""
@@ -135,7 +138,7 @@ class SparkQuery(Query):
         """What Spark reads, batch for batch."""
 
     @abstractmethod
-    def take(self, frame: DataFrame, entry: BatchEntry, detectors: Detectors) -> None:
+    def take(self, frame: DataFrame, entry: BatchEntry, deciders: Deciders) -> None:
         """Write what a batch gives, and commit it to the ledger."""
 
     def start(self, *, available_now: bool) -> None:
@@ -180,7 +183,7 @@ class SparkQuery(Query):
         versions = self.versions(now)
         entry = self.patiently("store", lambda: self.ledger.begin(number, spark_query, now, versions))
         if entry is not None:
-            self.take(frame, entry, self.detectors(entry))
+            self.take(frame, entry, self.deciders(entry))
 
 
 def collected(frame: DataFrame) -> pa.Table:

@@ -195,7 +195,7 @@ class Correlate(Query):
             pl.concat([self.correlator.empty(stream), *(epoch.rows for epoch in found.get(stream.name, ()))])
             for stream in (self.left, self.right)
         ]
-        detectors = self.detectors(entry)
+        detectors = self.deciders(entry).champions
         pairs = self.correlator.step(*suspects)
         if len(pairs):
             append = partial(

@@ -8,12 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hackwatch import streams
+from hackwatch.engine.enrichments import Enrichments
+from hackwatch.engine.models import Deciders, system_alert
 from hackwatch.engine.service import stream_options
 from hackwatch.engine.upkeep import alert_options
 from hackwatch.lake.distributed import commit_files, share
 from hackwatch.pipeline.core import TICK_SECONDS, Now, changes_of, serialise
 from hackwatch.pipeline.streamstate import StreamState
-from hackwatch.spark.context import Context, Detectors, SparkQuery, collected
+from hackwatch.spark.context import Context, SparkQuery, collected
 from hackwatch.spark.judging import known, merged
 from hackwatch.spark.plan import (
     REPORTS,
@@ -62,6 +64,9 @@ class Ingest(SparkQuery):
         self.stream, self.source, self.suspects = streams.get(stream), source_of(settings, stream), suspects
         #: The last epoch whose suspects were not kept; None while none are.
         self.since: int | None = self._since() if correlated else None
+        self.models.enrichments = Enrichments(
+            (stream,), settings.enrichment.tables, settings.tables_folder / f"{settings.pipeline}-{stream}", self._tell
+        )
         self._options = stream_options(settings, stream)
         folder = settings.streams[stream].spark_ml
         self._scorer = Scorer(context.spark, folder, self.stream) if folder is not None else None
@@ -71,8 +76,9 @@ class Ingest(SparkQuery):
         self.state.topic = self.source.topic
         self._keys: dict[int, bytes] = {}
         self._restore()
-        self._shipped: tuple[str | None, object] | None = None
-        self._schemas = {stream: records_schema(self.stream), "rejected": rejected_schema()}
+        self._shipped: tuple[dict[str, str], object] | None = None
+        columns = records_schema(self.stream, settings.streams[stream].detectors)
+        self._schemas = {stream: columns, "rejected": rejected_schema()}
         #: Whether all has been read that was there when it was last looked.
         self.caught_up = False
         self._ticks: Rounds | None = None
@@ -83,6 +89,9 @@ class Ingest(SparkQuery):
             frames = {name.removeprefix(_FRAMES): part for name, part in parts.items() if name.startswith(_FRAMES)}
             self.state.restore(self.ledger.state["stream"], frames, ())
         self._keys = {int(name.removeprefix(_KEYS)): part for name, part in parts.items() if name.startswith(_KEYS)}
+
+    def _tell(self, rule: str, occurrence: str, title: str, detail: str) -> None:
+        self.models.report(system_alert(self.name, rule, occurrence, title, detail, self.context.clock.wall()))
 
     def _since(self) -> int:
         since = self.ledger.state.get("since")
@@ -155,7 +164,7 @@ class Ingest(SparkQuery):
             begin = partial(self.ledger.begin, None, self.ledger.spark_query, now, versions, ranges, waiting)
             entry = self.patiently("store", begin)
             assert entry is not None
-            self.take(self.source.batch(self.context.spark, entry.ranges), entry, self.detectors(entry))
+            self.take(self.source.batch(self.context.spark, entry.ranges), entry, self.deciders(entry))
             planner.reader.commit(self._positions())
         return True
 
@@ -186,27 +195,27 @@ class Ingest(SparkQuery):
     def _tick(self, now: Now) -> None:
         versions = self.versions(now)
         entry = self.patiently("store", lambda: self.ledger.tick(self.name, now, versions))
-        self._commit(entry, nothing_told(self.stream), self.detectors(entry), self.context.clock.monotonic())
+        self._commit(entry, nothing_told(self.stream), self.deciders(entry), self.context.clock.monotonic())
 
     # -- a batch --------------------------------------------------------------------------------------------------
 
-    def take(self, frame: DataFrame, entry: BatchEntry, detectors: Detectors) -> None:
+    def take(self, frame: DataFrame, entry: BatchEntry, deciders: Deciders) -> None:
         began = self.context.clock.monotonic()
-        plan = self.patiently("lake", lambda: self._plan(entry, detectors))
+        plan = self.patiently("lake", lambda: self._plan(entry, deciders))
         told = self.patiently("tasks of Spark", lambda: self._run(frame, plan))
         for table, actions in sorted(told.report.actions.items()):
             commit = partial(
                 commit_files, self.lake, table, self._schemas[table], actions, entry.epoch, self.ledger.application
             )
             self.patiently(f"lake table {table}", commit)
-        self._commit(entry, told, detectors, began)
+        self._commit(entry, told, deciders, began)
 
-    def _commit(self, entry: BatchEntry, told: Told, detectors: Detectors, began: float) -> None:
+    def _commit(self, entry: BatchEntry, told: Told, deciders: Deciders, began: float) -> None:
         """Merge what the tasks have told into the state, and make all of it durable."""
         state, topic, waiting = self.state, self.source.topic, self._waiting(entry, told.report)
         marks = merged(state, told, entry.elapsed, [partition for _, partition in waiting])
         alerts = self.policy.records(
-            self.stream, topic, told.alerting, detectors, entry.wall, on_suspect=self._options.alert_on_suspect
+            self.stream, topic, told.alerting, deciders.champions, entry.wall, on_suspect=self._options.alert_on_suspect
         )
         alerts += state.close(marks, self.policy, entry.wall)
         updates = self.policy.take_updates()
@@ -231,7 +240,8 @@ class Ingest(SparkQuery):
         )
         self.patiently("store", commit)
         self.caught_up = not waiting
-        self.context.board.ingested(self.name, told.report, alerts, detectors[self.name], state, began)
+        self.models.committed(entry.epoch)
+        self.context.board.ingested(self.name, told.report, alerts, deciders.champions[self.name], state, began)
 
     def _waiting(self, entry: BatchEntry, report: Report) -> Waiting:
         """The partitions that have more messages; of Kafka all, once a batch is as large as it may be."""
@@ -261,7 +271,7 @@ class Ingest(SparkQuery):
         second = collected(scored.mapInArrow(partial(finish, plan), REPORTS))
         return read_told(second, plan).reported(read_told(first, plan).report)
 
-    def _plan(self, entry: BatchEntry, detectors: Detectors) -> Plan:
+    def _plan(self, entry: BatchEntry, deciders: Deciders) -> Plan:
         application, settings = self.ledger.application, self.context.settings
         shares = {
             table: share(self.lake, table, schema)
@@ -280,8 +290,9 @@ class Ingest(SparkQuery):
             decode=self.source.decode,
             known=known(self.state, self._keys),
             shares=shares,
-            shipped=self._ship(detectors),  # type: ignore[arg-type]  # a broadcast variable
+            shipped=self._ship(deciders),  # type: ignore[arg-type]  # a broadcast variable
             suspects=self.since is not None,
+            roles=deciders.panels[self.name].roles,
             spool=self.source.spool,
             enriched=self._enriched(),
         )
@@ -291,13 +302,13 @@ class Ingest(SparkQuery):
         url, streams_read = settings.kafka.enriched, settings.streams.values()
         return None if url is None else Enriched(url, settings.kafka, max(one.partitions for one in streams_read))
 
-    def _ship(self, detectors: Detectors) -> object:
-        """The model and the rules on all workers; sent again when the model is another one."""
-        detector = detectors[self.name]
-        version = detector.version if detector else None
-        if self._shipped is None or self._shipped[0] != version:
+    def _ship(self, deciders: Deciders) -> object:
+        """Models, tables and rules on all workers; sent again when a model or a table is another one."""
+        panel, versions = deciders.panels[self.name], deciders.versions()
+        if self._shipped is None or self._shipped[0] != versions:
             rules = tuple(rule for rule in self.context.rules if rule.stream == self.name)
-            self._shipped = version, self.context.spark.sparkContext.broadcast(pack(detector, rules))
+            shipped = pack(self.name, panel, deciders.enrichments[self.name].tables, rules)
+            self._shipped = versions, self.context.spark.sparkContext.broadcast(shipped)
         return self._shipped[1]
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from hackwatch import streams
 from hackwatch.config import KafkaSettings
+from hackwatch.detect.panel import panel_schema
 from hackwatch.lake.distributed import Share
 from hackwatch.lake.log import Action
 from hackwatch.pipeline.arrivals import Arrival, from_frame
@@ -52,11 +53,10 @@ _PLACED = pl.Schema({"date": pl.Date(), "site": pl.String()})
 ADDED = ["topic", "epoch", *_PLACED]
 
 
-def records_schema(stream: Stream) -> pl.Schema:
-    """The columns of a stream's table, as both engines write them."""
-    return pl.Schema(
-        {**stream.schema, **POSITION, **SCORED, **STAMP, "topic": pl.String(), "epoch": pl.Int64(), **_PLACED}
-    )
+def records_schema(stream: Stream, roles: tuple[str, ...] = ()) -> pl.Schema:
+    """The columns of a stream's table, as both engines write them. `roles`: those beside the champion."""
+    judged = {**SCORED, **panel_schema(roles), **STAMP}
+    return pl.Schema({**stream.schema, **POSITION, **judged, "topic": pl.String(), "epoch": pl.Int64(), **_PLACED})
 
 
 def suspects_schema(stream: Stream) -> pl.Schema:
@@ -112,8 +112,8 @@ class Plan:
     """How the tasks of one batch work; equal when the batch is repeated.
 
     `wall`, `elapsed`: the time of the batch. `latest`: later event times are rejected, Unix seconds. `shares`: by
-    table; a table that has the batch already has none. `suspects`: whether they are wanted. `rejects_only`: tasks leave
-    out the records (Spark scores them).
+    table; a table that has the batch already has none. `suspects`: whether they are wanted. `roles`: those beside the
+    champion. `rejects_only`: tasks leave out the records (Spark scores them).
     """
 
     stream: str
@@ -129,6 +129,7 @@ class Plan:
     shares: Mapping[str, Share]
     shipped: Box
     suspects: bool
+    roles: tuple[str, ...] = ()
     spool: Spool | None = None
     enriched: Enriched | None = None
     rejects_only: bool = False
@@ -224,7 +225,7 @@ def read_told(table: pa.Table, plan: Plan) -> Told:
     seen = [one for frame in frames.get(ARRIVED, ()) for one in from_frame(from_ipc(frame))]
     return Told(
         whole,
-        _joined(frames.get(ALERTING, ()), records_schema(stream).to_frame().drop(ADDED)).sort(places),
+        _joined(frames.get(ALERTING, ()), records_schema(stream, plan.roles).to_frame().drop(ADDED)).sort(places),
         _joined(frames.get(SUSPECTS, ()), suspects_schema(stream).to_frame()).sort(places),
         sorted(seen, key=lambda one: one.partition),
         {_under(name): [*map(from_ipc, found)] for name, found in frames.items() if name.startswith(COUNTED)},

@@ -157,8 +157,10 @@ class Board:
         metrics.set_position(name, {0: lag}, watermark=stream.watermark, wall=wall, in_messages=in_messages)
         rate = (total - before) / (now - began) if now > began else 0.0
         arrivals = stream.arrivals.shown(wall)
-        told = stream_status(stream.totals, rate, lag, in_messages, stream.watermark, stream.detector, arrivals)
-        return {**told, "late_sources": stream.late, "skewed_sources": stream.skewed}
+        return stream_status(
+            stream.totals, rate, lag, in_messages, stream.watermark, stream.detector, arrivals, stream.late,
+            stream.skewed,
+        )  # fmt: skip
 
 
 def lag_of(source: Mapping[str, Any]) -> int:

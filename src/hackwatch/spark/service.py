@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
+from hackwatch import streams, topics
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
 from hackwatch.engine.lock import EngineLock
@@ -15,7 +16,7 @@ from hackwatch.engine.models import Models
 from hackwatch.engine.patience import Patience
 from hackwatch.engine.service import correlations_of, rules_of
 from hackwatch.engine.upkeep import Upkeep, alert_options
-from hackwatch.engine.watching import open_bundles
+from hackwatch.engine.watching import open_bundles, roles_of
 from hackwatch.errors import ConfigurationError, EnvironmentError_
 from hackwatch.lake import open_lake
 from hackwatch.pipeline.alerting import AlertPolicy
@@ -50,6 +51,8 @@ def run_spark(
     embedded engine runs), EnvironmentError_ (Spark, Java, jars, disk), DataError (a checkpoint of another store).
     """
     clock = clock or SystemClock()
+    streams.check_correlations(settings.correlations)
+    settings = _with_topics(settings)
     prepare_data_folder(settings.data)
     with ExitStack() as stack:
         stack.enter_context(EngineLock(settings.lock_file))
@@ -65,12 +68,26 @@ def run_spark(
         _LOG.info("engine stopped")
 
 
+def _with_topics(settings: Settings) -> Settings:
+    """The settings without streams whose Kafka topic does not exist: Spark would fail at it. A spool may come later."""
+    missing = []
+    for name in _enabled(settings):
+        with suppress(EnvironmentError_):  # no broker answers: Spark says so itself
+            if is_kafka(url := settings.spool_url(name)) and not topics.exists(url, settings.kafka):
+                missing.append(name)
+    if not missing or len(missing) == len(_enabled(settings)):
+        return settings
+    _LOG.warning("no topic yet of %s: what comes into it is read from the next start on", ", ".join(missing))
+    off = {name: settings.streams[name].model_copy(update={"enabled": False}) for name in missing}
+    return settings.model_copy(update={"streams": {**settings.streams, **off}})
+
+
 def _reads_kafka(settings: Settings) -> bool:
     return any(is_kafka(settings.spool_url(name)) for name in _enabled(settings))
 
 
 def _enabled(settings: Settings) -> list[str]:
-    return [name for name, stream in settings.streams.items() if stream.enabled]
+    return [name for name in streams.in_order(settings.streams) if settings.streams[name].enabled]
 
 
 class _Service:
@@ -175,7 +192,7 @@ class _Service:
 
     def _context(self, stack: ExitStack) -> Context:
         settings, options = self.settings, alert_options(self.settings)
-        rules = rules_of(settings)
+        rules, roles, alert = rules_of(settings), roles_of(settings), self.upkeep.system_alert
         return Context(
             settings=settings,
             spark=self.spark,
@@ -185,7 +202,7 @@ class _Service:
             board=self.board,
             patience=Patience(self.clock, self.stop, self.board.paused),
             lake=lambda: open_lake(settings),
-            models=lambda names: Models(open_bundles(settings, names, stack), names, self.upkeep.system_alert),
+            models=lambda names: Models(open_bundles(settings, names, stack), names, alert, roles),
             policy=lambda: AlertPolicy(options, rules),
             given={},
         )

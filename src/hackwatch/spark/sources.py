@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hackwatch import topics
+from hackwatch import streams, topics
 from hackwatch.config import Settings
 from hackwatch.spark.kafka import java_options
 from hackwatch.spark.spool import RANGES, Planner, Spool
 from hackwatch.store.base import OffsetRange
 from hackwatch.streams.base import DecodeOptions
+from hackwatch.streams.options import of_settings
 from hackwatch.topics.kafka.address import is_kafka, parse_address
 from hackwatch.topics.retention import Retention, retention_of
 
@@ -82,11 +83,7 @@ Source = KafkaTopic | SpoolTopic
 def source_of(settings: Settings, stream: str) -> Source:
     """The topic that the settings name for a stream. Raises ConfigurationError for an address of another kind."""
     options = settings.streams[stream]
-    decode = DecodeOptions(
-        key=options.duplicates_key,
-        letterless_kib=options.letterless_kib,
-        max_message_bytes=options.max_message_bytes,
-    )
+    decode = of_settings(streams.get(stream), options)
     url = settings.spool_url(stream)
     if is_kafka(url):
         address = parse_address(url)

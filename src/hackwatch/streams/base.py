@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hackwatch.streams.fields import Field, Option, Truth
+from hackwatch.streams.formats import CSV, JSON, LineFormat
+
 __all__ = [
     "POSITION",
     "REJECTED_SCHEMA",
@@ -67,15 +70,17 @@ class DecodeOptions:
     """What a source says about its messages.
 
     `key`: name of a message field to keep as column `key` (String, null if absent), for duplicate removal.
-    `letterless_kib`: sizes without a unit letter are KiB instead of bytes.
     `labels`: keep the truth columns `label` (Int8, null if absent) and `type` (String) of training data.
     `max_message_bytes`: longer messages are rejected.
+    `formats`: names of the line formats that messages are tried against which are not JSON, in this order; empty: all
+    that the stream declares, in its order. `own`: names of the stream's own options that are on.
     """
 
     key: str | None = None
-    letterless_kib: bool = False
     labels: bool = False
     max_message_bytes: int = 1 << 20
+    formats: tuple[str, ...] = ()
+    own: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,13 +91,15 @@ class Decoded:
     `rejected`: REJECTED_SCHEMA. `messages` = number of messages in.
     Every message is an object (1 record), an array (n records; an empty one is 1 rejected), or rejected:
     records_in = len(records) + len(rejected).
-    `unknown_fields`: how often each unknown field occurred.
+    `unknown_fields`: how often each unknown field occurred. `unknown_by_message`: how many of them each message had
+    (int64, one for each message); None if there were none.
     """
 
     records: pl.DataFrame
     rejected: pl.DataFrame
     messages: int
     unknown_fields: Mapping[str, int] = field(default_factory=dict)
+    unknown_by_message: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +107,20 @@ class Features:
     """Which normalised columns a model may look at.
 
     `numeric` as they are, `log` through log1p of the magnitude with the sign kept, `categorical` by vocabulary
-    and frequency learned in training. Position, identity and time are never features.
+    and frequency learned in training, `limited` likewise with a vocabulary of so many categories at most, all others
+    being one. `text` by its character n-grams, hashed into a fixed number of columns: for what is hardly ever the same
+    twice, such as a query. Position, identity and time are never features.
     """
 
     numeric: tuple[str, ...]
     log: tuple[str, ...]
     categorical: tuple[str, ...]
+    text: tuple[str, ...] = ()
+    limited: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return self.numeric + self.log + self.categorical
+        return (*self.numeric, *self.log, *self.categorical, *self.limited, *self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +162,9 @@ class Stream:
     record; None: that of its partition. `identifiers`: columns that say who and when, so that no model looks at them.
     `bounded`: texts that files are searched by: their least and greatest values are kept. `units`: unit per column for
     explanations ("bytes", "fraction", "events per interval"). `events`: for exports. `decode(messages, options)` is
-    pure, vectorised and never raises on any payload.
+    pure, vectorised and never raises on any payload; what it reads is declared on it (`fields`, `formats`, `truth`,
+    `options`, as `Decoder` has them). `defaults`: field -> its value in a file whose header lacks it, from the file's
+    name (without endings) and the number of the row, from 0.
 
     `hackwatch.streams.checks` says what a complete one has; an incomplete one is refused when it is loaded.
     """
@@ -169,6 +182,27 @@ class Stream:
     decode: Callable[[Messages, DecodeOptions], Decoded]
     bounded: tuple[str, ...] = ()
     events: EventFields = field(default_factory=EventFields)
+    defaults: Mapping[str, Callable[[str, int], object]] = field(default_factory=dict)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields of its messages; empty if its decoder does not say."""
+        return getattr(self.decode, "fields", ())
+
+    @property
+    def formats(self) -> tuple[LineFormat, ...]:
+        """What its lines may be, in topics and files: JSON and CSV, unless its decoder says otherwise."""
+        return getattr(self.decode, "formats", (JSON, CSV))
+
+    @property
+    def truth(self) -> Truth | None:
+        """The truth that its training data may carry."""
+        return getattr(self.decode, "truth", None)
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """Its own decode options."""
+        return getattr(self.decode, "options", ())
 
 
 def microseconds(times: pl.Series) -> npt.NDArray[np.int64]:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import polars as pl
 
 from hackwatch.streams.base import POSITION, Stream
-from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family, Share
+from hackwatch.streams.declarations import (
+    Aggregate,
+    Correlation,
+    Enricher,
+    Family,
+    Quantile,
+    Share,
+    StatefulEnricher,
+    Top,
+)
+from hackwatch.streams.exact import PARTS
 
 __all__ = ["RESERVED", "aggregate_problems", "correlation_problems", "family_problems", "stream_problems"]
 
@@ -15,10 +27,12 @@ __all__ = ["RESERVED", "aggregate_problems", "correlation_problems", "family_pro
 RESERVED = frozenset(
     {
         *POSITION,
-        *("score", "prediction", "rules", "late", "processing_time"),
+        *("score", "prediction", "rules", "model", "late", "processing_time"),
         *("topic", "epoch", "date", "site", "key", "label", "type"),
     }
 )
+#: Columns that every aggregate has beside its keys and measures.
+AGGREGATE_COLUMNS = frozenset({"source", "start", "end", "final"})
 _TIME = pl.Datetime("us", "UTC")
 _STRING = pl.String()
 
@@ -30,7 +44,7 @@ def stream_problems(stream: Stream) -> list[str]:
 
 def _stream_problems(stream: Stream) -> Iterator[str]:
     schema = stream.schema
-    if not stream.name.isidentifier():
+    if not stream.name.isidentifier() or stream.name == "table":  # logged versions of tables are named so
         yield f"name: {stream.name!r} is no name of a table; use letters, digits and underscores"
     if schema.get("event_time") != _TIME:
         yield "schema: a column event_time of type Datetime('us', 'UTC') is missing: when the record happened"
@@ -61,8 +75,35 @@ def _stream_problems(stream: Stream) -> Iterator[str]:
             yield f"{what}: {', '.join(map(repr, unknown))}: no such column; take them out or correct them"
     if both := sorted(set(stream.features.columns) & set(stream.identifiers)):
         yield f"features: {', '.join(both)}: identifiers say who and when, so no model may look at them"
+    for column in (*stream.features.text, *stream.features.limited):
+        if stream.schema.get(column, _STRING) != _STRING:
+            yield f"features: {column!r} is {schema[column]}; text and limited categories are of texts (String)"
+    for column in (column for column, most in stream.features.limited.items() if most < 1):
+        yield f"features: {column!r}: a limited vocabulary holds at least 1 category"
+    if twice := _twice(list(stream.features.columns)):
+        yield f"features: {', '.join(twice)}: of two kinds; leave each column one kind"
     if not (stream.noun.singular and stream.noun.plural):
         yield 'noun: say what people call an entity: Noun("client", "clients")'
+    yield from _reading_problems(stream)
+
+
+def _reading_problems(stream: Stream) -> Iterator[str]:
+    """What is wrong with how its messages are read."""
+    fields = {item.name: item for item in stream.fields}
+    if unbounded := [name for name, item in fields.items() if item.is_bounded and math.isinf(item.high - item.low)]:
+        yield f"fields: {', '.join(unbounded)}: say which values are possible: low and high"
+    if fields and (unknown := [name for name in stream.defaults if name not in fields]):
+        yield f"defaults: {', '.join(map(repr, unknown))}: no such field; take them out or correct them"
+    for what, names in (
+        ("formats", [one.name for one in stream.formats]),
+        ("options", [one.name for one in stream.options]),
+    ):
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            yield f"{what}: {', '.join(twice)}: declared twice; give each a name of its own"
+    if any(one.columns is not None for one in stream.formats) and not any(
+        item.name not in PARTS and not item.optional for item in fields.values()
+    ):
+        yield f"fields: one that every record has, beside {', '.join(PARTS)}, must tell a record from an envelope"
 
 
 def family_problems(family: Family, stream: Callable[[str], Stream | None]) -> list[str]:
@@ -77,12 +118,17 @@ def family_problems(family: Family, stream: Callable[[str], Stream | None]) -> l
         found += aggregate_problems(aggregate, stream(aggregate.stream))
     for enricher in family.enrichers:
         found += _enricher_problems(enricher, stream(enricher.stream))
+    filled = [f"{enricher.stream}.{name}" for enricher in family.enrichers for name in enricher.adds]
+    found += [f"{name}: two enrichers add it; leave it to one" for name in _twice(filled)]
     named = [correlation.name for correlation in family.correlations]
+    named += [f"enricher {enricher.stream}.{enricher.name}" for enricher in family.enrichers]
     named += [f"{aggregate.stream}.{aggregate.name}" for aggregate in family.aggregates]
-    found += [
-        f"{name}: declared twice; give each a name of its own" for name in sorted(set(named)) if named.count(name) > 1
-    ]
+    found += [f"{name}: declared twice; give each a name of its own" for name in _twice(named)]
     return found
+
+
+def _twice(names: list[str]) -> list[str]:
+    return sorted(name for name, times in Counter(names).items() if times > 1)
 
 
 def correlation_problems(correlation: Correlation, stream: Callable[[str], Stream | None]) -> list[str]:
@@ -128,8 +174,14 @@ def aggregate_problems(aggregate: Aggregate, stream: Stream | None) -> list[str]
     found += _condition_problems(where, aggregate.where, stream)
     if aggregate.seconds < 1 or aggregate.limit < 1:
         found.append(f"{where}: seconds and limit must be at least 1")
+    if taken := sorted(AGGREGATE_COLUMNS & {*aggregate.keys, *names}):
+        found.append(f"{where}: {', '.join(taken)}: every aggregate has such columns; name these otherwise")
     if aggregate.outliers is not None and aggregate.outliers.measure not in names:
         found.append(f"{where}: outliers: there is no measure {aggregate.outliers.measure!r}")
+    for measure in aggregate.measures:
+        judged = aggregate.outliers is not None and aggregate.outliers.measure == measure.name
+        if judged and isinstance(measure, Top | Quantile):
+            found.append(f"{where}: outliers: {measure.name!r} is a list; name a measure that is one number")
     return found
 
 
@@ -144,9 +196,18 @@ def _condition_problems(where: str, condition: str | None, stream: Stream) -> li
     return [] if kind == pl.Boolean() else [f"{where}: {condition!r} is no condition but a value of type {kind}"]
 
 
-def _enricher_problems(enricher: Enricher, stream: Stream | None) -> list[str]:
+def _enricher_problems(enricher: Enricher | StatefulEnricher, stream: Stream | None) -> list[str]:
     where = f"enricher {enricher.name}"
     if stream is None:
         return [f"{where}: there is no stream {enricher.stream!r}"]
-    missing = [name for name in enricher.adds if name not in stream.schema]
-    return [f"{where}: adds {name!r}, which the stream's schema does not declare" for name in missing]
+    found = [] if enricher.name.isidentifier() else [f"{where}: use letters, digits and underscores for the name"]
+    if not enricher.adds:
+        found.append(f"{where}: adds: name the columns that it fills")
+    for name, kind in enricher.adds.items():
+        if name not in stream.schema:
+            found.append(f"{where}: adds {name!r}, which the stream's schema does not declare")
+        elif stream.schema[name] != kind:
+            found.append(f"{where}: adds {name!r} as {kind}, in the stream's schema it is {stream.schema[name]}")
+        elif name == "event_time":
+            found.append(f"{where}: adds 'event_time': the decoder itself must give it")
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,35 +10,33 @@ import numpy as np
 import polars as pl
 
 from hackwatch.errors import InternalError
-from hackwatch.streams import exact, small
+from hackwatch.streams import small
+from hackwatch.streams.bare import Mixed
 from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, Decoded, DecodeOptions, Messages
-from hackwatch.streams.fields import Field, Kind
+from hackwatch.streams.fields import Field, Kind, Option, Truth
+from hackwatch.streams.formats import CSV, JSON, LineFormat
 from hackwatch.streams.lines import Lines
 from hackwatch.streams.normalise import normalise
 from hackwatch.streams.structure import Rejection, Rows, Structure
+from hackwatch.streams.unknown import Unknown
 
 __all__ = ["RAW_LIMIT", "Decoder"]
 
 #: A rejected message is kept up to here.
 RAW_LIMIT = 64 * 1024
 
-#: The truth of labelled data; `attack` is another name of `label` (course variant of ToN_IoT).
-_TRUTH = (
-    Field("label", Kind.INTEGER, 0, 1, nullable=True, optional=True),
-    Field("attack", Kind.INTEGER, 0, 1, nullable=True, optional=True),
-    Field("type", Kind.TEXT, 1, 255, nullable=True, optional=True),
-)
 _NONE_REJECTED = REJECTED_SCHEMA.to_frame()
-_TRUTH_NAMES = frozenset(field.name for field in _TRUTH)
-_LABEL = pl.coalesce("label", "attack").cast(pl.Int8).alias("label")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Decoder:
-    """`decode` of a stream whose messages are JSON objects, or arrays of them, with one set of fields.
+    """`decode` of a stream whose messages have one set of fields: JSON objects, arrays of them, or lines.
 
     `derived`: expression over the fields' values for each column of `schema` that is not just a field's value.
     `derive`: the same for plain lists of values, by which small payloads are read quickly; they need not be.
+    `formats`: what lines in topics and files may be. JSON is always read in topics; what is not JSON there is tried
+    against the others that are formats of lines, and such streams take envelopes too (`hackwatch.streams.bare`).
+    `truth`: what training data may carry. `options`: other ways to read the fields.
     """
 
     stream: str
@@ -47,6 +44,9 @@ class Decoder:
     fields: tuple[Field, ...]
     derived: Mapping[str, pl.Expr]
     derive: Callable[[small.Columns], small.Columns] | None = None
+    formats: tuple[LineFormat, ...] = (JSON, CSV)
+    truth: Truth | None = None
+    options: tuple[Option, ...] = ()
 
     def __call__(self, messages: Messages, options: DecodeOptions) -> Decoded:
         """Normalised records and rejected ones of these messages; pure, and never raises on any payload."""
@@ -57,13 +57,13 @@ class Decoder:
         if self.derive is None or options.labels or len(messages.payload) > small.SMALL_BYTES:
             return None
         fields, ignored = self._expected(options)
-        read = small.read(messages.payload, len(messages), options.max_message_bytes, fields, options.letterless_kib)
+        read = small.read(messages.payload, len(messages), options.max_message_bytes, fields)
         if read is None:
             return None
-        unknown: Counter[str] = Counter()
+        unknown = Unknown()
         for name in read.extras:
             if name not in ignored:
-                exact.count(unknown, name, len(read.number))
+                unknown.add_all(name, np.array(read.number, np.int64))
         columns: dict[str, Any] = {
             **read.columns,
             **self.derive(read.columns),
@@ -76,7 +76,8 @@ class Decoder:
             columns["key"] = pl.Series(read.columns[options.key], dtype=kind.dtype).cast(pl.String)
         schema = self._schema(options)
         records = pl.DataFrame([pl.Series(name, columns[name], dtype=dtype) for name, dtype in schema.items()])
-        return Decoded(records, _NONE_REJECTED, len(messages), dict(unknown))
+        counted = dict(unknown.names), unknown.by_message(len(messages))
+        return Decoded(records, _NONE_REJECTED, len(messages), *counted)
 
     def _ordinary(self, messages: Messages, options: DecodeOptions) -> Decoded:
         lines = Lines.of(messages.payload, messages.ends)
@@ -85,34 +86,55 @@ class Decoder:
                 f"{len(messages)} offsets for {len(lines)} messages", where=f"{messages.topic}/{messages.partition}"
             )
         fields, ignored = self._expected(options)
-        structure = Structure(fields, ignored)
-        structure.read(self._bounded(lines, options.max_message_bytes, structure))
+        rejections: list[Rejection] = []
+        structure = self._structure(
+            self._bounded(lines, options.max_message_bytes, rejections), fields, ignored, options
+        )
+        structure.rejections += rejections
         parts = [
-            self._records(*normalise(rows, fields, options.letterless_kib, structure.rejections), messages, options)
-            for rows in structure.rows
+            self._records(*normalise(rows, fields, structure.rejections), messages, options) for rows in structure.rows
         ]
         return Decoded(
             records=_in_order(parts) if parts else self._schema(options).to_frame(),
             rejected=_rejected(self.stream, structure.rejections, messages),
             messages=len(messages),
-            unknown_fields=dict(structure.unknown),
+            unknown_fields=dict(structure.unknown.names),
+            unknown_by_message=structure.unknown.by_message(len(messages)),
         )
+
+    def _structure(
+        self, lines: Lines, fields: Sequence[Field], ignored: frozenset[str], options: DecodeOptions
+    ) -> Structure:
+        """What of these lines is records, by their structure."""
+        named = [one for one in self.formats if one.columns is not None]
+        if not named:
+            structure = Structure(fields, ignored)
+            structure.read(lines)
+            return structure
+        order = options.formats or tuple(one.name for one in named)
+        tried = sorted((one for one in named if one.name in order), key=lambda one: order.index(one.name))
+        return Mixed(fields, ignored, tried, named).read(lines)
 
     def _expected(self, options: DecodeOptions) -> tuple[tuple[Field, ...], frozenset[str]]:
         """The fields to read, and the names that are known but not read."""
-        fields = self.fields + (_TRUTH if options.labels else ())
+        fields = self.fields
+        for option in self.options if options.own else ():
+            fields = option.fields(fields) if option.name in options.own else fields
+        truth = self.truth.fields if self.truth is not None else ()
+        if options.labels:
+            fields += truth
         if options.key is not None and options.key not in {field.name for field in fields}:
             fields += (Field(options.key, Kind.TEXT, 0, 1024, strip=False, optional=True),)
-        return fields, _TRUTH_NAMES - {field.name for field in fields}
+        return fields, frozenset(field.name for field in truth) - {field.name for field in fields}
 
-    def _bounded(self, lines: Lines, most: int, structure: Structure) -> Lines:
+    def _bounded(self, lines: Lines, most: int, rejections: list[Rejection]) -> Lines:
         """The messages that are not too long; the others are rejected."""
         too_long = lines.end - lines.start > most
         if not too_long.any():
             return lines
         reason = f"message is longer than {most} bytes"
         for position in np.flatnonzero(too_long).tolist():
-            structure.rejections.append(Rejection(position, None, reason, lines.text(position)))
+            rejections.append(Rejection(position, None, reason, lines.text(position)))
         return lines.take(np.flatnonzero(~too_long))
 
     def _records(self, parsed: pl.DataFrame, rows: Rows, messages: Messages, options: DecodeOptions) -> pl.DataFrame:
@@ -123,10 +145,17 @@ class Decoder:
         ]
         further = [] if options.key is None else [parsed[options.key].cast(pl.String).alias("key")]
         if options.labels:
-            further += parsed.select(_LABEL, pl.col("type")).get_columns()
+            further += parsed.select(*self._labels()).get_columns()
         computed = parsed.select(list(self.derived.values()))
         columns = [(computed if name in self.derived else parsed).get_column(name) for name in self.schema]
         return pl.DataFrame([*columns, *position, *further])
+
+    def _labels(self) -> tuple[pl.Expr, pl.Expr]:
+        if self.truth is None:  # nothing is known of these
+            return pl.repeat(None, pl.len(), dtype=pl.Int8).alias("label"), pl.repeat(
+                None, pl.len(), dtype=pl.String
+            ).alias("type")
+        return self.truth.label.cast(pl.Int8).alias("label"), self.truth.type.cast(pl.String).alias("type")
 
     def _schema(self, options: DecodeOptions) -> pl.Schema:
         further: dict[str, pl.DataType] = {} if options.key is None else {"key": pl.String()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -17,16 +16,18 @@ from typing import Any
 import numpy as np
 import orjson
 
-from hackwatch.streams.fields import Field
+from hackwatch.streams.fields import Field, Kind
+from hackwatch.streams.unknown import Unknown
 
-__all__ = ["MAX_DEPTH", "Bad", "Good", "read_message", "read_record"]
+__all__ = ["ENVELOPE", "MAX_DEPTH", "PARTS", "Bad", "Good", "Reader", "Wrapped", "is_sound"]
 
 #: Records nested deeper than this are rejected with their message.
 MAX_DEPTH = 64
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
 _OPENING, _CLOSING = np.frombuffer(b"[{", np.uint8), np.frombuffer(b"]}", np.uint8)
-_UNKNOWN_NAMES = 256
-_UNKNOWN_NAME_LENGTH = 64
+#: What a feed may wrap a line in that came from elsewhere: whose it is, where it was there, how it is to be read.
+PARTS = ("source", "position", "format", "line")
+ENVELOPE = tuple(Field(name, Kind.TEXT, 0, 2.0**31, strip=False) for name in PARTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,12 @@ class Good:
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A record (or, without `index`, a whole message) that is rejected, and why."""
+    """A record (or, without `index`, a whole message) that is rejected, and why; not `is_json`: it is a bare line."""
 
     index: int | None
     reason: str
     raw: bytes
+    is_json: bool = True
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -54,33 +56,83 @@ class _Pairs(list[tuple[str, Any]]):
 _decoder = json.JSONDecoder(object_pairs_hook=_Pairs)
 
 
-def read_message(
-    line: bytes, fields: Sequence[Field], ignored: Collection[str], unknown: Counter[str]
-) -> list[Good | Bad]:
-    """All records of a message; unknown fields are added to `unknown`."""
-    if not line.strip(b" \t\r"):
-        return [Bad(None, "message is empty", line)]
-    try:
-        value = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        return [Bad(None, f"message is not JSON: {error}", line)]
-    if not isinstance(value, dict | list):
-        return [Bad(None, "message is neither an object nor an array of objects", line)]
-    if not value and isinstance(value, list):
-        return [Bad(None, "message is an empty array", line)]
-    if _depth(line) > MAX_DEPTH + isinstance(value, list):
-        return [Bad(None, f"message is nested deeper than {MAX_DEPTH} levels", line)]
-    if isinstance(value, dict):
-        return [read_record(line, 0, fields, ignored, unknown)]
-    return [_record(pairs, index, raw, fields, ignored, unknown) for index, (pairs, raw) in enumerate(_elements(line))]
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """An envelope: the texts of its parts in the order of `PARTS`; `format` and `line` are not null."""
+
+    texts: tuple[str | None, ...]
 
 
-def read_record(
-    text: bytes, index: int, fields: Sequence[Field], ignored: Collection[str], unknown: Counter[str]
-) -> Good | Bad:
-    """One record from its own JSON text, which is an object and not nested too deeply."""
-    text = text.strip(b" \t\r")
-    return _record(_decoder.decode(text.decode()), index, text, fields, ignored, unknown)
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads messages of these fields. Unknown fields that are not `ignored` are added to `unknown`.
+
+    `envelopes`: whether a message may be one, that is an object with exactly the fields `PARTS`.
+    """
+
+    fields: Sequence[Field]
+    ignored: Collection[str]
+    unknown: Unknown
+    envelopes: bool = False
+
+    def message(self, line: bytes, number: int) -> list[Good | Bad | Wrapped]:
+        """All records of a message."""
+        if not line.strip(b" \t\r"):
+            return [Bad(None, "message is empty", line)]
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            return [Bad(None, f"message is not JSON: {error}", line, is_json=False)]
+        if not isinstance(value, dict | list):
+            return [Bad(None, "message is neither an object nor an array of objects", line, is_json=False)]
+        if not value and isinstance(value, list):
+            return [Bad(None, "message is an empty array", line)]
+        if _depth(line) > MAX_DEPTH + isinstance(value, list):
+            return [Bad(None, f"message is nested deeper than {MAX_DEPTH} levels", line)]
+        if isinstance(value, dict):
+            return [self.record(line, 0, number, alone=True)]
+        return [self._record(pairs, index, raw, number) for index, (pairs, raw) in enumerate(_elements(line))]
+
+    def record(self, text: bytes, index: int, number: int, *, alone: bool) -> Good | Bad | Wrapped:
+        """One record from its own JSON text, which is an object and not nested too deeply.
+
+        `alone`: it is a message of its own, and not an element of an array.
+        """
+        text = text.strip(b" \t\r")
+        pairs = _decoder.decode(text.decode())
+        return (self._wrapped(pairs) if alone else None) or self._record(pairs, index, text, number)
+
+    def _wrapped(self, pairs: _Pairs) -> Wrapped | None:
+        if not self.envelopes or len(pairs) != len(PARTS) or {name for name, _ in pairs} != set(PARTS):
+            return None
+        values = dict(pairs)
+        if (
+            values["format"] is None
+            or values["line"] is None
+            or any(isinstance(part, list) for part in values.values())
+        ):
+            return None
+        return Wrapped(tuple(_text(field, values) for field in ENVELOPE))
+
+    def _record(self, pairs: Any, index: int, raw: bytes, number: int) -> Good | Bad:
+        if not isinstance(pairs, _Pairs):
+            return Bad(index, "record is not an object", raw)
+        known = {field.name for field in self.fields}
+        values: dict[str, Any] = {}
+        problems = []
+        for name, value in pairs:
+            if name in values:
+                problems.append(f"{name}: occurs more than once")
+            elif name in known:
+                values[name] = value
+            elif name not in self.ignored:
+                self.unknown.add(name, number)
+        for field in self.fields:
+            if field.is_text and isinstance(values.get(field.name), list):
+                problems.append(f"{field.name}: not a text but an array or object")
+        if problems:
+            return Bad(index, "; ".join(dict.fromkeys(problems)), raw)
+        return Good(index, tuple(_text(field, values) for field in self.fields), raw)
 
 
 def is_sound(text: bytes) -> bool:
@@ -90,12 +142,6 @@ def is_sound(text: bytes) -> bool:
     except orjson.JSONDecodeError:
         return False
     return _depth(text) <= MAX_DEPTH
-
-
-def count(unknown: Counter[str], name: str, times: int = 1) -> None:
-    """Count an unknown field; beyond 256 different names (cut to 64 characters) all others share one entry."""
-    name = name[:_UNKNOWN_NAME_LENGTH]
-    unknown[name if name in unknown or len(unknown) < _UNKNOWN_NAMES else "(other)"] += times
 
 
 def _elements(line: bytes) -> Iterator[tuple[Any, bytes]]:
@@ -115,29 +161,6 @@ def _skip(text: str, position: int) -> int:
     while text[position] in " \t\r":
         position += 1
     return position
-
-
-def _record(
-    pairs: Any, index: int, raw: bytes, fields: Sequence[Field], ignored: Collection[str], unknown: Counter[str]
-) -> Good | Bad:
-    if not isinstance(pairs, _Pairs):
-        return Bad(index, "record is not an object", raw)
-    known = {field.name for field in fields}
-    values: dict[str, Any] = {}
-    problems = []
-    for name, value in pairs:
-        if name in values:
-            problems.append(f"{name}: occurs more than once")
-        elif name in known:
-            values[name] = value
-        elif name not in ignored:
-            count(unknown, name)
-    for field in fields:
-        if field.is_text and isinstance(values.get(field.name), list):
-            problems.append(f"{field.name}: not a text but an array or object")
-    if problems:
-        return Bad(index, "; ".join(dict.fromkeys(problems)), raw)
-    return Good(index, tuple(_text(field, values) for field in fields), raw)
 
 
 def _text(field: Field, values: dict[str, Any]) -> str | None:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from hackwatch.streams.base import EventFields, Noun
-from hackwatch.streams.fields import Field, Kind
+from hackwatch.streams.fields import LABELLED, Field, Kind, Option
 from hackwatch.streams.small import Columns
 
 __all__ = [
     "LATEST",
     "PID_MAX",
+    "READ",
     "WHO",
     "command",
     "derive",
     "derived",
     "event_time",
+    "letterless_kib",
     "machine",
     "pid",
     "sequence",
@@ -52,7 +55,22 @@ WHO: Any = {
         ocsf={"machine": "device.hostname", "CMD": "process.name", "PID": "process.pid"},
         resource="host",
     ),
+    # Recordings of one machine tell neither who nor when: seconds from 1 are plainly no real time.
+    "defaults": {
+        "sequence": lambda name, row: row,
+        "ts": lambda name, row: row + 1,
+        "machine": lambda name, row: name,
+    },
 }
+
+
+def _letterless(fields: tuple[Field, ...]) -> tuple[Field, ...]:
+    return tuple(replace(item, letterless=1024.0) if item.kind is Kind.SIZE else item for item in fields)
+
+
+letterless_kib = Option("letterless_kib", "Memory sizes without a unit letter are KiB instead of bytes.", _letterless)
+#: How the decoders of all streams of a host read.
+READ: Any = {"truth": LABELLED, "options": (letterless_kib,)}
 
 #: atop prints a process that ended during the interval as `<name>`.
 _finished = pl.col("CMD").str.starts_with("<") & pl.col("CMD").str.ends_with(">") & (pl.col("CMD").str.len_bytes() > 2)

@@ -50,6 +50,13 @@ class Lines:
     def text(self, position: int) -> bytes:
         return self.payload[self.start[position] : self.end[position]]
 
+    def is_object(self, position: int) -> bool:
+        """Whether a message, if it is JSON, is an object."""
+        first = int(self.start[position])
+        while self.payload[first] in b" \t\r":
+            first += 1
+        return self.payload[first] == ord("{")
+
     def take(self, positions: Positions | Sequence[int]) -> Lines:
         """Some of the messages, in a payload of their own."""
         positions = np.asarray(positions, np.int64)

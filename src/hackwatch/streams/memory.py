@@ -71,5 +71,5 @@ STREAM = Stream(
         "MEM": "fraction",
         "ts": "seconds",
     },
-    decode=Decoder("memory", _SCHEMA, _FIELDS, host.derived, host.derive),
+    decode=Decoder("memory", _SCHEMA, _FIELDS, host.derived, host.derive, **host.READ),
 )

@@ -15,12 +15,10 @@ from hackwatch.streams.structure import Rejection, Rows
 __all__ = ["normalise"]
 
 
-def normalise(
-    rows: Rows, fields: Sequence[Field], letterless_kib: bool, rejections: list[Rejection]
-) -> tuple[pl.DataFrame, Rows]:
+def normalise(rows: Rows, fields: Sequence[Field], rejections: list[Rejection]) -> tuple[pl.DataFrame, Rows]:
     """Values of all fields of the rows that are possible, and these rows; the others go to `rejections`."""
-    plan = tuple(fields), tuple(rows.raw.dtypes), letterless_kib
-    parsed = _with_units(_parsed(rows.raw, *plan), rows.raw, fields, letterless_kib)
+    plan = tuple(fields), tuple(rows.raw.dtypes)
+    parsed = _with_units(_parsed(rows.raw, *plan), rows.raw, fields)
     failing = _failing(parsed, fields)
     if not failing:
         return parsed, rows
@@ -41,37 +39,33 @@ def normalise(
     return whole, Rows(rows.raw.clear(), rows.number[order], rows.index[order], rows.text)
 
 
-def _parsed(
-    raw: pl.DataFrame, fields: tuple[Field, ...], types: tuple[pl.DataType, ...], letterless_kib: bool
-) -> pl.DataFrame:
+def _parsed(raw: pl.DataFrame, fields: tuple[Field, ...], types: tuple[pl.DataType, ...]) -> pl.DataFrame:
     """The quickly read value of each field, in order; what needs no expression is taken as it is."""
-    names, expressions = _quick(fields, types, letterless_kib)
+    names, expressions = _quick(fields, types)
     computed = raw.select(expressions)
     return pl.DataFrame([(computed if field.name in names else raw).get_column(field.name) for field in fields])
 
 
 @lru_cache(maxsize=64)
-def _quick(
-    fields: tuple[Field, ...], raw: tuple[pl.DataType, ...], letterless_kib: bool
-) -> tuple[frozenset[str], list[pl.Expr]]:
+def _quick(fields: tuple[Field, ...], raw: tuple[pl.DataType, ...]) -> tuple[frozenset[str], list[pl.Expr]]:
     """The fields whose values must be computed, and how."""
-    found = {field.name: values.quick(field, dtype, letterless_kib) for field, dtype in zip(fields, raw, strict=True)}
+    found = {field.name: values.quick(field, dtype) for field, dtype in zip(fields, raw, strict=True)}
     computed = {name: value for name, value in found.items() if not value.meta.eq(pl.col(name))}
     return frozenset(computed), list(computed.values())
 
 
 @lru_cache(maxsize=64)
-def _tolerant(fields: tuple[Field, ...], raw: tuple[pl.DataType, ...], letterless_kib: bool) -> list[pl.Expr]:
-    return [values.tolerant(field, dtype, letterless_kib) for field, dtype in zip(fields, raw, strict=True)]
+def _tolerant(fields: tuple[Field, ...], raw: tuple[pl.DataType, ...]) -> list[pl.Expr]:
+    return [values.tolerant(field, dtype) for field, dtype in zip(fields, raw, strict=True)]
 
 
-def _with_units(parsed: pl.DataFrame, raw: pl.DataFrame, fields: Sequence[Field], letterless_kib: bool) -> pl.DataFrame:
+def _with_units(parsed: pl.DataFrame, raw: pl.DataFrame, fields: Sequence[Field]) -> pl.DataFrame:
     """Sizes that came as text, multiplied by their units (in place: the frame is ours)."""
     for position, field in enumerate(fields):
         if field.kind is Kind.SIZE and raw.schema[field.name] == pl.String:
             factors = values.size_multipliers(raw[field.name])
             if factors is None:
-                size = raw.select(values.tolerant(field, pl.String(), letterless_kib)).to_series()
+                size = raw.select(values.tolerant(field, pl.String())).to_series()
             else:
                 size = pl.Series(field.name, parsed[field.name].to_numpy() * factors, nan_to_null=True)
             parsed.replace_column(position, size)
@@ -80,12 +74,21 @@ def _with_units(parsed: pl.DataFrame, raw: pl.DataFrame, fields: Sequence[Field]
 
 @lru_cache(maxsize=64)
 def _extremes(fields: tuple[Field, ...]) -> list[pl.Expr]:
-    magnitudes = [pl.col(item.name).str.len_bytes() if item.is_text else pl.col(item.name) for item in fields]
+    magnitudes = [_magnitude(item, pl.col(item.name)) if item.is_bounded else pl.lit(None) for item in fields]
     return [
         expression.alias(f"{what} {item.name}")
         for item, value in zip(fields, magnitudes, strict=True)
-        for what, expression in (("null", value.null_count()), ("low", value.min()), ("high", value.max()))
+        for what, expression in (
+            ("null", pl.col(item.name).null_count()),
+            ("low", value.min()),
+            ("high", value.max()),
+        )
     ]
+
+
+def _magnitude(field: Field, value: pl.Expr) -> pl.Expr:
+    """What `low` and `high` of a bounded field bound."""
+    return value.str.len_bytes() if field.is_text else value
 
 
 def _failing(parsed: pl.DataFrame, fields: Sequence[Field]) -> list[Field]:
@@ -109,10 +112,12 @@ def _possible(parsed: pl.DataFrame, raw: pl.DataFrame, fields: Sequence[Field]) 
 
 def _is_possible(field: Field, raw: pl.DataType) -> pl.Expr:
     value = pl.col(f"value {field.name}")
-    magnitude = value.str.len_bytes() if field.is_text else value
-    # Bounds of the column's own type: an integer beside a float would be compared as a rounded float.
-    number = float if field.kind.dtype == pl.Float64() else int
-    possible = magnitude.is_between(number(field.low), number(field.high)).fill_null(False)
+    if field.is_bounded:
+        # Bounds of the column's own type: an integer beside a float would be compared as a rounded float.
+        number = float if field.kind.dtype == pl.Float64() else int
+        possible = _magnitude(field, value).is_between(number(field.low), number(field.high)).fill_null(False)
+    else:
+        possible = value.is_not_null()
     if field.nullable and raw == pl.String():
         possible |= pl.col(field.name).str.strip_chars(values.SPACES).is_in(["-", ""]).fill_null(False)
     if field.optional:

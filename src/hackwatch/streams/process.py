@@ -92,5 +92,5 @@ STREAM = Stream(
         "CPU": "fraction",
         "ts": "seconds",
     },
-    decode=Decoder("process", _SCHEMA, _FIELDS, {**host.derived, "NICE": _nice}, _derive),
+    decode=Decoder("process", _SCHEMA, _FIELDS, {**host.derived, "NICE": _nice}, _derive, **host.READ),
 )

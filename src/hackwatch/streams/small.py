@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from hackwatch.streams.fields import Field, Kind
+from hackwatch.streams.printed import address, boolean, moment
 from hackwatch.streams.values import SIZE_UNITS, SPACES
 
 __all__ = ["SMALL_BYTES", "Columns", "Small", "read"]
@@ -46,7 +47,7 @@ class Small:
     extras: tuple[str, ...]
 
 
-def read(payload: bytes, messages: int, longest: int, fields: Sequence[Field], letterless_kib: bool) -> Small | None:
+def read(payload: bytes, messages: int, longest: int, fields: Sequence[Field]) -> Small | None:
     """The records of a payload of `messages` lines, none longer than `longest`; None if anything is unusual."""
     if b"\\" in payload:  # an escape could hide a colon, which vouches for the fields
         return None
@@ -58,7 +59,11 @@ def read(payload: bytes, messages: int, longest: int, fields: Sequence[Field], l
     try:
         records, number, index = _records(lines)
         found, extras = _columns(records, fields, payload.count(b":"))
-        columns = {field.name: _read(field, found[field.name], letterless_kib) for field in fields}
+        absent = [None] * len(records)
+        columns = {
+            field.name: absent if field.optional and field.name not in found else _read(field, found[field.name])
+            for field in fields
+        }
     except (_Unusual, ValueError, LookupError, AttributeError, TypeError, OverflowError):
         return None
     return Small(columns, number, index, extras)
@@ -108,9 +113,11 @@ def _columns(
     return found, extras
 
 
-def _read(field: Field, raw: tuple[Any, ...], letterless_kib: bool) -> list[Any]:
+def _read(field: Field, raw: tuple[Any, ...]) -> list[Any]:
     """The values of one field; _Unusual, or another error, if one of them is not printed the usual way or possible."""
-    values = _READERS[field.kind](field, raw, letterless_kib)
+    values = _READERS[field.kind](field, raw)
+    if not field.is_bounded:
+        return values
     magnitudes = [len(value.encode()) for value in set(values) - {None}] if field.is_text else values
     if field.nullable and not field.is_text:
         magnitudes = [value for value in values if value is not None]
@@ -119,21 +126,21 @@ def _read(field: Field, raw: tuple[Any, ...], letterless_kib: bool) -> list[Any]
     return values
 
 
-def _texts(field: Field, raw: tuple[Any, ...], letterless_kib: bool) -> list[Any]:
+def _texts(field: Field, raw: tuple[Any, ...]) -> list[Any]:
     if set(map(type, raw)) != {str}:
         raise _Unusual
     values = [text.strip(SPACES) for text in raw] if field.strip else list(raw)
     return [None if text in ("", "-") else text for text in values] if field.nullable else values
 
 
-def _integers(field: Field, raw: tuple[Any, ...], letterless_kib: bool) -> list[Any]:
+def _integers(field: Field, raw: tuple[Any, ...]) -> list[Any]:
     types = set(map(type, raw))
     if types == {int}:
         return list(raw)
     return _printed(field, raw, types, int, {int})
 
 
-def _numbers(field: Field, raw: tuple[Any, ...], letterless_kib: bool) -> list[Any]:
+def _numbers(field: Field, raw: tuple[Any, ...]) -> list[Any]:
     types = set(map(type, raw))
     if types == {float}:
         return list(raw)
@@ -156,21 +163,45 @@ def _printed(
     return [read_one(value) if type(value) is str else value for value in texts]
 
 
-def _sizes(field: Field, raw: tuple[Any, ...], letterless_kib: bool) -> list[Any]:
+def _sizes(field: Field, raw: tuple[Any, ...]) -> list[Any]:
     if set(map(type, raw)) != {str}:
-        factor = 1024.0 if letterless_kib else 1.0
-        return [value * factor for value in _numbers(field, raw, letterless_kib)]
+        return [value * field.letterless for value in _numbers(field, raw)]
     texts = [text.strip(SPACES) for text in raw]
     if not _SIZE.issuperset("".join(texts)):
         raise _Unusual
     return [float(text[:-1]) * SIZE_UNITS[text[-1]] for text in texts]
 
 
-_READERS: dict[Kind, Callable[[Field, tuple[Any, ...], bool], list[Any]]] = {
+def _addresses(field: Field, raw: tuple[Any, ...]) -> list[Any]:
+    return _each(field, raw, address)
+
+
+def _booleans(field: Field, raw: tuple[Any, ...]) -> list[Any]:
+    return list(raw) if set(map(type, raw)) == {bool} else _each(field, raw, boolean)
+
+
+def _moments(field: Field, raw: tuple[Any, ...]) -> list[Any]:
+    types = set(map(type, raw))
+    return _each(field, raw, moment) if types == {str} else _numbers(field, raw)
+
+
+def _each(field: Field, raw: tuple[Any, ...], read_one: Callable[[str], Any]) -> list[Any]:
+    """Values of texts of which each, but those that mean null, must be readable."""
+    texts = _texts(field, raw)
+    values = [None if text is None else read_one(text) for text in texts]
+    if values.count(None) != texts.count(None):
+        raise _Unusual
+    return values
+
+
+_READERS: dict[Kind, Callable[[Field, tuple[Any, ...]], list[Any]]] = {
     Kind.INTEGER: _integers,
     Kind.COUNT: _integers,
     Kind.SIZE: _sizes,
     Kind.FRACTION: _numbers,
     Kind.TIME: _numbers,
+    Kind.MOMENT: _moments,
     Kind.TEXT: _texts,
+    Kind.ADDRESS: _addresses,
+    Kind.BOOLEAN: _booleans,
 }

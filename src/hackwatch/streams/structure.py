@@ -16,7 +16,7 @@ within its texts, it has exactly these fields, once each. Escapes (`\\u003a`) co
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -30,6 +30,7 @@ import polars as pl
 from hackwatch.streams import exact
 from hackwatch.streams.fields import Field
 from hackwatch.streams.lines import Lines, Pieces, Positions
+from hackwatch.streams.unknown import Unknown
 
 __all__ = ["Plan", "Rejection", "Rows", "Structure"]
 
@@ -43,12 +44,13 @@ _DEEP = exact.MAX_DEPTH - 1
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A rejected message (`index` None) or record."""
+    """A rejected message (`index` None) or record; not `is_json`: a bare line, which another format may know."""
 
     number: int
     index: int | None
     reason: str
     raw: bytes
+    is_json: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,13 +74,18 @@ class Plan:
 
 @dataclass(slots=True, eq=False)
 class Structure:
-    """The structure of some messages; `read` fills `rows`, `rejections` and `unknown`."""
+    """The structure of some messages; `read` fills `rows`, `rejections`, `unknown` and `wrapped`.
+
+    `wrapped`: envelopes, if there may be any, each with the number of its message.
+    """
 
     fields: Sequence[Field]
     ignored: frozenset[str]
+    envelopes: bool = False
     rows: list[Rows] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
-    unknown: Counter[str] = field(default_factory=Counter)
+    unknown: Unknown = field(default_factory=Unknown)
+    wrapped: list[tuple[int, exact.Wrapped]] = field(default_factory=list)
     _exact: list[tuple[int, exact.Good]] = field(default_factory=list)
 
     def read(self, lines: Lines) -> None:
@@ -168,8 +175,8 @@ class Structure:
         if doubtful is not None and doubtful.any():
             frame, pieces = self._resolve(lines, pieces, frame, np.flatnonzero(doubtful))
         for name in plan.extras:
-            if name not in self.ignored and (times := frame.height - frame[name].null_count()):
-                exact.count(self.unknown, name, times)
+            if name not in self.ignored:
+                self.unknown.add_all(name, pieces.number[frame[name].is_not_null().to_numpy()])
         raw = frame.select(plan.schema.keys()) if plan.extras else frame
         self.rows.append(Rows(raw, pieces.number, pieces.index, pieces.text))
 
@@ -184,8 +191,8 @@ class Structure:
         for position, text in texts.items():
             number = int(pieces.number[position])
             if number not in unsound:
-                record = exact.read_record(text, int(pieces.index[position]), self.fields, self.ignored, self.unknown)
-                self._sort(record, number)
+                alone = self.envelopes and lines.is_object(int(np.searchsorted(lines.number, number)))
+                self._sort(self._reader.record(text, int(pieces.index[position]), number, alone=alone), number)
         if unsound:
             keep &= ~np.isin(pieces.number, list(unsound))
             for position in np.flatnonzero(np.isin(lines.number, list(unsound))).tolist():
@@ -200,12 +207,18 @@ class Structure:
 
     def _exact_message(self, lines: Lines, position: int) -> None:
         number = int(lines.number[position])
-        for record in exact.read_message(lines.text(position), self.fields, self.ignored, self.unknown):
+        for record in self._reader.message(lines.text(position), number):
             self._sort(record, number)
 
-    def _sort(self, record: exact.Good | exact.Bad, number: int) -> None:
+    @property
+    def _reader(self) -> exact.Reader:
+        return exact.Reader(self.fields, self.ignored, self.unknown, self.envelopes)
+
+    def _sort(self, record: exact.Good | exact.Bad | exact.Wrapped, number: int) -> None:
         if isinstance(record, exact.Bad):
-            self.rejections.append(Rejection(number, record.index, record.reason, record.raw))
+            self.rejections.append(Rejection(number, record.index, record.reason, record.raw, record.is_json))
+        elif isinstance(record, exact.Wrapped):
+            self.wrapped.append((number, record))
         else:
             self._exact.append((number, record))
 
@@ -322,9 +335,6 @@ def _shapes(text: bytes) -> set[tuple[tuple[str, ...], tuple[type, ...]]] | None
 
 
 def _raw_type(item: Field, seen: set[type]) -> pl.DataType:
-    """Numbers as numbers where that loses nothing, else text (numbers are printed into it)."""
-    if item.is_text:
-        return pl.String()
-    number = item.kind.raw_number()
-    allowed = {int, type(None)} if number == pl.Int64() else {int, float, type(None)}
-    return number if seen <= allowed else pl.String()
+    """Numbers and booleans as such where that loses nothing, else text (they are printed into it)."""
+    dtype, allowed = item.kind.raw
+    return dtype if seen <= allowed else pl.String()

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hackwatch.streams import printed
 from hackwatch.streams.fields import Field, Kind
 
 __all__ = ["SPACES", "quick", "size_multipliers", "tolerant"]
@@ -27,7 +28,7 @@ for _letter, _factor in SIZE_UNITS.items():
     _MULTIPLIERS[ord(_letter)] = _factor
 
 
-def quick(field: Field, raw: pl.DataType, letterless_kib: bool) -> pl.Expr:
+def quick(field: Field, raw: pl.DataType) -> pl.Expr:
     """The value of `field` from its raw column (String, or what JSON numbers are parsed as); null if unreadable.
 
     A size with a unit letter comes without its unit: `size_multipliers` has the factors.
@@ -36,20 +37,21 @@ def quick(field: Field, raw: pl.DataType, letterless_kib: bool) -> pl.Expr:
     if field.kind is Kind.TEXT:
         return _text(field, column)
     if raw != pl.String():
-        factor = 1024.0 if field.kind is Kind.SIZE and letterless_kib else 1.0
-        return column if factor == 1.0 else column * factor
+        return column if field.kind is not Kind.SIZE or field.letterless == 1.0 else column * field.letterless
+    if field.kind in _PRINTED:
+        return tolerant(field, raw)
     if field.kind is Kind.SIZE:
         column = column.str.head(-1)
     return _finite(column.cast(field.kind.dtype, strict=False), field)
 
 
-def tolerant(field: Field, raw: pl.DataType, letterless_kib: bool) -> pl.Expr:
+def tolerant(field: Field, raw: pl.DataType) -> pl.Expr:
     """The same for every print that is understood."""
     if field.kind is Kind.TEXT or raw != pl.String():
-        return quick(field, raw, letterless_kib)
+        return quick(field, raw)
     text = pl.col(field.name).str.strip_chars(SPACES)
     if field.kind is Kind.SIZE:
-        value = _with_units(text, SIZE_UNITS, 1024.0 if letterless_kib else 1.0)
+        value = _with_units(text, SIZE_UNITS, field.letterless)
     elif field.kind is Kind.COUNT:
         whole = _with_units(text, COUNT_UNITS, None).round().cast(pl.Int64, strict=False)
         value = pl.coalesce(_integer(text), whole)
@@ -58,6 +60,8 @@ def tolerant(field: Field, raw: pl.DataType, letterless_kib: bool) -> pl.Expr:
     elif field.kind is Kind.FRACTION:
         percent = text.str.strip_suffix("%").str.strip_chars_end(SPACES).cast(pl.Float64, strict=False) / 100
         value = pl.when(text.str.ends_with("%")).then(percent).otherwise(text.cast(pl.Float64, strict=False))
+    elif field.kind in _PRINTED:
+        value = _PRINTED[field.kind](text)
     else:
         value = text.cast(pl.Float64, strict=False)
     return _finite(value, field).alias(field.name)
@@ -80,6 +84,15 @@ def size_multipliers(raw: pl.Series) -> npt.NDArray[np.float64] | None:
         return None
     last = views[np.arange(len(array)), lengths + 3]
     return np.where(lengths > 0, _MULTIPLIERS[last], np.nan)
+
+
+def _moment(text: pl.Expr) -> pl.Expr:
+    """Unix seconds, or a printed date and time."""
+    return pl.coalesce(text.cast(pl.Float64, strict=False), printed.moments(text))
+
+
+#: Kinds of which all prints are read at once.
+_PRINTED = {Kind.ADDRESS: printed.addresses, Kind.BOOLEAN: printed.booleans, Kind.MOMENT: _moment}
 
 
 def _text(field: Field, column: pl.Expr) -> pl.Expr:

@@ -1,8 +1,8 @@
-"""Files of records as decoded chunks: NDJSON, one JSON array, or CSV with a header; gzip allowed.
+"""Files of records as decoded chunks: NDJSON, one JSON array, CSV with a header, or a stream's own lines; gzip allowed.
 
-Reading a file is the one kind of I/O in `hackwatch.streams`. A CSV row becomes a message with the header's names, so
-whatever the decoder knows holds for files too. `offset` is the byte position of a JSON line, and the number of a row
-(from 0, header not counted) otherwise.
+A CSV row becomes a message with the header's names, and a line a message as it is, so whatever the decoder knows holds
+for files too. `offset` is the byte position of a line, and the number of a row (from 0, header not counted) or of an
+array's element otherwise.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ import numpy as np
 import orjson
 
 from hackwatch.errors import DataError, EnvironmentError_
+from hackwatch.feeds.lines import check_header, form_of
 from hackwatch.streams.base import Decoded, DecodeOptions, Messages, Stream
+from hackwatch.streams.formats import CSV, JSON
 
 __all__ = ["Progress", "read_file"]
 
@@ -42,11 +44,11 @@ def read_file(
 ) -> Iterator[Decoded]:
     """Decode a file in chunks of some MiB; an empty one gives one empty chunk.
 
-    A CSV without `ts`, `sequence` or `machine` (the ToN_IoT Train_Test files) gets them: `sequence` and `ts` from the
-    row number (`ts` counts seconds from 1, plainly no real time), `machine` from the file's name.
-    A JSON line that is longer than `max_message_bytes` is rejected with its beginning.
+    Fields that a CSV's header lacks (as the ToN_IoT Train_Test files do) get the stream's `defaults`, if it has any.
+    A line that is longer than `max_message_bytes` is rejected with its beginning.
 
-    Raises DataError when the file is not what its beginning says, EnvironmentError_ when it cannot be read.
+    Raises DataError when the file's beginning is of no format of the stream, or the file is not what that says, and
+    EnvironmentError_ when it cannot be read.
     """
     options = options or DecodeOptions()
     with _again(path) as place:
@@ -67,11 +69,12 @@ def read_file(
 
 def _chunks(file: IO[bytes], path: Path, stream: Stream, head: bytes, longest: int) -> Iterator[Messages]:
     """The messages of a file, as its beginning says."""
-    if head.lstrip()[:1] not in (b"{", b"[", b""):
+    found = form_of(stream, head, str(path)) if head.strip() else JSON
+    if found is CSV:
         return _csv_chunks(file, path, stream, head)
-    if _is_one_array(head, longest):
+    if found is JSON and _is_one_array(head, longest):
         return _array_chunks(file, path)
-    return _json_chunks(file, path, longest)
+    return _line_chunks(file, path, longest)
 
 
 @contextmanager
@@ -117,7 +120,7 @@ def _messages(path: Path, lines: list[bytes], offsets: np.typing.NDArray[np.int6
     return Messages(path.name, 0, payload, offsets, int(offsets[-1]) + 1 if len(offsets) else 0)
 
 
-def _json_chunks(file: IO[bytes], path: Path, longest: int) -> Iterator[Messages]:
+def _line_chunks(file: IO[bytes], path: Path, longest: int) -> Iterator[Messages]:
     position, rest = 0, b""
     while block := file.read(_CHUNK):
         whole, newline, rest = (rest + block).rpartition(b"\n")
@@ -172,9 +175,13 @@ def _csv_chunks(file: IO[bytes], path: Path, stream: Stream, head: bytes) -> Ite
     rows = csv.reader(text, delimiter=_delimiter(head))
     try:
         header = _header(next(rows), path, stream)
-        number = 0
+        name, number = path.name.partition(".")[0], 0
+        defaults = [(field, of) for field, of in stream.defaults.items() if field not in header]
         while block := list(islice((row for row in rows if row), _ROWS)):
-            lines = [_line(header, row, number + place, path) for place, row in enumerate(block)]
+            lines = [
+                _line(header, row, {field: of(name, number + place) for field, of in defaults})
+                for place, row in enumerate(block)
+            ]
             yield _messages(path, lines, np.arange(number, number + len(block)))
             number += len(block)
     except csv.Error as error:
@@ -192,22 +199,13 @@ def _delimiter(head: bytes) -> str:
 
 def _header(cells: list[str], path: Path, stream: Stream) -> list[str]:
     names = [cell.strip() for cell in cells]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    missing = {"PID", "CMD"} & set(stream.schema) - set(names)
-    if doubled or missing:
-        problem = f"columns occur twice: {', '.join(doubled)}" if doubled else f"no column {', '.join(sorted(missing))}"
-        raise DataError(
-            f"{problem} in the header",
-            where=f"{path}:1",
-            next_step=f"give a file of stream {stream.name}, with a header",
-        )
+    check_header(stream, names, f"{path}:1", stream.defaults)
     return names
 
 
-def _line(header: list[str], row: list[str], number: int, path: Path) -> bytes:
+def _line(header: list[str], row: list[str], defaults: dict[str, object]) -> bytes:
     """A row as a JSON object; empty cells are absent, spaces around a value are layout."""
-    values: dict[str, object] = {"sequence": number, "ts": number + 1, "machine": path.name.partition(".")[0]}
-    values = {name: value for name, value in values.items() if name not in header}
+    values = defaults
     values |= {name: cell.strip() for name, cell in zip(header, row, strict=False) if cell.strip()}
     if len(row) > len(header):
         values[_BEYOND] = len(row) - len(header)

@@ -14,12 +14,14 @@ import pytest
 
 from hackwatch import streams
 from hackwatch.errors import DataError, EnvironmentError_
-from hackwatch.streams import files
+from hackwatch.feeds import files
+from hackwatch.feeds.files import read_file
 from hackwatch.streams.base import Decoded, DecodeOptions
-from hackwatch.streams.files import read_file
+from tests.streams import visit
 from tests.streams.support import MEMORY, PROCESS, record
 
 BOM = b"\xef\xbb\xbf"
+LOG = b'::1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 9 "-" "Mozilla/5.0 (X11; KHTML, x)"\n'
 #: As the ToN_IoT Train_Test tables begin: no ts, a truth column named `attack`.
 TRAIN_TEST = "PID,MINFLT,MAJFLT,VSTEXT,VSIZE,RSIZE,VGROW,RGROW,MEM,CMD,attack,type"
 
@@ -154,17 +156,54 @@ def test_progress_ends_at_the_size_of_the_file(path: Path) -> None:
         (gzip.compress(ndjson(500))[:-20], "broken gzip file"),
         (b"\x1f\x8bnonsense", "broken gzip file"),
         (b"[\n{]", "begins as a JSON array but is none"),
-        (b"a,b,c\n1,2,3\n", "no column CMD, PID in the header"),
+        (b"a,b,c\n1,2,3\n", "no column PID, MINFLT, .*, CMD in the header"),
         (b"PID,CMD,PID\n1,2,3\n", "columns occur twice: PID"),
-        (b'PID,CMD\n1,"' + b"x" * 200_000, "not readable as CSV"),
+        (TRAIN_TEST.encode() + b'\n1,"' + b"x" * 200_000, "not readable as CSV"),
+        (b"1,2,3\n4,5,6\n", "this is no file of memory: it seems to hold nothing known"),
+        (LOG, "memory reads json, csv"),
     ],
-    ids=["torn gzip", "no gzip", "no array", "no header", "doubled", "open quote"],
+    ids=["torn gzip", "no gzip", "no array", "no column", "doubled", "open quote", "no header", "a log"],
 )
 def test_a_file_that_is_not_what_it_says_is_a_data_error(path: Path, content: bytes, says: str) -> None:
     with pytest.raises(DataError, match=says) as caught:
         read(path, content)
     assert str(path) in str(caught.value)
     assert caught.value.next_step
+
+
+def visits(path: Path, content: bytes) -> pl.DataFrame:
+    path.write_bytes(content)
+    return pl.concat([chunk.records for chunk in read_file(path, visit.STREAM)])
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize("chunk", [100, 1 << 20])
+def test_lines_of_a_stream_s_own_format_are_read(
+    path: Path, pack: Any, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_CHUNK", chunk)
+    line = visit.short() + b"\r\n"
+    records = visits(path, pack(line * 30 + b"a stranger's\n" + line))
+    assert records["offset"].to_list() == [*(len(line) * n for n in range(30)), len(line) * 30 + 13]
+    assert records["event_time"].n_unique() == 1
+
+
+def test_a_header_s_missing_fields_get_the_stream_s_defaults(path: Path) -> None:
+    records = visits(path, b"when;bot;bytes;path\n2000-10-10T13:55:36-07:00;no;-;/a\n1e9;YES;5;/b\n")
+    assert records.select("client", "when", "bot", "bytes", "path").rows() == [
+        ("192.0.2.7", 971211336.0, False, None, "/a"), ("192.0.2.7", 1e9, True, 5, "/b")
+    ]  # fmt: skip
+
+
+def test_a_file_of_another_stream_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"memory": streams.get("memory"), "visit": visit.STREAM}
+    monkeypatch.setattr(streams, "names", lambda: tuple(known))
+    monkeypatch.setattr(streams, "get", known.__getitem__)
+    path.write_bytes(visit.short() + b"\n")
+    with pytest.raises(DataError) as caught:
+        list(read_file(path, known["memory"]))
+    assert "this is no file of memory: it seems to hold short (of visit)" in str(caught.value)
+    assert "memory reads json, csv" in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_an_error_of_the_place(path: Path) -> None:

@@ -1,0 +1,65 @@
+"""How settings and commands ask for a stream's own ways to read: what it lacks is said, with what it has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from hackwatch.cli import main
+from hackwatch.config import StreamSettings
+from hackwatch.errors import ConfigurationError
+from hackwatch.streams.base import DecodeOptions
+from hackwatch.streams.options import of_settings, with_own
+from tests.streams.support import kib, named
+
+#: Settings of a stream, and the decode options that they mean.
+MEANT: dict[str, tuple[str, dict[str, Any], DecodeOptions]] = {
+    "nothing set": ("memory", {}, DecodeOptions()),
+    "a key and a limit": (
+        "memory",
+        {"duplicates_key": "uuid", "max_message_bytes": 2048},
+        DecodeOptions(key="uuid", max_message_bytes=2048),
+    ),
+    "an option": ("memory", {"options": ("letterless_kib",)}, DecodeOptions(own=kib(True))),
+    "its old name": ("memory", {"letterless_kib": True}, DecodeOptions(own=kib(True))),
+    "formats": ("visit", {"formats": ("tabbed", "short")}, DecodeOptions(formats=("tabbed", "short"))),
+}
+
+#: Settings that a stream cannot follow, and what is said of it.
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "an option that it lacks": ("memory", {"options": ("kib",)}, "memory has no option 'kib'"),
+    "one that only others have": ("visit", {"letterless_kib": True}, "visit has no option 'letterless_kib'"),
+    "a format that it lacks": ("visit", {"formats": ("short", "clf")}, "visit has no line format 'clf'"),
+    "a format of files only": ("memory", {"formats": ("csv",)}, "memory has no line format 'csv'"),
+}
+
+
+@pytest.mark.parametrize(("stream", "settings", "meant"), MEANT.values(), ids=MEANT)
+def test_settings_mean_decode_options(stream: str, settings: dict[str, Any], meant: DecodeOptions) -> None:
+    assert of_settings(named(stream), StreamSettings(**settings)) == meant
+
+
+@pytest.mark.parametrize(("stream", "settings", "says"), REFUSED.values(), ids=REFUSED)
+def test_what_a_stream_lacks_is_said(stream: str, settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        of_settings(named(stream), StreamSettings(**settings))
+    assert str(caught.value).startswith(f"streams.{stream}.")
+    assert caught.value.next_step
+
+
+def test_options_add_up() -> None:
+    assert with_own(named("memory"), DecodeOptions(labels=True), ["letterless_kib"]) == DecodeOptions(
+        labels=True, own=kib(True)
+    )
+
+
+def test_config_check_knows_what_streams_can_be_asked(tmp_path: Path) -> None:
+    file = tmp_path / "hackwatch.toml"
+    file.write_text('[streams.memory]\noptions = ["kib"]\n')
+    result = CliRunner().invoke(main, ["--config", str(file), "config", "check"])
+    assert result.exit_code == 2
+    assert "memory has no option 'kib'" in result.stderr
+    assert "use some of: letterless_kib" in result.stderr
