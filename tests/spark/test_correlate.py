@@ -39,6 +39,7 @@ from hackwatch.spark.correlate import Correlate, next_epochs
 from hackwatch.spark.folder import LocalFolder
 from hackwatch.spark.plan import suspects_schema
 from hackwatch.spark.suspects import EpochSuspects, Suspects
+from hackwatch.spark.upgrade import Before
 
 NAMES = ("process", "memory")
 ATTACKS = next(one for one in streams.correlations() if one.name == "attacks")
@@ -55,6 +56,7 @@ class FakeSide:
     committed: int = 0
     caught_up: bool = True
     topic: str = "topic"
+    before: Before | None = None
 
     def add(self, times: dict[str, list[float]], clock: float) -> None:
         """A further epoch; the clock of each machine is at that time afterwards."""

@@ -209,7 +209,7 @@ class SourceClocks:
         """How far clocks are: partition, source, newest, mark."""
         columns = {"newest": self._newest[list(slots)], "mark": before}
         places = {"partition": [one.partition for one in seen], "source": [one.source for one in seen]}
-        return pl.DataFrame(places | columns, schema_overrides={"partition": pl.Int32()})
+        return pl.DataFrame(places | columns, schema_overrides={"partition": pl.Int32(), "source": pl.String()})
 
     def _running(self, rows: pl.DataFrame, clocks: pl.DataFrame) -> pl.DataFrame:
         """The records of these clocks, each with the `watermark` before it."""

@@ -10,14 +10,18 @@ from typing import Protocol
 import polars as pl
 
 from hackwatch import streams
+from hackwatch.pipeline.alert import Alert
 from hackwatch.pipeline.core import serialise
 from hackwatch.pipeline.correlation import Correlator, pair_date
 from hackwatch.pipeline.detection import SCORED
 from hackwatch.spark.context import Context, Query
-from hackwatch.spark.ledger import DRIVER
+from hackwatch.spark.folder import open_folder
+from hackwatch.spark.ledger import DRIVER, Ledger
+from hackwatch.spark.plan import from_ipc, to_ipc
 from hackwatch.spark.rounds import Rounds
 from hackwatch.spark.spool import Waiting
 from hackwatch.spark.suspects import EpochSuspects, SourceMarks, Suspects
+from hackwatch.spark.upgrade import Before, earlier_pairs
 from hackwatch.store.base import BatchEntry, OffsetRange
 from hackwatch.streams.base import POSITION
 from hackwatch.streams.declarations import Correlation
@@ -48,6 +52,11 @@ class Side(Protocol):
     @property
     def caught_up(self) -> bool:
         """Whether it has read all that was there."""
+        ...
+
+    @property
+    def before(self) -> Before | None:
+        """What version 0.1 has left of it, if it was the last one that ran."""
         ...
 
     @property
@@ -127,6 +136,8 @@ class Correlate(Query):
         self._sides = {name: sides[name] for name in names}
         self.correlator = Correlator(declared, self.left, self.right, pl.Schema({**POSITION, **SCORED}))
         self._marks = {name: SourceMarks() for name in names}
+        #: Pairs that version 0.1 has written already, and that will be found once more.
+        self._ahead: pl.DataFrame | None = None
         self.all_of_it = False
         self._restore()
 
@@ -141,15 +152,35 @@ class Correlate(Query):
             self.correlator.restore({name: parts[f"suspects.{name}"] for name in self.names})
             for name, marks in self._marks.items():
                 marks.restore(state["marks"][name], parts[f"marks.{name}"])
+            if "ahead" in parts:
+                self._ahead = from_ipc(parts["ahead"])
         elif self.ledger.epoch == 0:
             self._begin()
 
     def _begin(self) -> None:
         """Keep where it begins: what ingest did before the correlation was there is left out."""
         now = self.now()
-        entry = self.patiently("store", lambda: self.ledger.begin(None, DRIVER, now, {}))
+        versions = self.versions(now)
+        entry = self.patiently("store", lambda: self.ledger.begin(None, DRIVER, now, versions))
         assert entry is not None
+        before = [self._sides[name].before for name in self.names]
+        if before[0] is not None and before[1] is not None:
+            self._take_up([before[0], before[1]], entry)
         self.patiently("store", partial(self._commit, entry, self.done))
+
+    def _take_up(self, before: Sequence[Before], entry: BatchEntry) -> None:
+        """Go on where a query of Spark, as version 0.1 had it, was."""
+        settings = self.context.settings
+        old = Ledger(self.context.store, settings.pipeline, self.declared.name)
+        if "policy" in old.state:
+            self.policy.restore(old.state["policy"])
+        checkpoint = f"{settings.spark_checkpoint}/{settings.pipeline}/{self.declared.name}/offsets"
+        offsets = open_folder(self.context.spark, checkpoint)
+        found = self.patiently(
+            "lake", lambda: earlier_pairs(self.correlator, before, self.lake, old, offsets, entry.wall)
+        )
+        self._ahead = found.ahead
+        self._tell(found.fresh, found.untold, entry)
 
     def start(self, *, available_now: bool) -> None:
         self.all_of_it = available_now
@@ -195,16 +226,8 @@ class Correlate(Query):
             pl.concat([self.correlator.empty(stream), *(epoch.rows for epoch in found.get(stream.name, ()))])
             for stream in (self.left, self.right)
         ]
-        detectors = self.deciders(entry).champions
         pairs = self.correlator.step(*suspects)
-        if len(pairs):
-            append = partial(
-                self.lake.append, self.declared.name, self._rows(pairs, entry), entry.epoch, self.ledger.application
-            )
-            self.patiently(f"lake table {self.declared.name}", append)
-        topics = {name: side.topic for name, side in self._sides.items()}
-        alerts = self.policy.pairs(self.declared, self.left, self.right, topics, pairs, detectors, entry.wall)
-        updates = self.policy.take_updates()
+        alerts = self._tell(*self._new(pairs), entry)
         for name, epochs in found.items():
             for epoch in epochs:
                 self._marks[name].take(epoch)
@@ -213,11 +236,32 @@ class Correlate(Query):
         self.correlator.evict(left.mark, right.mark, (left.slowest, right.slowest), waiting)
         if not waiting:  # what waits is counted with what was before
             self.policy.evict(lambda _, entity: left.mark(entity) if self._entity_is_source else left.slowest)
-        self.patiently("store", lambda: self.ledger.tell(alerts, updates))
         done = self.done | {part.stream: part.end for part in entry.ranges}
         self.patiently("store", partial(self._commit, entry, done))
         self.done = done
         self.context.board.correlated(alerts, self.name, len(self.correlator))
+
+    def _new(self, pairs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Those that are not in the lake yet, and those of which no alert has been told: all, but for an upgrade."""
+        if self._ahead is None or pairs.is_empty():
+            return pairs, pairs
+        places = [name for name in self._ahead.columns if name != "told"]
+        told = self._ahead.filter("told")
+        return pairs.join(self._ahead, on=places, how="anti"), pairs.join(told, on=places, how="anti")
+
+    def _tell(self, fresh: pl.DataFrame, untold: pl.DataFrame, entry: BatchEntry) -> list[Alert]:
+        """Write pairs to the lake, and raise alerts of pairs."""
+        if len(fresh):
+            append = partial(
+                self.lake.append, self.declared.name, self._rows(fresh, entry), entry.epoch, self.ledger.application
+            )
+            self.patiently(f"lake table {self.declared.name}", append)
+        topics = {name: side.topic for name, side in self._sides.items()}
+        champions = self.deciders(entry).champions
+        alerts = self.policy.pairs(self.declared, self.left, self.right, topics, untold, champions, entry.wall)
+        updates = self.policy.take_updates()
+        self.patiently("store", lambda: self.ledger.tell(alerts, updates))
+        return alerts
 
     @property
     def _entity_is_source(self) -> bool:
@@ -244,5 +288,7 @@ class Correlate(Query):
         marks = {}
         for name, each in self._marks.items():
             marks[name], parts[f"marks.{name}"] = each.snapshot()
+        if self._ahead is not None and len(self._ahead):
+            parts["ahead"] = to_ipc(self._ahead)
         state = {"done": done, "marks": marks, "policy": self.policy.snapshot()}
         self.ledger.commit(entry, state, self.context.clock.wall(), parts=parts)

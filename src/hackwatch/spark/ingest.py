@@ -17,6 +17,7 @@ from hackwatch.pipeline.core import TICK_SECONDS, Now, changes_of, serialise
 from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.spark.context import Context, SparkQuery, collected
 from hackwatch.spark.judging import known, merged
+from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.plan import (
     REPORTS,
     Enriched,
@@ -34,6 +35,7 @@ from hackwatch.spark.scorer import Scorer, rows_schema
 from hackwatch.spark.shipping import pack
 from hackwatch.spark.sources import KafkaTopic, SpoolTopic, source_of
 from hackwatch.spark.suspects import EpochSuspects, Suspects
+from hackwatch.spark.upgrade import Before, is_of_before, take_up_stream
 from hackwatch.spark.work import finish, normalise, work
 from hackwatch.store.base import BatchEntry
 
@@ -75,6 +77,10 @@ class Ingest(SparkQuery):
         self.state = StreamState(self.stream, self._options, alert_options(settings))
         self.state.topic = self.source.topic
         self._keys: dict[int, bytes] = {}
+        #: What version 0.1 has left, if it was the last one that ran.
+        self.before: Before | None = None
+        if is_of_before(self.ledger):
+            self.before = Before.of(self.stream, self.source.topic, settings.site, self.ledger)
         self._restore()
         self._shipped: tuple[dict[str, str], object] | None = None
         columns = records_schema(self.stream, settings.streams[stream].detectors)
@@ -88,6 +94,12 @@ class Ingest(SparkQuery):
         if "stream" in self.ledger.state:
             frames = {name.removeprefix(_FRAMES): part for name, part in parts.items() if name.startswith(_FRAMES)}
             self.state.restore(self.ledger.state["stream"], frames, ())
+        elif self.before is not None:
+            windows = Ledger(self.context.store, self.context.settings.pipeline, f"windows-{self.name}")
+            take_up_stream(self.before, self.state, self.policy, self.ledger, windows, self.lake)
+            if (kept := parts.get("duplicates")) is not None:
+                self._keys = dict.fromkeys(self._positions(), kept)
+            return
         self._keys = {int(name.removeprefix(_KEYS)): part for name, part in parts.items() if name.startswith(_KEYS)}
 
     def _tell(self, rule: str, occurrence: str, title: str, detail: str) -> None:
