@@ -45,7 +45,27 @@ MEMORY: dict[str, Any] = {
     "CMD": "mysqld",
     "ts": 1554218915.25,
 }
-BASE = {"process": PROCESS, "memory": MEMORY}
+#: Those of a third party's family, `tests.third`.
+VISIT: dict[str, Any] = {
+    "client": "203.0.113.7",
+    "server": "www-1",
+    "path": "/item/17",
+    "agent": "Firefox/128.0",
+    "status": 200,
+    "bytes": "12.5K",
+    "seconds": 0.25,
+    "ts": 1554218915.25,
+}
+LOGIN: dict[str, Any] = {
+    "client": "203.0.113.7",
+    "gate": "gate-a",
+    "user": "ada",
+    "agent": "Firefox/128.0",
+    "failed": 0,
+    "waited": 12.5,
+    "ts": 1554218915.25,
+}
+BASE = {"process": PROCESS, "memory": MEMORY, "visit": VISIT, "login": LOGIN}
 
 
 def messages(lines: Sequence[bytes], *, partition: int = 3) -> Messages:
