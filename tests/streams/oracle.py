@@ -47,7 +47,26 @@ MEMORY = {
     "CMD": ("name", 1, 4096),
     "ts": ("time", 1, 2**33),
 }
-FIELDS = {"process": PROCESS, "memory": MEMORY}
+VISIT = {
+    "client": ("text", 1, 64),
+    "server": ("text", 1, 255),
+    "path": ("name", 1, 4096),
+    "agent": ("text", 1, 256),
+    "status": ("integer", 100, 599),
+    "bytes": ("size", 0, 2**50),
+    "seconds": ("fraction", 0, 86_400),
+    "ts": ("time", 1, 2**33),
+}
+LOGIN = {
+    "client": ("text", 1, 64),
+    "gate": ("text", 1, 255),
+    "user": ("text", 1, 255),
+    "agent": ("text", 1, 256),
+    "failed": ("integer", 0, 1),
+    "waited": ("fraction?", 0, 86_400),
+    "ts": ("time", 1, 2**33),
+}
+FIELDS = {"process": PROCESS, "memory": MEMORY, "visit": VISIT, "login": LOGIN}
 TRUTH = {"label", "attack", "type"}
 SPACES = " \t\r\xa0"
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -130,7 +149,10 @@ def _record(pairs: Any, stream: str, letterless_kib: bool, unknown: Counter[str]
         if kind in ("text", "text?", "name") and isinstance(values.get(name), list):
             raise Impossible(f"{name}: not a text")
     out = {name: _value(name, kind, low, high, values, letterless_kib) for name, (kind, low, high) in fields.items()}
-    return _derive(out)
+    out["event_time"] = EPOCH + timedelta(microseconds=round(out["ts"] * 1e6))
+    if stream == "visit":
+        out["client_path"] = f"{out['client']} {out['path']}"
+    return _derive(out) if "CMD" in out else out
 
 
 def _value(name: str, kind: str, low: float, high: float, values: dict[str, Any], letterless_kib: bool) -> Any:
@@ -197,11 +219,11 @@ def _number(kind: str, text: str, letterless_kib: bool) -> float | int | None:
 
 
 def _derive(out: dict[str, Any]) -> dict[str, Any]:
+    """What follows of a process of a host."""
     name = out["CMD"]
     out["finished"] = name.startswith("<") and name.endswith(">") and len(name) > 2
     out["CMD"] = name[1:-1] if out["finished"] else name
     out["CMD_PID"] = f"{out['CMD']}_{out['PID']}"
-    out["event_time"] = EPOCH + timedelta(microseconds=round(out["ts"] * 1e6))
     if out.get("PRI") is not None and (out["PRI"] == 0 or out["PRI"] >= 100):
         out["NICE"] = 0 if out["PRI"] == 0 else out["PRI"] - 120
     return out

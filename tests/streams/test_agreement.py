@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from typing import Any
 
 import polars as pl
@@ -14,8 +15,12 @@ from hackwatch import streams
 from hackwatch.streams.base import Decoded, DecodeOptions
 from tests.streams import oracle
 from tests.streams.support import BASE, messages
+from tests.third.support import SHOP, shop_all_along
 
-OWN = ("process", "memory")
+__all__ = ["OWN", "facts", "payloads", "shop_all_along"]
+
+OWN = ("process", "memory", *SHOP)
+pytestmark = pytest.mark.usefixtures("shop_all_along")
 
 #: JSON texts of values: usual ones, traps, and what no field may hold.
 TOKENS = st.sampled_from(
@@ -36,7 +41,7 @@ TOKENS = st.sampled_from(
     ]
 )  # fmt: skip
 NAMES = st.sampled_from(
-    [*BASE["process"], *BASE["memory"], "label", "attack", "type", "host", "a:b", "", "x" * 70, "\u00e9", 'q"']
+    [*sorted({*chain(*BASE.values())}), "label", "attack", "type", "host", "a:b", "", "x" * 70, "\u00e9", 'q"']
 )
 SEPARATORS = st.sampled_from([(b",", b":"), (b", ", b": "), (b" ,\t", b" : ")])
 

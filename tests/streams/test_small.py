@@ -18,6 +18,11 @@ from hackwatch.streams.decode import Decoder
 from tests.streams.support import BASE, messages, record
 from tests.streams.test_agreement import OWN, facts, payloads
 from tests.streams.test_fuzz import mutated
+from tests.third.support import shop_all_along
+
+__all__ = ["shop_all_along"]
+
+pytestmark = pytest.mark.usefixtures("shop_all_along")
 
 PRINTS = st.text("-.0123456789KMGT +e%", max_size=8)
 NUMBERS = st.integers(-200, 200) | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -64,17 +69,24 @@ def test_any_time(seconds: float, more: float) -> None:
     assert agree("memory", lines, DecodeOptions()) or seconds + more > 2**33
 
 
-@pytest.mark.parametrize("stream", OWN)
+#: Those that are read the small way too.
+SMALL = [name for name in OWN if name != "login"]
+
+
+@pytest.mark.parametrize("stream", SMALL)
 def test_mutated_payloads(stream: str) -> None:
     chance = random.Random(7)
     cut = [[mutated(chance, stream) for _ in range(chance.randrange(1, 4))] for _ in range(1500)]
     assert 300 < sum(agree(stream, lines, DecodeOptions()) for lines in cut) < 1200
 
 
-@pytest.mark.parametrize("stream", OWN)
+@pytest.mark.parametrize("stream", SMALL)
 def test_what_a_feed_writes_is_read_the_small_way(stream: str) -> None:
-    batch = next(iter(generate(400, 1)))
-    lines = b"".join(payload for _, payload in getattr(batch, stream).parts()).splitlines()
+    import shop_simulator
+
+    batches = (next(iter(simulate(400, 1))) for simulate in (generate, shop_simulator.generate))
+    [written] = [getattr(batch, stream) for batch in batches if hasattr(batch, stream)]
+    lines = b"".join(payload for _, payload in written.parts()).splitlines()
     assert agree(stream, lines[:200], DecodeOptions())
 
 
