@@ -126,16 +126,16 @@ class Folder:
         return self.data / "spool" / stream
 
     @contextmanager
-    def writers(self) -> Iterator[dict[str, TopicWriter]]:
+    def writers(self, names: Sequence[str] = NAMES) -> Iterator[dict[str, TopicWriter]]:
         self.data.mkdir(mode=0o700, exist_ok=True)
-        opened = {name: topics.open_writer(str(self.spool(name))) for name in NAMES}
+        opened = {name: topics.open_writer(str(self.spool(name))) for name in names}
         yield opened
         for writer in opened.values():
             writer.close()
 
-    def ends(self) -> dict[tuple[str, int], int]:
+    def ends(self, names: Sequence[str] = NAMES) -> dict[tuple[str, int], int]:
         """Where each partition's messages end."""
-        readers: dict[str, TopicReader] = {name: topics.open_reader(str(self.spool(name))) for name in NAMES}
+        readers: dict[str, TopicReader] = {name: topics.open_reader(str(self.spool(name))) for name in names}
         ends = {(name, p): reader.end_offset(p) for name, reader in readers.items() for p in reader.partitions()}
         for reader in readers.values():
             reader.close()
@@ -155,10 +155,10 @@ class Folder:
             return {}
         return {(s, p): at for (s, _, p), at in checkpoint.offsets.items()} if checkpoint else {}
 
-    def worked_off(self) -> bool:
+    def worked_off(self, names: Sequence[str] = NAMES) -> bool:
         """Whether everything in the topics is committed."""
         committed = self.committed()
-        return all(committed.get(place, 0) == end for place, end in self.ends().items())
+        return all(committed.get(place, 0) == end for place, end in self.ends(names).items())
 
     def state(self) -> str:
         """The engine's state as others see it."""

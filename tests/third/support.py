@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
@@ -20,7 +19,10 @@ from hackwatch.detect.training import Options, train
 from hackwatch.streams.base import DecodeOptions, Stream
 from tests.streams.support import messages
 
-__all__ = ["RULES", "SHOP", "SITE", "bundles", "decoded", "hackwatch", "installed", "labelled", "ndjson", "shop"]
+if TYPE_CHECKING:
+    from tests.engine.processes import Folder
+
+__all__ = ["RULES", "SHOP", "SITE", "add_bundles", "bundles", "decoded", "hackwatch", "installed", "labelled", "shop"]
 
 SITE = Path(__file__).parent / "site"
 RULES = Path(__file__).parent / "rules.toml"
@@ -95,10 +97,10 @@ def bundles(seed: int = 1) -> Mapping[str, Bundle]:
     }
 
 
-def ndjson(file: Path, rows: list[dict[str, Any]]) -> Path:
-    """Records as a file, one a line."""
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
+def add_bundles(folder: Folder, seed: int = 1) -> None:
+    """Promote a small model of each of its streams in the registry of a data folder."""
+    for name, bundle in bundles(seed).items():
+        folder.registry.add(bundle, streams.get(name))
 
 
 def hackwatch(folder: Path, *arguments: str, code: int = 0) -> str:
