@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
@@ -19,10 +18,7 @@ from hackwatch.detect.training import Options, train
 from hackwatch.streams.base import DecodeOptions, Stream
 from tests.streams.support import messages
 
-if TYPE_CHECKING:
-    from tests.engine.processes import Folder
-
-__all__ = ["RULES", "SHOP", "SITE", "add_bundles", "bundles", "decoded", "hackwatch", "installed", "labelled", "shop"]
+__all__ = ["RULES", "SHOP", "SITE", "bundles", "decoded", "hackwatch", "installed", "labelled", "shop"]
 
 SITE = Path(__file__).parent / "site"
 RULES = Path(__file__).parent / "rules.toml"
@@ -95,12 +91,6 @@ def bundles(seed: int = 1) -> Mapping[str, Bundle]:
     return {
         name: train(decoded(stream, labelled(name, seed)), stream, options=options) for name, stream in known.items()
     }
-
-
-def add_bundles(folder: Folder, seed: int = 1) -> None:
-    """Promote a small model of each of its streams in the registry of a data folder."""
-    for name, bundle in bundles(seed).items():
-        folder.registry.add(bundle, streams.get(name))
 
 
 def hackwatch(folder: Path, *arguments: str, code: int = 0) -> str:

@@ -23,7 +23,7 @@ from hackwatch.cli import main
 from hackwatch.feeds.simulate import Faults, generate
 from tests.engine.processes import Folder, add_models, until
 from tests.engine.test_metrics import free_port
-from tests.third.support import RULES, SHOP, add_bundles, hackwatch, labelled, shop_all_along
+from tests.third.support import RULES, SHOP, hackwatch, labelled, shop_all_along
 
 __all__ = ["shop_all_along"]
 
@@ -73,14 +73,13 @@ class Run:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, shop_all_along: None) -> Run:
     path, port = tmp_path_factory.mktemp("beside") / "house", free_port()
-    folder = Folder(path)
+    folder = Folder(path, NAMES)
     path.mkdir(mode=0o700)
     folder.config.write_text(SETTINGS.format(port=port))
     add_models(folder, seed=1)
-    add_bundles(folder)
     fill(folder)
     with folder.run() as engine:
-        until(lambda: folder.worked_off(NAMES) or not engine.alive, "everything is committed")
+        until(lambda: folder.worked_off() or not engine.alive, "everything is committed")
         assert engine.alive, engine.log
         until(lambda: (folder.path / "sent.ndjson").exists() or not engine.alive, "alerts are sent")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
@@ -93,7 +92,7 @@ def fill(folder: Folder) -> None:
     """The same minutes in the topics of all streams."""
     import shop_simulator
 
-    with folder.writers(NAMES) as writers:
+    with folder.writers() as writers:
         for batch in generate(RECORDS, 1, machines=4, records_per_second=20, faults=FAULTS):
             batch.process.write_to(writers["process"])
             batch.memory.write_to(writers["memory"])
