@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from hackwatch import streams
+from hackwatch.pipeline.core import Batch
 from hackwatch.pipeline.detection import SCORED, Scored
 from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, Stream
 from hackwatch.streams.declarations import Aggregate, Correlation
@@ -81,13 +82,14 @@ def made(
     most, each of them is wrong.
     """
     found = [streams.family(name) for name in families]
+    wrong = [chance.uniform(-skew, skew) for _ in range(max(sources, len(PARTITIONS)))]
     known = {name: streams.get(name) for family in found for name in family.streams}
     return Made(
         known,
         [correlation for family in found for correlation in family.correlations],
         [aggregate for family in found for aggregate in family.aggregates],
         {
-            (name, partition): list(_rows(stream, partition, chance, rows, sources, disorder, late_share, skew))
+            (name, partition): list(_rows(stream, partition, chance, rows, sources, disorder, late_share, wrong))
             for name, stream in known.items()
             for partition in PARTITIONS
         },
@@ -102,22 +104,21 @@ def _rows(
     sources: int,
     disorder: float,
     late_share: float,
-    skew: float,
+    wrong: Sequence[float],
 ) -> Iterator[Row]:
     # Two clocks are seen in both partitions, a single one in its own only.
     names = [f"s{number}" for number in range(sources)] if sources > 1 else [f"s{partition}"]
-    wrong = {name: chance.uniform(-skew, skew) for name in names}
     clock = 0.0
-    for _ in range(rows):
+    for number in range(rows):
         clock += chance.choice((0.0, 0.5, 2.5, 10.0, 25.0))
         behind = chance.uniform(20.5, 60.0) if chance.random() < late_share else chance.uniform(0, disorder)
-        source = chance.choice(names)
+        source = names[number] if number < len(names) else chance.choice(names)
         told = _TELL[stream.name](chance, source)
         suspect = chance.random() < 0.4
         yield {
             **dict.fromkeys(stream.schema),
             **told,
-            "event_time": round((START + clock - behind + wrong[source]) * 1e6),
+            "event_time": round((START + clock - behind + wrong[int(source[1:])]) * 1e6),
             "score": 0.9 if suspect else 0.1,
             "prediction": int(suspect),
             "rules": [],
@@ -142,9 +143,15 @@ def scored(stream: Stream, rows: Sequence[Row], *, partition: int, offset: int) 
     return Scored(stream.name, f"{stream.name}-topic", frame, rejected, {partition: len(rows)}, {})
 
 
-def cut(one: Made, chance: random.Random, largest: int = 20) -> Iterator[list[Scored]]:
-    """A day in batches: any sizes, any interleaving of streams and partitions, offset order kept within each."""
-    position = dict.fromkeys(one.day, 0)
+def cut(one: Made, chance: random.Random, largest: int = 20) -> Iterator[Batch]:
+    """A day in batches: any sizes, any interleaving of streams and partitions, offset order kept within each.
+
+    Each says what waits unread, as the engine does. In the first one every source is heard of in every partition: for
+    one of which nothing is known no correlation waits, unless its keys name the source.
+    """
+    position = dict.fromkeys(one.day, 2)
+    first = [scored(one.streams[place[0]], rows[:2], partition=place[1], offset=0) for place, rows in one.day.items()]
+    yield Batch(first, one.places, waiting=one.places)
     while unread := [place for place in one.day if position[place] < len(one.day[place])]:
         chosen = [place for place in unread if chance.random() < 0.7] or [chance.choice(unread)]
         chance.shuffle(chosen)
@@ -155,4 +162,5 @@ def cut(one: Made, chance: random.Random, largest: int = 20) -> Iterator[list[Sc
             rows = one.day[place][at : at + chance.randint(1, largest)]
             position[place] += len(rows)
             batch.append(scored(one.streams[name], rows, partition=partition, offset=at))
-        yield batch
+        waiting = [place for place in one.day if position[place] < len(one.day[place])]
+        yield Batch(batch, one.places, waiting=waiting)

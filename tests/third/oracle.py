@@ -126,10 +126,11 @@ Groups = dict[tuple[Any, ...], list[Row]]
 
 
 def groups(day: Day, aggregate: Aggregate, stream: Stream) -> Groups:
-    """The rows of each (*keys, start), merged over sources."""
+    """The rows of each (*keys, source, start)."""
     found: Groups = defaultdict(list)
     for row in chosen([row for _, row in on_time(day, stream)], aggregate.where):
-        found[(*(row[key] for key in aggregate.keys), start_of(row, aggregate.seconds))].append(row)
+        source = None if stream.source is None else row[stream.source]
+        found[(*(row[key] for key in aggregate.keys), source, start_of(row, aggregate.seconds))].append(row)
     return dict(found)
 
 
