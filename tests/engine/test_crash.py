@@ -78,10 +78,12 @@ def test_crash_upon_crash(tmp_path: Path, undisturbed: dict[int, tuple[Result, i
     house = build(tmp_path, seed)
     for life in range(1000):
         try:
-            work_off(house.engine(seed + life, Crasher(10 + life % 23, after=bool(life % 2))))
+            work_off(house.engine(seed + life, Crasher(20 + life % 23, after=bool(life % 2))))
         except Crash:
             continue
         break
+    else:
+        pytest.fail("a thousand lives did not get through")
     assert life > 3
     assert Result.of(house) == undisturbed[seed][0]
 
