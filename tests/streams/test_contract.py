@@ -13,7 +13,7 @@ import pytest
 from hackwatch import streams
 from hackwatch.errors import ConfigurationError
 from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, DecodeOptions, Features, Messages, Noun, Stream
-from hackwatch.streams.declarations import Family
+from hackwatch.streams.declarations import Family, windows_of
 from tests.streams.support import BASE, messages
 from tests.third.support import SHOP, installed
 
@@ -219,11 +219,11 @@ def test_a_family_names_registered_streams_and_what_joins_them(family: Family) -
         sides = [streams.get(name) for name in (correlation.left, correlation.right)]
         assert all(set(correlation.keys) <= set(side.schema) for side in sides)
     for aggregate in family.aggregates:
-        assert aggregate in streams.aggregates(aggregate.stream, 120)[1:]
+        assert aggregate in streams.aggregates(aggregate.stream)
 
 
-def test_every_stream_has_its_windows_first(stream: Stream) -> None:
-    first = streams.aggregates(stream.name, 300)[0]
+def test_every_stream_has_windows(stream: Stream) -> None:
+    first = windows_of(stream, 300)
     assert (first.keys, first.seconds) == ((stream.entity,), 300)
     assert [measure.name for measure in first.measures] == ["records", "suspects", "count"]
 
