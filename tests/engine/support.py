@@ -25,8 +25,10 @@ from hackwatch.pipeline.options import AlertOptions, StreamOptions
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.testing import FakeClock, MemoryTopic
+from tests.third.support import SHOP
 
 NAMES = ("process", "memory")
+FAULTS = Faults(disorder_seconds=10, late_share=0.02, malformed_share=0.02)
 
 
 class Crash(BaseException):
@@ -90,24 +92,34 @@ class MemoryLake:
         return pl.concat(self.tables.get(table) or [pl.DataFrame()])
 
 
+#: What makes a record suspect, and the column that says so.
+SUSPICIOUS = {
+    "process": ("PID", pl.col("PID") % 7 == 0),
+    "memory": ("PID", pl.col("PID") % 7 == 0),
+    "visit": ("status", pl.col("status") == 404),
+    "login": ("failed", pl.col("failed") == 1),
+}
+
+
 class Planted:
-    """A detector that finds every seventh PID suspect: cheap, and the same on every machine."""
+    """A detector that finds every seventh PID suspect, or what has failed: cheap, and the same on every machine."""
 
     def __init__(self, stream: str) -> None:
         self.stream, self.version, self.threshold = stream, f"{stream}-planted", 0.5
+        self._column, self._suspicious = SUSPICIOUS[stream]
 
     def score(self, records: pl.DataFrame) -> npt.NDArray[np.float32]:
-        return np.where(records["PID"].to_numpy() % 7 == 0, 0.9, 0.1).astype(np.float32)
+        return np.where(records.select(self._suspicious).to_series().to_numpy(), 0.9, 0.1).astype(np.float32)
 
     def explain(self, records: pl.DataFrame, top: int = 4) -> list[list[Driver]]:
-        return [[Driver("PID", str(pid), "1", 1.0)] for pid in records["PID"]]
+        return [[Driver(self._column, str(value), "1", 1.0)] for value in records[self._column]]
 
 
 class PlantedSource:
     """A registry whose bundles are planted detectors."""
 
     def __init__(self) -> None:
-        self.versions = {name: f"{name}-planted" for name in NAMES}
+        self.versions = {name: f"{name}-planted" for name in SUSPICIOUS}
 
     def current(self, stream: str) -> str | None:
         return self.versions[stream]
@@ -155,8 +167,20 @@ class JumpyClock(FakeClock):
 
 def simulated_topics(seed: int, records: int = 1500, faults: Faults | None = None) -> dict[str, MemoryTopic]:
     """A few minutes of two machines, out of order within the bound, with late, repeated and malformed messages."""
-    faults = faults or Faults(disorder_seconds=10, late_share=0.02, malformed_share=0.02)
-    return testing.simulated_topics(records, seed, faults=faults)
+    return testing.simulated_topics(records, seed, faults=faults or FAULTS)
+
+
+def shop_topics(seed: int, records: int = 1500) -> dict[str, MemoryTopic]:
+    """The same minutes of the shop, which must be installed."""
+    import shop_simulator
+
+    made = {name: MemoryTopic(f"{name}-topic") for name in SHOP}
+    for batch in shop_simulator.generate(
+        records, seed, clients=100, attack_share=0.2, records_per_second=8.0, faults=FAULTS
+    ):
+        batch.visit.write_to(made["visit"])
+        batch.login.write_to(made["login"])
+    return made
 
 
 @dataclass
@@ -168,8 +192,12 @@ class House:
     lake: Any = field(default_factory=MemoryLake)
 
     @classmethod
-    def build(cls, folder: Path, seed: int, records: int = 1500) -> House:
-        return cls(simulated_topics(seed, records), open_store(folder / "store.sqlite"))
+    def build(cls, folder: Path, seed: int, records: int = 1500, *, shop: bool = False) -> House:
+        """`shop`: half of the records are the shop's, beside those of hosts."""
+        if not shop:
+            return cls(simulated_topics(seed, records), open_store(folder / "store.sqlite"))
+        made = simulated_topics(seed, records // 2) | shop_topics(seed, records // 2)
+        return cls(made, open_store(folder / "store.sqlite"))
 
     def engine(self, seed: int = 0, crasher: Crasher | None = None, *, epoch_seconds: float = 2.0) -> Engine:
         crasher = crasher or Crasher()
@@ -186,7 +214,7 @@ class House:
                 streams.correlations(),
                 AlertOptions(window_minimum=1, window_warmup=1),
             ),
-            models=Models(PlantedSource(), NAMES, lambda alert: None),
+            models=Models(PlantedSource(), tuple(sources), lambda alert: None),
             rules=None,
             store=crasher.around(self.store, calls),
             lake=crasher.around(self.lake, calls),
@@ -222,7 +250,7 @@ class Result:
         lake: MemoryLake = house.lake
         rows = {
             name: sorted(lake.rows(name).select("partition", "offset", "index", "score", "late").iter_rows())
-            for name in NAMES
+            for name in house.topics
         }
         attacks = ["machine", "CMD", "PID", *(f"{n}_{c}" for n in NAMES for c in ("partition", "offset"))]
         rows["attacks"] = sorted(lake.rows("attacks").select(attacks).iter_rows())
