@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import hackwatch
-from hackwatch import doctor
+from hackwatch import doctor, streams
 from hackwatch.cli import COMMANDS, main
 from hackwatch.cli.context import CliContext, program
 from hackwatch.config import Settings, load_settings
@@ -218,7 +218,8 @@ def test_init_on_a_full_disk_leaves_nothing_in_the_way_of_the_next(tmp_path: Pat
 
 
 def test_init_to_standard_output() -> None:
-    assert call("init", "--stdout").stdout == template()
+    assert call("init", "--stdout").stdout == template({one.name: one.seconds for one in streams.correlations()})
+    assert "[correlations.attacks]\n" in call("init", "--stdout").stdout
 
 
 def test_config_show_hides_secrets_and_honours_flags(tmp_path: Path) -> None:
@@ -230,6 +231,16 @@ def test_config_show_hides_secrets_and_honours_flags(tmp_path: Path) -> None:
         assert "hunter2" not in done.output
     shown = json.loads(done.stdout)
     assert (shown["data"], shown["log"]["level"], shown["routes"][0]["url"]) == ("/d", "debug", "**********")
+
+
+def test_config_show_says_of_each_declared_correlation_what_is_in_force() -> None:
+    def shown(name: str = "HACKWATCH_SITE", value: str = "here") -> object:
+        done = CliRunner(env={name: value}).invoke(main, ["config", "show", "--json"])
+        return json.loads(done.stdout)["correlations"]
+
+    assert shown() == {"attacks": {"enabled": True, "seconds": 30.0}}
+    assert shown("HACKWATCH_CORRELATION__SECONDS", "5") == {"attacks": {"enabled": True, "seconds": 5.0}}
+    assert shown("HACKWATCH_CORRELATIONS__ATTACKS__ENABLED", "no") == {"attacks": {"enabled": False, "seconds": 30.0}}
 
 
 def test_config_check_tells_all_problems(tmp_path: Path) -> None:
@@ -250,6 +261,7 @@ WEBHOOK = '[[routes]]\nname = "hook"\ntype = "webhook"\n'
     ("text", "told"),
     [
         ("[streams.nosuch]\n", "nosuch"),
+        ("[correlations.atacks]\nseconds = 1\n", "there is no correlation 'atacks'"),
         ('[detection]\nrules = ["none.toml"]\n', "none.toml"),
         ('[streams.process]\ntopic = "ftp://x"\n', "toml:2: streams.process.topic: must be a folder"),
         ('[store]\nurl = "mysql://u:hunter2@h/d"\n', "toml:1: store: url must be a path"),

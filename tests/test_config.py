@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hackwatch.config import Settings, find_file, load_settings, prepare_data_folder
+from hackwatch.config.registered import stream_names
 from hackwatch.errors import ConfigurationError, EnvironmentError_, HackwatchError
 
 
@@ -32,7 +33,8 @@ def problems(
 def test_no_file_is_needed() -> None:
     settings = load_settings(None, {}, {"XDG_DATA_HOME": "/srv/data"})
     assert settings.data == Path("/srv/data/hackwatch")
-    assert sorted(settings.streams) == ["memory", "process"]
+    assert tuple(sorted(settings.streams)) == stream_names()
+    assert {"memory", "process"} <= settings.streams.keys()
     assert settings.engine.epoch_seconds == 5
     assert settings.streams["process"].lateness_seconds == 20
 
@@ -55,6 +57,12 @@ def test_the_file_is_overruled_by_the_environment_and_that_by_flags(tmp_path: Pa
         pytest.param("HACKWATCH_CORRELATION__ENABLED", "no", lambda s: not s.correlation.enabled, id="truth"),
         pytest.param(
             "HACKWATCH_STREAMS__MEMORY__ENABLED", "0", lambda s: not s.streams["memory"].enabled, id="a stream"
+        ),
+        pytest.param(
+            "HACKWATCH_CORRELATIONS__LOGINS__SECONDS",
+            "5",
+            lambda s: s.correlation_of("logins") == (True, 5.0),
+            id="a correlation",
         ),
         pytest.param(
             "HACKWATCH_DETECTION__RULES", '["a.toml"]', lambda s: s.detection.rules == (Path("a.toml"),), id="list"
@@ -262,6 +270,26 @@ def test_places_follow_from_the_data_folder_unless_set() -> None:
     assert (settings.lake_location, settings.models_location) == ("/d/lake", "/d/models")
     settings = load_settings(None, {"lake.path": "/l", "store.url": "sqlite:/s", "streams.process.topic": "/t"}, {})
     assert (settings.lake_location, settings.store_url, settings.spool_url("process")) == ("/l", "sqlite:/s", "/t")
+
+
+@pytest.mark.parametrize(
+    ("text", "attacks", "logins"),
+    [
+        ("", (True, None), (True, None)),
+        ("[correlation]\nseconds = 7", (True, 7.0), (True, 7.0)),
+        ("[correlation]\nenabled = false", (False, None), (False, None)),
+        ("[correlations.logins]\nenabled = false", (True, None), (False, None)),
+        ("[correlation]\nseconds = 7\n[correlations.logins]\nseconds = 9", (True, 7.0), (True, 9.0)),
+        ("[correlation]\nseconds = 7\n[correlations.logins]", (True, 7.0), (True, 7.0)),
+        ("[correlation]\nenabled = false\n[correlations.logins]\nenabled = true", (False, None), (True, None)),
+        ("[correlation]\nseconds = 7\n[correlations.logins]\nenabled = false", (True, 7.0), (False, 7.0)),
+    ],
+)
+def test_a_correlation_is_as_its_own_table_says_then_the_table_of_all_then_as_declared(
+    tmp_path: Path, text: str, attacks: tuple[bool, float | None], logins: tuple[bool, float | None]
+) -> None:
+    settings = load_settings(written(tmp_path, text), {}, {})
+    assert (settings.correlation_of("attacks"), settings.correlation_of("logins")) == (attacks, logins)
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -22,6 +22,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from hackwatch import streams
 from hackwatch.config import Settings, load_settings
 from tests.conftest import ROOT, mode
 from tests.servers.deploy import compose_model, needs_tools, understood
@@ -147,7 +148,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def test_the_engine_accepts_its_settings(settings: Settings) -> None:
     assert settings.site == "compose"
-    assert [settings.spool_url(name) for name in settings.streams] == [
+    assert [settings.spool_url(name) for name in streams.in_order(settings.streams)] == [
         "kafka://kafka:9092/process",
         "kafka://kafka:9092/memory",
     ]

@@ -15,6 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from hackwatch import streams
 from hackwatch.doctor import EXTRAS
 from tests.conftest import ROOT
 
@@ -163,3 +164,37 @@ def test_layers_hold() -> None:
     lint = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([lint, "--no-logo"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+#: What is a host's own: its streams and family, what plays, watches and replays it, the commands about this machine.
+_OF_A_HOST = (
+    "streams/host.py", "streams/process.py", "streams/memory.py", "families/host/", "feeds/collect/", "feeds/simulate/",
+    "feeds/replay.py", "watch.py", "demo/",
+)  # fmt: skip
+#: What general files may name: words that mean something else there, and what is still to be taken out.
+_MAY_NAME = {
+    "doctor.py": {"memory"},  # that of the machine
+    "testing.py": {"memory"},  # where its topics are
+    "pipeline/options.py": {"process", "memory", "machine", "CMD", "PID", "CMD_PID"},
+    "streams/files.py": {"machine", "CMD", "PID"},
+}
+
+
+def _host_names(path: Path) -> set[str]:
+    """The columns and streams of a host that a file names in a text of its own."""
+    told = {"process", "memory"}
+    for name in ("process", "memory"):
+        told |= set(streams.get(name).schema) - {"event_time", "ts", "sequence"}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return told & {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and type(node.value) is str}
+
+
+def test_general_code_knows_no_column_or_stream_of_a_host() -> None:
+    source = ROOT / "src" / "hackwatch"
+    general = {str(path.relative_to(source)): path for path in source.rglob("*.py")}
+    named = {
+        place: _host_names(path) - _MAY_NAME.get(place, set())
+        for place, path in general.items()
+        if not place.startswith(_OF_A_HOST)
+    }
+    assert {place: found for place, found in named.items() if found} == {}

@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from hackwatch import streams
 from hackwatch.config import Settings
 from hackwatch.config.folders import advice
-from hackwatch.errors import HackwatchError
+from hackwatch.errors import ConfigurationError, HackwatchError
 from hackwatch.objects import Bucket, is_remote, storage_options
 from hackwatch.topics.kafka.address import is_kafka
 
@@ -37,6 +39,7 @@ EXTRAS = {
     "tune": ("optuna", "tuning of models"),
     "bench": ("bytewax", "what the benchmark compares with"),
 }
+_MEND = "repair or uninstall its package; or, of a stream: [streams.NAME] enabled = false"
 _MADE = 1_767_225_600  # 2026-01-01: a clock before this was never set
 
 
@@ -53,8 +56,8 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Look at everything; a check that itself fails is a fault that says so."""
     checks: list[Callable[[Settings], Iterator[Finding]]] = [
-        _python, _cores, _memory, _libraries, _data_folder, _disk, _buckets, _files, _topics, _store, _engine, _collect,
-        _clock, _extras, _java,
+        _python, _cores, _memory, _libraries, _data_folder, _disk, _buckets, _files, _streams, _topics, _store, _engine,
+        _collect, _clock, _extras, _java,
     ]  # fmt: skip
     findings: list[Finding] = []
     for check in checks:
@@ -154,6 +157,22 @@ def _files(_: Settings) -> Iterator[Finding]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     level: Level = "ok" if soft >= 256 else "hint"
     yield Finding("open files", level, f"at most {soft} (up to {hard})", "" if level == "ok" else "ulimit -n 1024")
+
+
+def _streams(settings: Settings) -> Iterator[Finding]:
+    """Whether every stream that is read, and every family, is declared completely."""
+    names = [name for name, of in settings.streams.items() if of.enabled]
+    loads: dict[str, Callable[[], object]] = {f"stream {name}": partial(streams.get, name) for name in names}
+    loads |= {f"family {name}": partial(streams.family, name) for name in streams.family_names()}
+    faults = 0
+    for declared, load in loads.items():
+        try:
+            load()
+        except ConfigurationError as error:
+            faults += 1
+            yield Finding(declared, "fault", "; ".join((error.what, *error.problems)), _MEND)
+    if not faults:
+        yield Finding("streams", "ok", ", ".join(names) or "none is enabled")
 
 
 def _topics(settings: Settings) -> Iterator[Finding]:

@@ -7,11 +7,13 @@ import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from hackwatch import streams
 from hackwatch.errors import DataError
-from hackwatch.feeds.simulate import Faults, generate
+from hackwatch.feeds.simulator import simulator_of
 from hackwatch.streams.base import Messages
 
 __all__ = ["ABORT", "EOF", "PAUSE", "Aborted", "FakeClock", "Marker", "MemoryTopic", "simulated_topics"]
@@ -180,28 +182,18 @@ class MemoryTopic:
 
 
 def simulated_topics(
-    records: int,
-    seed: int = 0,
-    *,
-    partitions: int = 2,
-    machines: int = 3,
-    processes: int = 20,
-    records_per_second: float = 8.0,
-    attack_share: float = 0.1,
-    faults: Faults | None = None,
+    records: int, seed: int = 0, *, family: str = "host", partitions: int = 2, **options: Any
 ) -> dict[str, MemoryTopic]:
-    """The topics `process` and `memory` of a simulated world, half of the records in each; a seed makes the same.
+    """The topics of a family's simulated world, about `records` records in all; a seed makes the same.
 
-    With so few records a second they span minutes: windows close, attacks correlate. `faults`: records out of order,
-    late, repeated or malformed (see hackwatch.feeds.simulate.Faults).
+    `options`: those of the family's simulator; `host` knows machines, processes, records_per_second, attack_share and
+    faults: records out of order, late, repeated or malformed (see hackwatch.feeds.simulate.Faults).
     """
-    topics = {name: MemoryTopic(f"{name}-topic", partitions) for name in ("process", "memory")}
-    for batch in generate(
-        records, seed, machines=machines, processes=processes, records_per_second=records_per_second,
-        attack_share=attack_share, faults=faults,
-    ):  # fmt: skip
-        batch.process.write_to(topics["process"])
-        batch.memory.write_to(topics["memory"])
+    played = streams.family(family)
+    topics = {name: MemoryTopic(f"{name}-topic", partitions) for name in played.streams}
+    for batch in simulator_of(played).batches(records, seed, **options):
+        for name, messages in batch.items():
+            messages.write_to(topics[name])
     return topics
 
 

@@ -27,7 +27,8 @@ from hackwatch.top import Reader, Story, bar, present
 
 __all__ = ["STREAMS", "Learner", "watch"]
 
-STREAMS = ("process", "memory")
+#: What the collector of this machine fills.
+STREAMS = streams.family("host").streams
 _TICK = 1.0
 #: Seconds of learning that may be forgotten when the process is killed.
 _KEPT_EVERY = 10.0

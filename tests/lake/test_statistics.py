@@ -23,12 +23,13 @@ from hackwatch.lake.statistics import bounded, combine, summarise, to_json
 
 START = datetime(2031, 5, 1, tzinfo=UTC)
 TIME = pl.Datetime("us", "UTC")
+TEXTS = ("CMD",)
 _UNBOUNDED = (pl.Float64(), pl.Boolean())
 _FIXED = [pl.lit(START.date()).alias("date"), pl.lit("here").alias("site")]
 
 
 def stats(frame: pl.DataFrame) -> dict[str, Any]:
-    found: dict[str, Any] = orjson.loads(to_json(summarise(frame, bounded(frame.schema))))
+    found: dict[str, Any] = orjson.loads(to_json(summarise(frame, bounded(frame.schema, TEXTS))))
     return found
 
 
@@ -81,6 +82,25 @@ def test_long_texts_are_cut_and_rounded_outwards(
     assert greatest is None or greatest.encode() >= max(value.encode() for value in values)
 
 
+@pytest.mark.parametrize(
+    ("table", "texts"),
+    [
+        ("process", {"machine", "CMD"}),
+        ("attacks", {"machine", "CMD"}),
+        ("rejected", set()),
+        ("of somebody else", set()),
+    ],
+)
+def test_texts_have_bounds_where_the_stream_or_correlation_of_the_table_declares_it(
+    tmp_path: Path, table: str, texts: set[str]
+) -> None:
+    lake = Lake(tmp_path)
+    names = ("machine", "CMD", "Status", "stream", "topic", "reason", "raw")
+    lake.append(table, pl.DataFrame({name: ["a"] for name in names}).with_columns(_FIXED), 1, "main")
+    configured = DeltaTable(tmp_path / table).metadata().configuration["delta.dataSkippingStatsColumns"]
+    assert set(configured.split(",")) == texts | {"stream", "topic", "reason"}
+
+
 def test_lists_have_no_statistics() -> None:
     assert stats(pl.DataFrame({"rules": [["a"], None]}))["nullCount"] == {}
 
@@ -114,7 +134,7 @@ def test_skipping_files_never_loses_a_row(parts: list[list[tuple[Any, ...]]], pi
     frames = [pl.DataFrame(rows, schema=schema, orient="row") for rows in parts]
     whole = pl.concat(frames)
     with tempfile.TemporaryDirectory() as folder:
-        lake = Lake(Path(folder))
+        lake = Lake(Path(folder), texts=lambda table: TEXTS)
         for epoch, frame in enumerate(frames, 1):
             lake.append("t", frame.with_columns(_FIXED), epoch, "main")
         if pick.random() < 0.3:
@@ -144,7 +164,7 @@ _SQL_TYPES = {"id": "BIGINT", "score": "FLOAT", "load": "DOUBLE", "CMD": "TEXT",
 
 def test_delta_rs_loses_nothing_either(tmp_path: Path) -> None:
     """It takes a bound that one file lacks for null, and no row compares with null."""
-    lake = Lake(tmp_path)
+    lake = Lake(tmp_path, texts=lambda table: TEXTS)
     rows = [
         {"CMD": "a", "x": 1.0, "n": 1},
         {"CMD": "b" * 99, "x": math.nan, "n": 2},

@@ -41,6 +41,7 @@ def entity(name: str, suspects: int = 0) -> EntityView:
         tuple(40 + 10 * (bucket // 10 % 2) for bucket in range(60)),
         (0,) * quiet + (suspects,) * busy,
         {"process": (suspects * 3, suspects), "memory": (suspects * 2, 0)},
+        ("process", "memory"),
     )
 
 

@@ -20,7 +20,7 @@ HOSTILE = f"{EVIL}<script>alert(1)</script>$\\frac{{1}}{{2}}$"
 
 
 def test_a_line_shows_the_records_a_second_of_its_machine() -> None:
-    chart = Chart.of(flow(machines=(machine("4", every=1, many=20),)))
+    chart = Chart.of(flow(entities=(machine("4", every=1, many=20),)))
     [(name, count, values)] = chart.drawn
     assert (name, count, len(values)) == ("4", 1200, STEPS)
     assert set(values) == {10.0}
@@ -29,11 +29,11 @@ def test_a_line_shows_the_records_a_second_of_its_machine() -> None:
 
 @pytest.mark.parametrize(("most", "top"), [(0, 1), (1, 1), (3, 5), (18, 20), (45, 50), (99, 100), (101, 200)])
 def test_the_axis_ends_at_a_round_number(most: int, top: float) -> None:
-    assert Chart.of(flow(machines=(machine("4", every=1, many=most * 2),))).top == top
+    assert Chart.of(flow(entities=(machine("4", every=1, many=most * 2),))).top == top
 
 
 def test_machines_beyond_those_that_can_be_told_apart_are_one_line() -> None:
-    shown = flow(machines=tuple(machine(f"host-{n:02}", many=n) for n in range(20)))
+    shown = flow(entities=tuple(machine(f"host-{n:02}", many=n) for n in range(20)))
     chart = Chart.of(shown)
     assert [name for name, _, _ in chart.drawn] == [*(f"host-{n}" for n in range(11, 20)), "11 others"]
     assert sum(count for _, count, _ in chart.drawn) == shown.recent
@@ -50,7 +50,7 @@ def test_the_page_is_whole_draws_every_machine_and_asks_for_nothing_from_elsewhe
 
 
 def test_hostile_names_are_text_on_the_page() -> None:
-    page = html_page(Chart.of(flow(machines=(machine(HOSTILE),), topic=HOSTILE))).decode()
+    page = html_page(Chart.of(flow(entities=(machine(HOSTILE),), topic=HOSTILE))).decode()
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert "\x1b" not in page
@@ -60,7 +60,7 @@ def test_hostile_names_are_text_on_the_page() -> None:
 @pytest.mark.parametrize("name", ["4", HOSTILE, "_hidden", "機械", "$"], ids=["usual", "hostile", "_", "letters", "$"])
 def test_a_png_is_a_picture_whatever_the_names(tmp_path: Path, name: str) -> None:
     target = tmp_path / "chart.png"
-    chart_writer(target)(flow(machines=(machine(name),)))
+    chart_writer(target)(flow(entities=(machine(name),)))
     assert target.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
@@ -68,7 +68,7 @@ def test_a_png_is_a_picture_whatever_the_names(tmp_path: Path, name: str) -> Non
 def test_an_empty_topic_has_a_chart_too_and_a_new_one_replaces_it(tmp_path: Path, suffix: str) -> None:
     target = tmp_path / f"chart{suffix}"
     write = chart_writer(target)
-    write(flow(machines=()))
+    write(flow(entities=()))
     empty = target.read_bytes()
     write(flow())
     assert target.read_bytes() != empty

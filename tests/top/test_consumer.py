@@ -26,7 +26,7 @@ def message(*machines: Any) -> bytes:
 def counted(consumer: Consumer) -> dict[str, int]:
     while consumer.look():
         pass
-    return {name: sum(buckets) for name, buckets in consumer.flow().machines}
+    return {name: sum(buckets) for name, buckets in consumer.flow().entities}
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_however_messages_are_mixed_the_counts_are_those_of_the_records(messages
 def test_it_starts_at_the_end_of_what_is_there_and_at_the_beginning_of_what_comes_later() -> None:
     topic = MemoryTopic(partitions=2)
     topic.append([message("old")] * 3)
-    consumer = Consumer(topic, clock=FakeClock().wall)
+    consumer = Consumer(topic, by="machine", clock=FakeClock().wall)
     assert counted(consumer) == {}
     topic.append([message("4", "4", "5")])
     assert counted(consumer) == {"4": 2, "5": 1}
@@ -83,7 +83,7 @@ def test_from_the_start_it_counts_all_that_is_kept() -> None:
     topic = MemoryTopic(partitions=3)
     for machine in ("4", "5", "6"):
         topic.append([message(machine, machine)] * 2)
-    consumer = Consumer(topic, from_start=True, clock=FakeClock().wall)
+    consumer = Consumer(topic, by="machine", from_start=True, clock=FakeClock().wall)
     assert counted(consumer) == {"4": 4, "5": 4, "6": 4}
     flow = consumer.flow()
     assert (flow.messages, flow.records, flow.unreadable, flow.recent) == (6, 12, 0, 12)
@@ -92,7 +92,7 @@ def test_from_the_start_it_counts_all_that_is_kept() -> None:
 
 def test_after_two_minutes_a_record_no_longer_counts() -> None:
     clock, topic = FakeClock(), MemoryTopic(partitions=1)
-    consumer = Consumer(topic, from_start=True, clock=clock.wall)
+    consumer = Consumer(topic, by="machine", from_start=True, clock=clock.wall)
     topic.append([message("4")])
     counted(consumer)
     clock.advance(60)
@@ -108,7 +108,7 @@ def test_after_two_minutes_a_record_no_longer_counts() -> None:
 def test_what_retention_took_is_told_and_the_rest_counted() -> None:
     topic = MemoryTopic(partitions=1)
     topic.append([message("4")] * 2)
-    consumer = Consumer(topic, from_start=True)
+    consumer = Consumer(topic, by="machine", from_start=True)
     counted(consumer)
     topic.append([message("5")] * 4)
     topic.drop(0, before=4)
@@ -120,7 +120,7 @@ def test_what_retention_took_is_told_and_the_rest_counted() -> None:
 def test_of_very_many_machines_some_are_told_apart_and_all_are_counted() -> None:
     topic = MemoryTopic(partitions=1)
     topic.append([message(*range(start, start + 100)) for start in range(0, 1000, 100)])
-    consumer = Consumer(topic, from_start=True)
+    consumer = Consumer(topic, by="machine", from_start=True)
     told_apart = counted(consumer)
     flow = consumer.flow()
     assert 0 < len(told_apart) < 1000
@@ -143,7 +143,7 @@ class Away(MemoryTopic):
 def test_a_topic_that_is_away_is_told_and_tried_again() -> None:
     topic = Away(partitions=1)
     topic.append([message("4")])
-    consumer = Consumer(topic, from_start=True)
+    consumer = Consumer(topic, by="machine", from_start=True)
     for _ in range(2):
         assert not consumer.look()
         assert consumer.flow().trouble == "no broker answers"
@@ -155,10 +155,10 @@ def test_once_ends_when_all_is_read_or_time_is_over() -> None:
     topic, saved = MemoryTopic(partitions=2), list[Flow]()
     topic.append([message("4")] * 50)
     stop = threading.Event()
-    flow = consume_once(Consumer(topic, from_start=True), stop, until_read=True, save=saved.append)
+    flow = consume_once(Consumer(topic, by="machine", from_start=True), stop, until_read=True, save=saved.append)
     assert (flow.records, saved) == (50, [flow])
     threading.Timer(0.2, stop.set).start()
-    assert consume_once(Consumer(topic), stop, until_read=False).records == 0
+    assert consume_once(Consumer(topic, by="machine"), stop, until_read=False).records == 0
 
 
 def test_another_field_can_be_counted_by() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, Group
 
+from hackwatch.streams.base import Noun
 from hackwatch.top.consumer import Flow
 from hackwatch.top.figures import ASCII, UNICODE, Glyphs
 from hackwatch.top.flow import draw_flow, flow_lines, flow_values
@@ -27,8 +28,8 @@ def machine(name: str, every: int = 5, many: int = 30) -> tuple[str, tuple[int, 
 def flow(**changes: object) -> Flow:
     values: dict[str, object] = {
         "now": NOW, "topic": "process_stream", "seconds": 300.0, "partitions": 2, "messages": 1234, "records": 34567,
-        "unreadable": 3,
-        "machines": (machine("4"), machine("5", many=12), machine("web-1", every=15, many=50)),
+        "unreadable": 3, "noun": Noun("machine", "machines"),
+        "entities": (machine("4"), machine("5", many=12), machine("web-1", every=15, many=50)),
     }  # fmt: skip
     return Flow(**{**values, **changes})  # type: ignore[arg-type]  # the names are those of the class
 
@@ -48,7 +49,7 @@ def test_the_lines_are_exactly_these() -> None:
 def test_every_line_fills_the_width_whatever_the_size(
     glyphs: Glyphs, width: int, height: int, machines: int, others: int
 ) -> None:
-    shown = flow(machines=tuple(machine(f"host-{n:03}") for n in range(machines)), others=others)
+    shown = flow(entities=tuple(machine(f"host-{n:03}") for n in range(machines)), others=others)
     lines = draw_flow(shown, width, height, glyphs)
     assert [line.cell_len for line in lines] == [width] * height
     if glyphs is ASCII:
@@ -74,7 +75,7 @@ def test_the_state_is_said(changes: dict[str, object], said: str) -> None:
 
 @pytest.mark.parametrize("field", ["machine", "topic", "trouble"])
 def test_what_attackers_write_is_escaped_and_no_markup(field: str) -> None:
-    shown = flow(machines=(machine(EVIL),)) if field == "machine" else flow(**{field: EVIL})
+    shown = flow(entities=(machine(EVIL),)) if field == "machine" else flow(**{field: EVIL})
     output = io.StringIO()
     console = Console(file=output, width=120, height=12, force_terminal=True, color_system=None, markup=True)
     console.print(Group(*draw_flow(shown, 120, 12)))
@@ -84,7 +85,7 @@ def test_what_attackers_write_is_escaped_and_no_markup(field: str) -> None:
 
 
 def test_machines_that_do_not_fit_are_counted_together() -> None:
-    shown = flow(machines=tuple(machine(f"host-{n:02}", many=n) for n in range(30)))
+    shown = flow(entities=tuple(machine(f"host-{n:02}", many=n) for n in range(30)))
     lines = [line.plain for line in draw_flow(shown, 80, 10)]
     assert "host-29" in "".join(lines)
     assert "and others with" in lines[8]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from hackwatch.config import KafkaSettings
+from hackwatch import streams, topics
+from hackwatch.config import KafkaSettings, Settings, StreamSettings
 from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
+from hackwatch.spark.service import _with_topics
 from hackwatch.streams.base import Messages
 from hackwatch.topics import open_writer
 from hackwatch.topics.kafka.address import parse_address
@@ -23,6 +26,7 @@ from tests.topics.support import Settled, everything, lines, positions
 
 pytestmark = pytest.mark.slow
 _NUMBERS = count()
+NAMES = ("process", "memory")
 Open = Callable[..., KafkaReader]
 
 
@@ -362,3 +366,21 @@ def test_positions_of_a_reader_do_not_depend_on_sizes(topic: str, opened: Open) 
     write(topic, *[b"m" * (number % 50) for number in range(500)])
     reader = Settled(opened(topic))
     assert positions(reader, max_bytes=1) == positions(reader, max_bytes=1 << 20)
+
+
+@pytest.mark.parametrize("present", [(), ("process",), ("process", "memory")])
+def test_spark_leaves_out_streams_whose_topic_is_not_there_unless_none_is(
+    kafka: Broker, present: tuple[str, ...], tmp_path: Path
+) -> None:
+    settings = Settings(
+        data=tmp_path,
+        streams={
+            name: StreamSettings(topic=f"kafka://{kafka.address}/there-{len(present)}-{name}", enabled=name in NAMES)
+            for name in streams.names()
+        },
+    )
+    for name in present:
+        write(settings.spool_url(name), b"{}")
+    assert [topics.exists(settings.spool_url(name)) for name in NAMES] == [name in present for name in NAMES]
+    read = [name for name, stream in _with_topics(settings).streams.items() if stream.enabled]
+    assert sorted(read) == sorted(present or NAMES)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hackwatch import topics
 from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
 from hackwatch.testing import FakeClock
 from hackwatch.topics import Durability, open_reader, open_writer, spool_folder
@@ -304,3 +305,10 @@ def test_a_topic_by_its_address_from_both_ends(folder: Path) -> None:
         out.append([b"%d" % number])
     reader = open_reader(str(folder))
     assert (reader.topic, everything(reader)) == ("process", [b"0", b"2", b"1", b"3"])
+
+
+def test_a_topic_exists_once_somebody_has_opened_it_to_write(tmp_path: Path) -> None:
+    url = f"spool:{tmp_path / 'new'}"
+    assert not topics.exists(url)
+    topics.open_writer(url, 1, "none").close()
+    assert topics.exists(url)

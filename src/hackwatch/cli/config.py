@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
+
+if TYPE_CHECKING:
+    from hackwatch.config import Settings
 
 __all__ = ["command"]
 
@@ -28,7 +33,8 @@ def show(context: CliContext, as_json: bool) -> None:
     """Print the settings in force, secrets hidden."""
     import json
 
-    shown = context.settings().shown()
+    settings = context.settings()
+    shown = settings.shown() | {"correlations": _correlations(settings)}
     if as_json:
         click.echo(json.dumps(shown))
         return
@@ -53,12 +59,24 @@ def check(context: CliContext) -> None:
     known = {name: streams.get(name) for name in settings.streams}
     for name, stream in known.items():
         of_settings(stream, settings.streams[name])
+    streams.check_correlations(settings.correlations)
     load_rules(settings.detection.rules, known, shipped=settings.detection.shipped_rules)
     for route in settings.routes:
         with suppress(EnvironmentError_):  # an extra that this machine lacks is no mistake in the settings
             open_route(route, settings.kafka).close()
     file = find_file(context.config, os.environ)
     click.echo(f"{file or 'no settings file: the defaults'}: no problems")
+
+
+def _correlations(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Each declared correlation as it is in force."""
+    from hackwatch import streams
+
+    found = {}
+    for declared in streams.correlations():
+        enabled, seconds = settings.correlation_of(declared.name)
+        found[declared.name] = {"enabled": enabled, "seconds": declared.seconds if seconds is None else seconds}
+    return found
 
 
 def _print_table(values: dict[str, object], prefix: str) -> None:

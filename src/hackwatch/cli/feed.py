@@ -25,18 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_HOST = ("process", "memory")
 _TOPIC = "Topic to fill: a folder, spool:PATH or kafka://HOST:PORT/TOPIC. Default: where the engine reads this stream."
 _TOPICS = (
-    "Where to fill the topics `process` and `memory`: a folder, kafka://HOST:PORT, or an address with {stream} in it. "
+    "Where to fill the topics of all streams: a folder, kafka://HOST:PORT, or an address with {stream} in it. "
     "Default: where the engine reads them."
 )
-
-
-def _both_topics(context: CliContext) -> str:
-    """Where the engine reads the streams of a host."""
-    settings = context.settings()
-    return ", ".join(dict.fromkeys(settings.spool_url(name) for name in _HOST))
 
 
 @click.group()
@@ -53,7 +46,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("stream", type=click.Choice(_HOST))
+@click.argument("stream")
 @click.option(
     "--csv",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -105,8 +98,9 @@ def replay(
       hackwatch feed replay process --csv process.csv --to kafka://localhost:9092/process_stream
     """
     from hackwatch import streams, topics
-    from hackwatch.feeds.replay import PACES, Replay, check_recording, read_recording
+    from hackwatch.feeds.replay import Replay, check_recording, pace_of, read_recording
 
+    pace = pace_of(stream)
     names = tuple(name.strip() for name in machines.split(",") if name.strip())
     where = to or context.settings().spool_url(stream)
     if strings is None:
@@ -115,7 +109,7 @@ def replay(
     check_recording(recording, streams.get(stream), csv)
     feed = Replay(
         recording,
-        PACES[stream],
+        pace,
         seed=seed,
         cycles=cycles,
         speed=speed,
@@ -129,11 +123,19 @@ def replay(
 
 
 @command.command()
-@click.argument("world", type=click.Choice(["host"]))
+@click.argument("name", metavar="FAMILY")
 @click.option(
-    "--rate", type=POSITIVE, default=2000.0, show_default=True, help="Records a second, both streams together."
+    "--rate", type=POSITIVE, default=2000.0, show_default=True, help="Records a second, all streams together."
 )
-@click.option("--machines", type=COUNT, default=5, show_default=True, help="Machines; high rates bring more.")
+@click.option(
+    "--entities",
+    "--machines",
+    "entities",
+    type=COUNT,
+    default=5,
+    show_default=True,
+    help="Machines, or what else the family is about; high rates bring more.",
+)
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the world and its attacks.")
 @click.option(
     "--attack-every", type=POSITIVE, default=60.0, show_default=True, help="Seconds between two attacks, on average."
@@ -146,9 +148,9 @@ def replay(
 @pass_context_object
 def simulate(
     context: CliContext,
-    world: str,
+    name: str,
     rate: float,
-    machines: int,
+    entities: int,
     seed: int,
     attack_every: float,
     quiet: bool,
@@ -158,7 +160,7 @@ def simulate(
     duration: float | None,
     as_json: bool,
 ) -> None:
-    """Simulate machines at work and, now and then, under attack.
+    """Simulate a FAMILY at work and, now and then, under attack: `host` (machines), or one that you have installed.
 
     \b
     Examples:
@@ -166,25 +168,24 @@ def simulate(
       hackwatch feed simulate host --rate 100000 --duration 60 --json
       hackwatch feed simulate host --seed 7 --quiet --to /tmp/topics
     """
-    from hackwatch.feeds.simulate import Episode, HostFeed
+    from hackwatch import streams
+    from hackwatch.feeds.simulator import simulator_of
 
-    def announce(episode: Episode) -> None:
-        reporter.note(f"attack begins: {episode.type} on {episode.machine}")
-
-    feed = HostFeed(
+    family = streams.family(name)
+    reporter = Reporter("simulate", shown_place(context, family.streams, to), as_json=as_json)
+    playing = simulator_of(family).play(
         rate=rate,
-        machines=machines,
+        entities=entities,
         seed=seed,
         attack_spacing=attack_every,
-        first_attack_after=float("inf") if quiet else 3.0,
+        quiet=quiet,
         labels=labels,
-        on_attack=announce,
+        say=reporter.note,
     )
-    with writers(context, _HOST, to, shape) as opened, stopped_by_signals(duration) as stop:
-        reporter = Reporter("simulate", shown_place(context, _HOST, to), as_json=as_json)
-        process, memory = opened
-        sent = counted(feed.run(process, memory, stop, reporter.progress), opened)
-        reporter.done(sent, machines=list(feed.machine_names)[:100], attacks=len(feed.episodes))
+    with writers(context, family.streams, to, shape) as opened, stopped_by_signals(duration) as stop:
+        sent = playing.run(dict(zip(family.streams, opened, strict=True)), stop, reporter.progress)
+        played = {streams.noun(family.streams).plural: list(playing.entities)[:100]}
+        reporter.done(counted(sent, opened), **played, attacks=playing.attacks)
 
 
 @command.command()
@@ -217,15 +218,17 @@ def collect(
       hackwatch feed collect --interval 1 --machine web-1 --to /tmp/topics
       atop -P PRG,PRC,PRM 5 | hackwatch feed collect --atop -
     """
+    from hackwatch import streams
     from hackwatch.feeds.collect import AtopFeed, CollectFeed
 
+    names = streams.family("host").streams
     feed: AtopFeed | CollectFeed
     if atop is not None:
         feed = AtopFeed(atop, machine=machine)
     else:
         feed = CollectFeed(machine=machine, interval=interval, samples=1 if once else None)
-    with writers(context, _HOST, to, shape) as opened, stopped_by_signals(duration) as stop:
-        reporter = Reporter("collect", shown_place(context, _HOST, to), as_json=as_json)
+    with writers(context, names, to, shape) as opened, stopped_by_signals(duration) as stop:
+        reporter = Reporter("collect", shown_place(context, names, to), as_json=as_json)
         process, memory = opened
         reporter.done(counted(feed.run(process, memory, stop, reporter.progress), opened))
 

@@ -17,6 +17,7 @@ def command(path: Path, stdout: bool) -> None:
     """Write a commented hackwatch.toml.
 
     Every setting is in it, described and commented out, so that the defaults stay in force until you change a line.
+    Each registered stream and each declared correlation has a table of its own.
     A file that is already there is never overwritten.
 
     \b
@@ -25,16 +26,18 @@ def command(path: Path, stdout: bool) -> None:
       hackwatch init ~/.config/hackwatch/hackwatch.toml
       hackwatch init --stdout | less
     """
+    from hackwatch import streams
     from hackwatch.config.reference import template
     from hackwatch.errors import EnvironmentError_
 
+    text = template({one.name: one.seconds for one in streams.correlations()})
     if stdout:
-        click.echo(template(), nl=False)
+        click.echo(text, nl=False)
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
-            file.write(template())
+            file.write(text)
     except FileExistsError as error:
         raise EnvironmentError_(
             "the file is already there", where=str(path), next_step="give another name, or --stdout"

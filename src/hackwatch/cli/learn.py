@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_STREAMS = ("process", "memory")
 _READ_BYTES = 16 << 20
 
 
@@ -31,6 +30,13 @@ _READ_BYTES = 16 << 20
 )
 @click.option("--lake", is_flag=True, help="Learn from the lake's latest records instead of watching.")
 @click.option("--spool", is_flag=True, help="Learn from the messages in the topics instead of watching.")
+@click.option(
+    "--as",
+    "names",
+    metavar="STREAM",
+    multiple=True,
+    help="With --lake or --spool: learn this stream; may be given several times. Default: those of a Linux host.",
+)
 @click.option("--records", type=COUNT, default=500_000, show_default=True, help="Most records from lake or topic.")
 @click.option("--seed", type=SEED, default=1, show_default=True, help="The same records and seed give the same models.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -41,6 +47,7 @@ def command(
     interval: float,
     lake: bool,
     spool: bool,
+    names: tuple[str, ...],
     records: int,
     seed: int,
     as_json: bool,
@@ -54,13 +61,16 @@ def command(
     Examples:
       hackwatch learn --minutes 10
       hackwatch learn --lake
+      hackwatch learn --lake --as process
     """
     from hackwatch import streams
     from hackwatch.detect.training.learn import learn
 
     if lake and spool:
         raise click.UsageError("Give --lake or --spool, not both.")
-    chosen = [streams.get(name) for name in _STREAMS]
+    if names and not (lake or spool):
+        raise click.UsageError("--as goes with --lake or --spool: only a Linux host can be watched from here.")
+    chosen = [streams.get(name) for name in names or streams.family("host").streams]
     if lake:
         data = {stream.name: from_lake(context, stream, records) for stream in chosen}
     elif spool:

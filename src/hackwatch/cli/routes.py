@@ -102,7 +102,7 @@ def _alert(site: str) -> Any:
     return Alert(
         id=uuid.uuid4().hex,
         kind="system",
-        stream="process",
+        stream="hackwatch",
         entity=socket.gethostname(),
         rule="route-test",
         title="Test of a route: nothing has happened",

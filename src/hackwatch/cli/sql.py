@@ -217,7 +217,8 @@ def _to_come(error: BaseException) -> str | None:
 
     missing = re.search(r"Table with name (\w+) does not exist", str(error))
     name = missing[1].casefold() if missing else ""
-    return name if name in (*streams.names(), "attacks", "rejected") else None
+    made = (*streams.names(), *(correlation.name for correlation in streams.correlations()), "rejected")
+    return name if name in made else None
 
 
 def _form_of(output: Path | None) -> str:

@@ -91,6 +91,9 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
     )
     for name, stream in told["streams"].items():
         counted = ", ".join(f"{amount(stream[key])} {key}" for key in _COUNTERS if stream[key] or key == "records")
+        if stream.get("partitions") == 0:
+            yield printable(f"{name}: no topic yet")
+            continue
         lag = waiting(stream["lag_bytes"], stream.get("lag_messages", 0))
         yield printable(f"{name}: {counted}; {lag} to read; model {stream['model'] or 'none'}")
         yield from map(printable, clocks(stream))

@@ -13,6 +13,7 @@ from hackwatch.cli.numbers import POSITIVE
 if TYPE_CHECKING:
     from hackwatch.config import Settings
     from hackwatch.store import Store
+    from hackwatch.streams.base import Noun
     from hackwatch.top.consumer import Flow
 
 __all__ = ["command"]
@@ -44,10 +45,16 @@ Without an engine, counting what arrives in a topic:
     "--from",
     "topic",
     metavar="TOPIC",
-    help="Count the records of this topic per machine instead: kafka://HOST:PORT/TOPIC, a folder or spool:PATH.",
+    help="Count the records of this topic per entity instead: kafka://HOST:PORT/TOPIC, a folder or spool:PATH.",
 )
 @click.option("--from-start", is_flag=True, help="With --from: begin at the oldest message, not at the end.")
-@click.option("--by", help="With --from: the field of a record that it is counted by. Default: machine.")
+@click.option(
+    "--as", "stream_name", metavar="STREAM", help="With --from: what the topic holds. Default: what its name says."
+)
+@click.option(
+    "--by",
+    help="With --from: the field of a record that it is counted by. Default: the entity of the stream, else machine.",
+)
 @click.option(
     "--save-plot",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -63,27 +70,30 @@ def command(
     duration: float | None,
     topic: str | None,
     from_start: bool,
+    stream_name: str | None,
     by: str | None,
     save_plot: Path | None,
 ) -> None:
     """Show the running engine live in the terminal.
 
-    Machines, suspects, alerts and their reasons, and its own health.
+    Entities (machines), suspects, alerts and their reasons, and its own health.
 
     Reads what the engine keeps in the store of the data folder; several may look on at once. Times are UTC. Keys: q
     ends it, the arrows choose an alert, enter explains it, esc goes back.
 
     With --from it needs no engine, store or model: it reads the topic itself, from its end, and shows the records of
-    each machine in the last 2 minutes by the time of their arrival. It commits nothing. With --once or --json it
+    each entity in the last 2 minutes by the time of their arrival. It commits nothing. With --once or --json it
     counts for --duration (10 s), or with --from-start until all is read, and prints that.
     """
     if topic is None:
-        for option, given in (("--from-start", from_start), ("--by", by), ("--save-plot", save_plot)):
+        for option, given in (
+            ("--from-start", from_start), ("--as", stream_name), ("--by", by), ("--save-plot", save_plot),
+        ):  # fmt: skip
             if given:
                 raise click.UsageError(f"{option} goes with --from TOPIC")
         _engine(context, plain, once, as_json, duration)
     else:
-        _topic(context, topic, plain, once, as_json, duration, from_start, by or "machine", save_plot)
+        _topic(context, topic, plain, once, as_json, duration, from_start, stream_name, by, save_plot)
 
 
 def _engine(context: CliContext, plain: bool, once: bool, as_json: bool, duration: float | None) -> None:
@@ -116,7 +126,8 @@ def _topic(
     as_json: bool,
     duration: float | None,
     from_start: bool,
-    by: str,
+    stream_name: str | None,
+    by: str | None,
     save_plot: Path | None,
 ) -> None:
     from contextlib import closing
@@ -128,16 +139,38 @@ def _topic(
     from hackwatch.top.consumer import Consumer
 
     settings = context.settings()
+    field, noun = counted_by(by, stream_name or stream_of(topic, settings))
     save = chart_writer(save_plot) if save_plot else None
     if (once or as_json) and not from_start:
         duration = duration or _ONCE_SECONDS
     reader = topics.open_reader(topic, name="top", kafka=settings.kafka)
     with closing(reader), stopped_by_signals(duration) as stop:
-        consumer = Consumer(reader, by=by, from_start=from_start)
+        consumer = Consumer(reader, by=field, noun=noun, from_start=from_start)
         if once or as_json:
             _print_once(topic, consume_once(consumer, stop, until_read=from_start, save=save), as_json=as_json)
         else:
             consume(consumer, stop, plain=plain, write=click.echo, save=save)
+
+
+def stream_of(topic: str, settings: Settings) -> str | None:
+    """The stream that a topic's address or name stands for, as `.../process` or `.../process_stream` do."""
+    from hackwatch import streams
+
+    last = topic.rstrip("/").replace(":", "/").rpartition("/")[2]
+    known = {settings.spool_url(name): name for name in streams.names()}
+    known |= {word: name for name in streams.names() for word in (name, f"{name}_stream")}
+    return known.get(topic) or known.get(last)
+
+
+def counted_by(by: str | None, stream_name: str | None) -> tuple[str, Noun]:
+    """The field that records of a topic are counted by, and what people call what it names."""
+    from hackwatch import streams
+    from hackwatch.streams.base import Noun
+
+    stream = streams.get(stream_name or streams.family("host").streams[0])
+    if by is None or by == stream.entity:
+        return stream.entity, stream.noun
+    return by, Noun(by, streams.ENTITIES.plural)
 
 
 def _print_once(topic: str, flow: Flow, *, as_json: bool) -> None:

@@ -168,24 +168,21 @@ def _kept(context: CliContext, bundle: Bundle, stream: Stream, out: Path | None,
 
 
 def _simulated(stream: Stream, seed: int, records: int) -> pl.DataFrame:
-    import numpy as np
-
+    from hackwatch import streams
     from hackwatch.errors import ConfigurationError
-    from hackwatch.feeds.simulate import labelled
-    from hackwatch.streams.base import DecodeOptions, Messages
+    from hackwatch.feeds.simulator import labelled_records, simulator_of
 
-    if stream.name not in ("process", "memory"):
+    family = streams.family_of(stream.name)
+    if family is None or family.simulator is None:
         raise ConfigurationError(
             f"there is no simulation of {stream.name!r}", next_step="give files of labelled records"
         )
+    what = f"simulating {stream.noun.plural}"
     with progress() as report:
-        report("simulating machines", 0, 1)
-        frame = labelled(seed, records=records)[0 if stream.name == "process" else 1]
-        report("simulating machines", 1, 1)
-    payload = frame.write_ndjson().encode()
-    ends = np.flatnonzero(np.frombuffer(payload, np.uint8) == 10) + 1
-    offsets = np.concatenate([[0], ends[:-1]]).astype(np.int64)
-    return stream.decode(Messages("simulated", 0, payload, offsets, len(payload)), DecodeOptions(labels=True)).records
+        report(what, 0, 1)
+        payload = simulator_of(family).labelled(seed, records)[stream.name]
+        report(what, 1, 1)
+    return labelled_records(stream, payload)
 
 
 def _has_labels(data: pl.DataFrame) -> bool:

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from hackwatch.config.address import is_server, with_password
 from hackwatch.config.kafka import KafkaSettings, topic_address
 from hackwatch.config.lake import LakeSettings, folder_or_bucket
+from hackwatch.config.registered import stream_names
 from hackwatch.config.routes import Route
 from hackwatch.config.spark import SparkSettings
 from hackwatch.config.store import StoreSettings
@@ -25,14 +26,13 @@ __all__ = [
     "LakeSettings",
     "LogSettings",
     "MetricsSettings",
+    "OneCorrelationSettings",
     "Settings",
     "SpoolSettings",
     "StoreSettings",
     "StreamSettings",
     "default_data_folder",
 ]
-
-_STREAMS = ("process", "memory")
 
 
 def default_data_folder(environ: Mapping[str, str] | None = None) -> Path:
@@ -124,12 +124,29 @@ class StreamSettings(Table):
 
 
 class CorrelationSettings(Table):
-    """The join of process suspects with memory suspects of the same program."""
+    """All correlations: joins of the suspects of two streams, such as the same program suspect in both."""
 
-    enabled: bool = Field(
-        True, description="Whether attacks (the same program suspect in both streams) are looked for."
+    enabled: bool = Field(True, description="Whether correlated suspects (attacks) are looked for.")
+    seconds: float | None = Field(
+        None,
+        examples=[30.0],
+        gt=0,
+        description="The two event times must be less than this apart, seconds. Without one: as each is declared.",
     )
-    seconds: float = Field(30.0, gt=0, description="The two event times must be less than this apart, seconds.")
+
+
+class OneCorrelationSettings(Table):
+    """One correlation; what is not set here is as `[correlation]` says."""
+
+    enabled: bool | None = Field(
+        None, examples=[True], description="Whether this one is looked for. Without it: as `correlation.enabled`."
+    )
+    seconds: float | None = Field(
+        None,
+        examples=[30.0],
+        gt=0,
+        description="The two event times must be less than this apart, seconds. Without one: `correlation.seconds`.",
+    )
 
 
 class DetectionSettings(Table):
@@ -212,7 +229,7 @@ class LogSettings(Table):
 
 
 def _with_default_streams(given: Any) -> Any:
-    return {**{name: {} for name in _STREAMS}, **given} if isinstance(given, Mapping) else given
+    return {**{name: {} for name in stream_names()}, **given} if isinstance(given, Mapping) else given
 
 
 class Settings(Table):
@@ -230,10 +247,13 @@ class Settings(Table):
     engine: EngineSettings = EngineSettings()
     spark: SparkSettings = SparkSettings()
     streams: dict[Name, StreamSettings] = Field(
-        default_factory=lambda: {name: StreamSettings() for name in _STREAMS},
-        description="One table a stream: `[streams.process]`, `[streams.memory]`.",
+        default_factory=lambda: {name: StreamSettings() for name in stream_names()},
+        description="One table for each registered stream.",
     )
     correlation: CorrelationSettings = CorrelationSettings()
+    correlations: dict[Name, OneCorrelationSettings] = Field(
+        default_factory=dict, description="One table for each correlation that differs from `[correlation]`."
+    )
     detection: DetectionSettings = DetectionSettings()
     alerts: AlertSettings = AlertSettings()
     routes: tuple[Route, ...] = Field((), description="Where alerts go: one `[[routes]]` table each.")
@@ -250,6 +270,11 @@ class Settings(Table):
         if isinstance(values, Mapping) and "streams" in values:
             return {**values, "streams": _with_default_streams(values["streams"])}
         return values
+
+    @field_validator("correlations")
+    @classmethod
+    def _only_what_is_said(cls, given: dict[str, OneCorrelationSettings]) -> dict[str, OneCorrelationSettings]:
+        return {name: table for name, table in given.items() if table.model_fields_set}
 
     @model_validator(mode="after")
     def _route_names_differ(self) -> Settings:
@@ -300,6 +325,12 @@ class Settings(Table):
         """The topic of a stream for `topics.open_reader` and `open_writer`: as set, or a spool in the data folder."""
         given = self.streams[stream].topic if stream in self.streams else None
         return given or f"spool:{self.data / 'spool' / stream}"
+
+    def correlation_of(self, name: str) -> tuple[bool, float | None]:
+        """Whether a correlation is looked for, and its seconds; None: as it is declared."""
+        own = self.correlations.get(name, OneCorrelationSettings())
+        enabled = self.correlation.enabled if own.enabled is None else own.enabled
+        return enabled, own.seconds if own.seconds is not None else self.correlation.seconds
 
     def shown(self) -> dict[str, Any]:
         """The settings as plain values, secrets as `**********`."""

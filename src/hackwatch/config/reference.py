@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -13,12 +13,14 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from hackwatch.config.models import Settings
+from hackwatch.config.registered import stream_names
 from hackwatch.config.routes import ROUTE_TYPES, RouteSettings
 from hackwatch.config.shape import nested_model
 
 __all__ = ["markdown", "template"]
 
-_STREAMS = ("process", "memory")
+#: Fields that hold a table for each of several names.
+_NAMED = ("streams", "correlations")
 _HEAD = """\
 # hackwatch.toml: the settings of hackwatch. Each line below shows a default; take away the "#" to change it.
 # The environment wins over this file (HACKWATCH_ENGINE__EPOCH_SECONDS=2), flags win over both.
@@ -26,15 +28,21 @@ _HEAD = """\
 """
 
 
-def template() -> str:
-    """A hackwatch.toml with every setting, described and commented out."""
+def template(correlations: Mapping[str, float] | None = None) -> str:
+    """A hackwatch.toml with every setting, described and commented out.
+
+    It has a table for each registered stream, and one for each of `correlations` (name -> seconds as declared).
+    """
+    named: dict[str, dict[str, dict[str, Any]]] = {
+        "streams": {name: {"topic": f"spool:/var/spool/hackwatch/{name}"} for name in stream_names()},
+        "correlations": {name: {"seconds": seconds} for name, seconds in (correlations or {}).items()},
+    }
     lines = [_HEAD, *_template_fields(_plain_fields(Settings))]
-    for name, model in _tables(Settings):
-        for header in [f"streams.{stream}" for stream in _STREAMS] if name == "streams" else [name]:
-            lines += [f"\n# {_purpose(model)}", f"[{header}]"]
-            again = header == f"streams.{_STREAMS[1]}"
-            written = _template_fields(_without_secrets(_plain_fields(model)), described=not again)
-            lines += [line.replace(*_STREAMS) if again else line for line in written]
+    for table, model in _tables(Settings):
+        fields = _without_secrets(_plain_fields(model))
+        for place, (name, values) in enumerate(named.get(table, {"": {}}).items()):
+            lines += [f"\n# {_purpose(model)}", f"[{table}.{name}]" if name else f"[{table}]"]
+            lines += _template_fields(fields, described=place == 0, values=values)
     for kind, route in ROUTE_TYPES.items():
         lines += [f"\n# {_purpose(route)}", "# [[routes]]", f'# type = "{kind}"']
         lines.append(f'# name = "{kind}"')
@@ -46,7 +54,7 @@ def markdown() -> str:
     """docs/configuration.md."""
     parts = [_PAGE, "## Top level\n", _rows(_plain_fields(Settings), "")]
     for name, model in _tables(Settings):
-        header = "streams.NAME" if name == "streams" else name
+        header = f"{name}.NAME" if name in _NAMED else name
         parts += [f"## `[{header}]`\n", _purpose(model) + "\n", _rows(_plain_fields(model), f"{header}.")]
     parts += ["## `[[routes]]`\n", "One table a route. What every route has:\n"]
     parts.append(_rows({"type": _TYPE, **_plain_fields(RouteSettings)}, "routes."))
@@ -109,11 +117,15 @@ def _route_fields(route: type[RouteSettings], *, everything: bool) -> dict[str, 
     return {key: info for key, info in _without_secrets(_plain_fields(route)).items() if key not in common | {"name"}}
 
 
-def _template_fields(fields: dict[str, FieldInfo], *, described: bool = True) -> Iterator[str]:
+def _template_fields(
+    fields: dict[str, FieldInfo], *, described: bool = True, values: Mapping[str, Any] | None = None
+) -> Iterator[str]:
+    """`values`: what is shown instead of the default."""
+    shown = {name: _shown(info) for name, info in fields.items()} | dict(values or {})
     for name, info in fields.items():
         if described:
             yield from textwrap.wrap(_text(info), 110, initial_indent="# ", subsequent_indent="# ")
-        yield f"# {name} = {_toml(_shown(info))}"
+        yield f"# {name} = {_toml(shown[name])}"
 
 
 def _shown(info: FieldInfo) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from hackwatch import topics
+from hackwatch import streams, topics
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings
 from hackwatch.crew import Crew
@@ -22,6 +22,7 @@ from hackwatch.top.story import Story
 
 __all__ = ["Demo", "run_demo"]
 
+NOUN = streams.noun(STREAMS)
 #: Seconds between two attacks on average (each goes on for 40 s to 3 minutes), and until the first one.
 SPACING, FIRST = 25.0, 3.0
 #: Repeats of an attack are one alert for so long: short, so that each attack of a short demo is seen.
@@ -85,7 +86,7 @@ class Demo:
         cached = trainer.from_cache()
         self.crew.start("engine", lambda: run_service(self.settings, self.crew.stop))
         self.crew.start("simulator", self._simulate)
-        self.story.tell(f"{len(self.feed.machine_names)} simulated machines at work, watched by rules")
+        self.story.tell(f"{len(self.feed.machine_names)} simulated {NOUN.plural} at work, watched by rules")
         if cached:
             self.story.tell("and by two detectors trained by an earlier demo")
         else:
@@ -108,8 +109,9 @@ class Demo:
         rule = [finding for finding in findings if finding.alert is not None and finding.alert.kind == "rule"]
         late, rejected, on_time = (int(store.accounting()[name].sum()) for name in ("late", "rejected", "on_time"))
         yield ""
+        machines = NOUN.count(len(self.feed.machine_names))
         yield (
-            f"{self.records:,} records simulated on {len(self.feed.machine_names)} machines, {on_time + late:,} kept "
+            f"{self.records:,} records simulated on {machines}, {on_time + late:,} kept "
             f"({late:,} late, {rejected:,} rejected)"
         )
         yield (

@@ -8,9 +8,6 @@ import threading
 from contextlib import suppress
 from importlib.metadata import version
 
-import numpy as np
-import polars as pl
-
 from hackwatch import streams
 from hackwatch.config import prepare_data_folder
 from hackwatch.crew import Cancelled
@@ -19,13 +16,14 @@ from hackwatch.detect.bundle import Bundle
 from hackwatch.detect.registry import Registry
 from hackwatch.detect.training import Options, train
 from hackwatch.errors import HackwatchError
-from hackwatch.feeds.simulate import labelled
-from hackwatch.streams.base import DecodeOptions, Messages
+from hackwatch.feeds.simulator import labelled_records, simulator_of
 from hackwatch.top.story import Story, bar
 
 __all__ = ["STREAMS", "Trainer"]
 
-STREAMS = ("process", "memory")
+#: The demo is about machines.
+FAMILY = streams.family("host")
+STREAMS = FAMILY.streams
 #: Labelled records of each stream to train on: some seconds' work, and few false pairs on machines never seen.
 RECORDS = 40_000
 #: Share of normal records above the threshold. A machine of the demo shows some 100 records a second. With three times
@@ -57,13 +55,13 @@ class Trainer:
         """Train both, let the engine use each as soon as it is there, and keep them for the next demo."""
         self._report("simulating labelled records", 0, 1, 0)
         # A simulated day of other machines than the demo's: their worlds have seeds of their own.
-        frames = labelled(self._seed + 1, records=RECORDS)
+        simulated = simulator_of(FAMILY).labelled(self._seed + 1, RECORDS)
         draft = cache_folder() / f".training-{os.getpid()}"
         prepare_data_folder(draft)
         keep = Registry(draft)
         try:
-            for number, (name, frame) in enumerate(zip(STREAMS, frames, strict=True)):
-                bundle = self._one(name, frame, number)
+            for number, name in enumerate(STREAMS):
+                bundle = self._one(name, simulated[name], number)
                 self._models.add(bundle, streams.get(name))
                 keep.add(bundle, streams.get(name))
                 self._story.tell(f"trained: the {name} detector, which {_quality(bundle)}")
@@ -73,13 +71,9 @@ class Trainer:
             self._story.going_on(None)
             shutil.rmtree(draft, ignore_errors=True)
 
-    def _one(self, name: str, frame: pl.DataFrame, number: int) -> Bundle:
-        payload = frame.write_ndjson().encode()
-        ends = np.flatnonzero(np.frombuffer(payload, np.uint8) == 10) + 1
-        offsets = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    def _one(self, name: str, payload: bytes, number: int) -> Bundle:
         stream = streams.get(name)
-        messages = Messages("simulated", 0, payload, offsets, len(payload))
-        records = stream.decode(messages, DecodeOptions(labels=True)).records
+        records = labelled_records(stream, payload)
         options = Options(alert_budget=ALERT_BUDGET, seed=self._seed + 1)
         return train(
             records, stream, "supervised", options,

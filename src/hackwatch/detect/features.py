@@ -13,18 +13,15 @@ import polars as pl
 
 from hackwatch.errors import DataError
 from hackwatch.streams.base import Features
+from hackwatch.streams.checks import RESERVED
 
 __all__ = ["NEVER", "Encoder", "Feature", "Matrix", "fit_encoder"]
 
 Matrix = npt.NDArray[np.float32]
 
-#: Identity, time and position say who and when, not what: no model may look at them.
-NEVER = frozenset(
-    {
-        *("PID", "CMD_PID", "machine", "sequence", "ts", "event_time", "processing_time"),
-        *("partition", "offset", "index", "key", "label", "type"),
-    }
-)
+#: Time, position and what the pipeline adds say when and where, not what: no model may look at them. Nor at the
+#: identifiers of a stream, which its declaration is refused for.
+NEVER = RESERVED | {"event_time"}
 
 #: Categories kept in a vocabulary; rarer ones share the place of an unseen one.
 VOCABULARY = 4096

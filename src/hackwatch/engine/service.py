@@ -47,6 +47,7 @@ def run_service(settings: Settings, stop: threading.Event, *, clock: Clock | Non
     or not usable), DataError (damaged store).
     """
     clock = clock or SystemClock()
+    streams.check_correlations(settings.correlations)
     _check_scorers(settings)
     prepare_data_folder(settings.data)
     with ExitStack() as stack:
@@ -93,7 +94,8 @@ def rules_of(settings: Settings) -> RuleSet:
 def sources_of(settings: Settings) -> dict[str, Source]:
     """The enabled streams, each with a reader of its topic."""
     sources = {}
-    for name, stream in settings.streams.items():
+    for name in streams.in_order(settings.streams):
+        stream = settings.streams[name]
         if stream.enabled:
             reader = topics.open_reader(
                 settings.spool_url(name),
@@ -193,9 +195,12 @@ def _check_not_on_spark(store: Store, settings: Settings) -> None:
 
 def correlations_of(settings: Settings) -> list[Correlation]:
     """The declared correlations that are enabled, each with the time that the settings give it."""
-    if not settings.correlation.enabled:
-        return []
-    return [replace(declared, seconds=settings.correlation.seconds) for declared in streams.correlations()]
+    found = []
+    for declared in streams.correlations():
+        enabled, seconds = settings.correlation_of(declared.name)
+        if enabled:
+            found.append(declared if seconds is None else replace(declared, seconds=seconds))
+    return found
 
 
 def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet) -> Pipeline:

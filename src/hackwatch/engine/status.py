@@ -105,13 +105,16 @@ class Arrivals:
 def stream_status(
     counts: Counts, rate: float, lag: int, in_messages: bool, watermark: float | None, detector: Detector | None,
     arrivals: tuple[dict[str, list[int]], dict[str, list[int]]], late: Mapping[str, int], skewed: Mapping[str, float],
+    partitions: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """What the live status says of one stream. `in_messages`: the lag counts messages, not bytes.
 
     `late`: the sources with the most late records, and how many; `skewed`: those whose clocks are wrong, and by how
-    many seconds (ahead: greater than 0).
+    many seconds (ahead: greater than 0). `partitions`: those of its topic, 0 while there is none; None if the engine
+    does not know.
     """
     return {
+        "partitions": partitions,
         **{name: getattr(counts, name) for name in Counts.__slots__},
         "rate": rate,
         "lag_bytes": 0 if in_messages else lag,
@@ -155,6 +158,7 @@ class StatusBoard:
         self._started = clock.wall()
         self._published = self._aged = float("-inf")
         self._state = "recovering"
+        self._told: set[str] = set()
         self._committed = (0, clock.wall())
         self._last: dict[str, Any] = {
             **self._about(),
@@ -267,10 +271,13 @@ class StatusBoard:
         metrics.set_position(stream, lags, watermark=watermark, wall=wall, in_messages=in_messages)
         metrics.set_model(stream, detector.version if detector else None)
         arrivals = self._arrivals[stream].shown(wall)
+        if not lags and stream not in self._told:
+            _LOG.info("no topic yet of %s: it is read when it appears", stream)
+            self._told.add(stream)
         pipeline = engine.parts.pipeline
         return stream_status(
             counts, rate, sum(lags.values()), in_messages, watermark, detector, arrivals,
-            pipeline.late_sources(stream), pipeline.skewed_sources(stream),
+            pipeline.late_sources(stream), pipeline.skewed_sources(stream), len(lags),
         )  # fmt: skip
 
     def _rate(self, totals: dict[str, int]) -> dict[str, float]:

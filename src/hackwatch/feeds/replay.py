@@ -22,8 +22,8 @@ from hackwatch.streams.base import DecodeOptions, Messages, Stream
 from hackwatch.topics.base import TopicWriter
 
 __all__ = [
-    "PACES", "Cycle", "Pace", "Recording", "Replay", "Sending", "Shape", "check_recording", "read_recording",
-    "schedule",
+    "PACES", "Cycle", "Pace", "Recording", "Replay", "Sending", "Shape", "check_recording", "pace_of",
+    "read_recording", "schedule",
 ]  # fmt: skip
 
 Shape = Literal["array", "record"]
@@ -46,6 +46,16 @@ class Pace:
 
 #: The pace of the producers that the course material calls for.
 PACES = {"process": Pace(5.0, 10, 50), "memory": Pace(10.0, 20, 80, late=5)}
+
+
+def pace_of(stream: str) -> Pace:
+    """The pace of a stream's recording. Raises ConfigurationError for a stream that has none."""
+    if stream not in PACES:
+        raise ConfigurationError(
+            f"recordings of {stream!r} have no pace",
+            next_step=f"replay one of: {', '.join(PACES)}; or follow the file: hackwatch feed follow FILE --as STREAM",
+        )
+    return PACES[stream]
 
 
 @dataclass(frozen=True, slots=True)

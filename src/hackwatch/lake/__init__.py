@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from hackwatch.config import Settings
 from hackwatch.lake.home import BucketHome, FolderHome, Home
 from hackwatch.lake.log import Action, TableLog
 from hackwatch.lake.schema import conform, merge
+from hackwatch.lake.statistics import texts_of
 from hackwatch.lake.writer import write_rows
 from hackwatch.objects import Bucket, explained, is_remote, storage_options
 
@@ -38,7 +39,8 @@ class Lake:
     """A place of Delta tables, made when first appended to: a folder, or `s3://BUCKET/PREFIX`.
 
     Appends come from one thread; several processes and machines may append to one table.
-    `options`: those of the S3 server, by object_store's names (`objects.storage_options`).
+    `options`: those of the S3 server, by object_store's names (`objects.storage_options`). `texts`: the text columns
+    of a new table that files are searched by.
 
     Raises EnvironmentError_ (disk full, permission, server away: nothing is half committed, try again later) and
     DataError (columns of another type than the table's, an unreadable log).
@@ -53,10 +55,11 @@ class Lake:
         options: Mapping[str, str] | None = None,
         target_file_mib: int = 128,
         retention_hours: float = 168,
+        texts: Callable[[str], Collection[str]] = texts_of,
     ) -> None:
         self.location, self.options = str(location).rstrip("/"), dict(options or {})
         self.remote, self.retention_hours = is_remote(self.location), retention_hours
-        self.target_bytes = target_file_mib << 20
+        self.target_bytes, self.texts = target_file_mib << 20, texts
         self._logs: dict[str, TableLog] = {}
 
     @property
@@ -167,7 +170,7 @@ class Lake:
 
     def _log(self, table: str) -> TableLog:
         if table not in self._logs:
-            self._logs[table] = TableLog(self.home(table), self.retention_hours)
+            self._logs[table] = TableLog(self.home(table), self.retention_hours, self.texts(table))
         return self._logs[table]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -44,12 +44,12 @@ _STATISTICS = "delta.dataSkippingStatsColumns"
 class TableLog:
     """One writer's view of a table's log. Not thread-safe; several may write the same table at once.
 
-    `version` is the last one seen, -1 if there is no table.
+    `version` is the last one seen, -1 if there is no table. `texts`: text columns of a new table to keep bounds of.
     """
 
-    def __init__(self, home: Home | Path, retention_hours: float = 168) -> None:
+    def __init__(self, home: Home | Path, retention_hours: float = 168, texts: Collection[str] = ()) -> None:
         self.home = home_at(home)
-        self._retention_hours = retention_hours
+        self._retention_hours, self._texts = retention_hours, texts
         self.version = -1
         self._metadata: Action = {}
         self._handle: DeltaTable | None = None
@@ -119,7 +119,7 @@ class TableLog:
     def bounded(self, schema: Mapping[str, pl.DataType]) -> list[str]:
         """The columns that have statistics: those of the table; if there is none yet, those a new one would have."""
         if not self._metadata:
-            return bounded(schema)
+            return bounded(schema, self._texts)
         names = self._metadata["configuration"].get(_STATISTICS)
         return names.split(",") if names else []
 
@@ -131,7 +131,7 @@ class TableLog:
             "delta.deletedFileRetentionDuration": f"interval {hours} hours",
             "delta.logRetentionDuration": "interval 24 hours",
         }
-        if names := bounded(schema):
+        if names := bounded(schema, self._texts):
             configuration[_STATISTICS] = ",".join(names)
         metadata = {
             "id": str(uuid.uuid4()),

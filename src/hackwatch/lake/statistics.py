@@ -9,35 +9,41 @@ all; nor have columns that joined the table later.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 import polars as pl
 
+from hackwatch import streams
 from hackwatch.lake.schema import PARTITIONS
 
-__all__ = ["bounded", "combine", "summarise", "to_json"]
+__all__ = ["bounded", "combine", "summarise", "texts_of", "to_json"]
 
 # Longer texts are cut, the greatest then rounded up.
 _LONGEST = 64
 _LAST = chr(0x10FFFF)
-# Text columns worth a bound; others (raw messages, reasons, identities made of two columns) are never ranges.
-_TEXTS = frozenset({"machine", "CMD", "stream", "topic", "reason"})
+# Texts of rejected messages worth a bound; others (raw messages) are never ranges.
+_TEXTS = ("stream", "topic", "reason")
 _TIME = pl.Datetime("us", "UTC")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def bounded(schema: Mapping[str, pl.DataType]) -> list[str]:
-    """The columns of a new table that have statistics, in all its files."""
+def texts_of(table: str) -> frozenset[str]:
+    """The text columns of a table that have statistics: those that its stream or correlation declares as bounded."""
+    return frozenset({*_TEXTS, *streams.bounded(table)})
+
+
+def bounded(schema: Mapping[str, pl.DataType], texts: Collection[str] = _TEXTS) -> list[str]:
+    """The columns of a new table that have statistics, in all its files; of its texts, those that are named."""
     return [
         name
         for name, kind in schema.items()
         # The list is kept as text with commas in the table's properties.
         if name.isidentifier()
         and name not in PARTITIONS
-        and (kind.is_integer() or kind in (pl.Date(), _TIME) or (kind == pl.String() and name in _TEXTS))
+        and (kind.is_integer() or kind in (pl.Date(), _TIME) or (kind == pl.String() and name in texts))
     ]
 
 

@@ -14,8 +14,12 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Literal
 
+import polars as pl
+
+from hackwatch import streams
 from hackwatch.detect.rules import TACTICS
 from hackwatch.pipeline.alert import SEVERITIES, Alert
+from hackwatch.streams.base import Stream
 from hackwatch.text import printable
 
 __all__ = ["ECS_VERSION", "FORMS", "OCSF_VERSION", "Form", "ecs", "encode", "native", "ocsf", "summary", "text"]
@@ -26,6 +30,10 @@ OCSF_VERSION = "1.5.0"
 ECS_VERSION = "9.4.0"
 #: OCSF analytic type of each kind of alert.
 _ANALYTICS = {"rule": (1, "Rule"), "window": (3, "Statistical"), "attack": (4, "Learning (ML/DL)")}
+#: What OCSF asks of an object beside what the records say of it.
+_OCSF_REQUIRED = {name: {"type_id": 0, "type": "Unknown"} for name in ("device", "file")}
+#: How the field of an entity ends -> the field of ECS that gathers such names.
+_ECS_RELATED = {"host.name": "hosts", ".ip": "ip", "user.name": "user", ".domain": "hosts"}
 _ANALYTICS |= {"anomaly": (4, "Learning (ML/DL)"), "system": (99, "system")}
 
 
@@ -37,11 +45,10 @@ def native(alert: Alert) -> dict[str, Any]:
 def ocsf(alert: Alert) -> dict[str, Any]:
     """An OCSF Detection Finding (class 2004), activity Create; what OCSF has no place for is under `unmapped`."""
     severity = SEVERITIES.index(alert.severity) + 1
+    stream = _stream(alert)
     evidence: dict[str, Any] = {"data": _plain(alert.evidence)}
-    if _is_host(alert):
-        evidence["device"] = {"hostname": alert.entity, "type_id": 0, "type": "Unknown"}
-        if process := _process(alert):
-            evidence["process"] = process
+    if stream is not None:
+        evidence |= _objects(alert, stream, stream.events.ocsf, _OCSF_REQUIRED)
     return {
         "activity_id": 1,
         "activity_name": "Create",
@@ -68,7 +75,7 @@ def ocsf(alert: Alert) -> dict[str, Any]:
             "product": {"name": "hackwatch", "vendor_name": "hackwatch", "version": _version()},
         },
         "finding_info": _ocsf_finding(alert),
-        "resources": [{"name": alert.entity, "type": "host" if _is_host(alert) else alert.stream}],
+        "resources": [{"name": alert.entity, "type": stream.events.resource if stream else alert.stream}],
         "evidences": [evidence],
         "unmapped": {"hackwatch": _rest(alert)},
     }
@@ -103,11 +110,11 @@ def ecs(alert: Alert) -> dict[str, Any]:
     }
     if threat := _ecs_threat(alert):
         document["threat"] = threat
-    if _is_host(alert):
-        document["host"] = {"name": alert.entity}
-        document["related"] = {"hosts": [alert.entity]}
-        if process := _process(alert):
-            document["process"] = process
+    if (stream := _stream(alert)) is not None:
+        field = stream.events.ecs.get(stream.entity, "")
+        if (related := next((name for end, name in _ECS_RELATED.items() if field.endswith(end)), None)) is not None:
+            document["related"] = {related: [alert.entity]}
+        document |= _objects(alert, stream, stream.events.ecs)
     return document
 
 
@@ -171,13 +178,37 @@ def _rest(alert: Alert) -> dict[str, Any]:
     return {name: _plain(getattr(alert, name)) for name in names}
 
 
-def _is_host(alert: Alert) -> bool:
-    return "machine" in alert.evidence or alert.stream in ("process", "memory")
+def _stream(alert: Alert) -> Stream | None:
+    """The stream whose records caused an alert, of a correlation the left one; None for hackwatch's own alerts."""
+    return None if alert.kind == "system" else streams.find(alert.stream.partition("+")[0])
 
 
-def _process(alert: Alert) -> dict[str, Any]:
-    command, pid = alert.evidence.get("CMD"), alert.evidence.get("PID")
-    return {"name": command, "pid": pid} if isinstance(command, str) and isinstance(pid, int) else {}
+def _objects(
+    alert: Alert, stream: Stream, places: Mapping[str, str], required: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """The values of an alert's record at dotted places; `required`: what an object of that name must have besides."""
+    found: dict[str, Any] = {}
+    for column, place in places.items():
+        value = alert.entity if column == stream.entity else _value(alert, stream, column)
+        if value is None:
+            continue
+        *parents, name = place.split(".")
+        inner = found
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[name] = value
+    for name, rest in (required or {}).items():
+        if name in found:
+            found[name] |= rest
+    return found
+
+
+def _value(alert: Alert, stream: Stream, column: str) -> Any:
+    """What the record had in a column, if it is of the column's type; a pair has its sides' columns under prefixes."""
+    value = alert.evidence.get(column, alert.evidence.get(f"{stream.name}_{column}"))
+    kind = stream.schema[column]
+    wanted = str if kind == pl.String() else bool if kind == pl.Boolean() else int if kind.is_integer() else float
+    return value if isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool)) else None
 
 
 def _tactic(alert: Alert) -> tuple[str | None, str | None]:

@@ -30,7 +30,7 @@ class Attacks(Query):
 
     def __init__(self, context: Context, starts: dict[str, int]) -> None:
         """`starts`: by stream, the version of its table from which on its rows are correlated."""
-        self._correlation = CorrelationOptions(seconds=context.settings.correlation.seconds)
+        self._correlation = CorrelationOptions(seconds=context.settings.correlation.seconds or 30.0)
         left, right = self._correlation.left, self._correlation.right
         super().__init__(context, "attacks", (left, right))
         self.left, self.right, self._starts = streams.get(left), streams.get(right), starts

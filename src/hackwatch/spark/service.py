@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
-from hackwatch import streams
+from hackwatch import streams, topics
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
 from hackwatch.engine.lock import EngineLock
@@ -54,6 +54,8 @@ def run_spark(
     embedded engine runs), EnvironmentError_ (Spark, Java, jars, disk), DataError (a checkpoint of another store).
     """
     clock = clock or SystemClock()
+    streams.check_correlations(settings.correlations)
+    settings = _with_topics(settings)
     prepare_data_folder(settings.data)
     with ExitStack() as stack:
         stack.enter_context(EngineLock(settings.lock_file))
@@ -69,12 +71,26 @@ def run_spark(
         _LOG.info("engine stopped")
 
 
+def _with_topics(settings: Settings) -> Settings:
+    """The settings without streams whose Kafka topic does not exist: Spark would fail at it. A spool may come later."""
+    missing = []
+    for name in _enabled(settings):
+        with suppress(EnvironmentError_):  # no broker answers: Spark says so itself
+            if is_kafka(url := settings.spool_url(name)) and not topics.exists(url, settings.kafka):
+                missing.append(name)
+    if not missing or len(missing) == len(_enabled(settings)):
+        return settings
+    _LOG.warning("no topic yet of %s: what comes into it is read from the next start on", ", ".join(missing))
+    off = {name: settings.streams[name].model_copy(update={"enabled": False}) for name in missing}
+    return settings.model_copy(update={"streams": {**settings.streams, **off}})
+
+
 def _reads_kafka(settings: Settings) -> bool:
     return any(is_kafka(settings.spool_url(name)) for name in _enabled(settings))
 
 
 def _enabled(settings: Settings) -> list[str]:
-    return [name for name, stream in settings.streams.items() if stream.enabled]
+    return [name for name in streams.in_order(settings.streams) if settings.streams[name].enabled]
 
 
 class _Service:

@@ -6,18 +6,24 @@ group `hackwatch.families` that names a `Family`. Both are checked when they are
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from hackwatch.errors import ConfigurationError
-from hackwatch.streams.base import Stream
+from hackwatch.streams.base import Noun, Stream
 from hackwatch.streams.checks import family_problems, stream_problems
 from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family
 
-__all__ = ["aggregates", "correlations", "enrichers", "families", "family", "get", "names"]
+__all__ = [
+    "ENTITIES", "aggregates", "bounded", "check_correlations", "correlations", "enrichers", "families", "family",
+    "family_names", "family_of", "find", "get", "in_order", "load", "names", "noun",
+]  # fmt: skip
 
 STREAMS, FAMILIES = "hackwatch.streams", "hackwatch.families"
+#: Entities of several kinds.
+ENTITIES = Noun("entity", "entities")
 
 
 def names() -> tuple[str, ...]:
@@ -45,12 +51,17 @@ def get(name: str) -> Stream:
     return stream
 
 
+def find(name: str) -> Stream | None:
+    """The stream of that name, as it may come from a store or a message; None if no such stream is installed."""
+    return get(name) if name in _registered(STREAMS) else None
+
+
 @cache
 def family(name: str) -> Family:
     """The family of that name. Raises ConfigurationError as `get` does."""
     point = _registered(FAMILIES).get(name)
     if point is None:
-        known = ", ".join(sorted(_registered(FAMILIES)))
+        known = ", ".join(family_names())
         raise ConfigurationError(
             f"there is no family {name!r}", next_step=f"use one of: {known}, or install the family"
         )
@@ -59,16 +70,26 @@ def family(name: str) -> Family:
         raise ConfigurationError(
             f"{point.value} is not a family named {name!r}", where=FAMILIES, next_step="correct the entry point"
         )
-    registered = names()
-    problems = family_problems(found, lambda stream: get(stream) if stream in registered else None)
+    problems = family_problems(found, find)
     _check(problems, f"the family {name!r} is not declared completely", point)
     return found
+
+
+def family_names() -> tuple[str, ...]:
+    """Names of all registered families, sorted."""
+    return tuple(sorted(_registered(FAMILIES)))
 
 
 @cache
 def families() -> tuple[Family, ...]:
     """All registered families, by name."""
-    return tuple(family(name) for name in sorted(_registered(FAMILIES)))
+    return tuple(family(name) for name in family_names())
+
+
+def in_order(chosen: Iterable[str]) -> list[str]:
+    """Names of streams as people see them: as their families declare them, then those without one."""
+    declared = [name for one in families() for name in one.streams]
+    return sorted(chosen, key=lambda name: (declared.index(name) if name in declared else len(declared), name))
 
 
 def correlations() -> tuple[Correlation, ...]:
@@ -81,9 +102,44 @@ def aggregates(stream: str) -> tuple[Aggregate, ...]:
     return tuple(aggregate for one in families() for aggregate in one.aggregates if aggregate.stream == stream)
 
 
+def check_correlations(named: Iterable[str]) -> None:
+    """Raise ConfigurationError if settings name a correlation that no family declares."""
+    known = [correlation.name for correlation in correlations()]
+    if unknown := sorted(set(named) - set(known)):
+        raise ConfigurationError(
+            f"there is no correlation {', '.join(map(repr, unknown))}",
+            where=", ".join(f"correlations.{name}" for name in unknown),
+            next_step=f"use one of: {', '.join(known)}, or install the family that declares it",
+        )
+
+
+def noun(names: Iterable[str]) -> Noun:
+    """What people call the entities of some streams; `entities` where these differ, or a stream is not installed."""
+    nouns = {stream.noun if (stream := find(name)) else ENTITIES for name in names}
+    return nouns.pop() if len(nouns) == 1 else ENTITIES
+
+
+def bounded(table: str) -> tuple[str, ...]:
+    """The texts that files of a lake table are searched by, if it is that of a stream or of a correlation."""
+    if table in _registered(STREAMS):
+        return get(table).bounded
+    sides = (side for one in correlations() if one.name == table for side in (one.left, one.right))
+    return tuple(dict.fromkeys(column for side in sides for column in get(side).bounded))
+
+
 def enrichers(stream: str) -> tuple[Enricher, ...]:
     """The enrichers of a stream, in the order in which they are declared."""
     return tuple(enricher for one in families() for enricher in one.enrichers if enricher.stream == stream)
+
+
+def family_of(stream: str) -> Family | None:
+    """The family that a stream belongs to; None if it stands alone."""
+    return next((one for one in families() if stream in one.streams), None)
+
+
+def load(reference: str) -> Any:
+    """What a declaration names as "module:name". Raises ConfigurationError when it cannot be loaded."""
+    return _loaded(EntryPoint(name=reference, value=reference, group=FAMILIES), "what is declared as")
 
 
 def _loaded(point: EntryPoint, kind: str) -> Any:

@@ -192,8 +192,8 @@ class Enricher:
 class Family:
     """What belongs together because it watches the same thing.
 
-    `streams`: names of registered streams. `simulator`, `collector`: "module:name" of what plays it and of what watches
-    this machine, loaded only when asked for.
+    `streams`: names of registered streams. `simulator`, `collector`: "module:name" of what plays it
+    (`hackwatch.feeds.simulator.Simulator`) and of what watches this machine, loaded only when asked for.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The engine live in the terminal: what it does, which machines are suspect, what was found and why."""
+"""The engine live in the terminal: what it does, who is suspect, what was found and why."""
 
 from hackwatch.top.live import has_screen, present
 from hackwatch.top.plain import snapshot_lines

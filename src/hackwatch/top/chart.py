@@ -18,7 +18,7 @@ from hackwatch.top.figures import clock, columns, stamp
 
 __all__ = ["Chart", "chart_writer", "html_page", "png_image"]
 
-#: Lines that a person can tell apart; the other machines are drawn as one.
+#: Lines that a person can tell apart; all others are drawn as one.
 MOST_LINES = 9
 STEPS, BUCKET_SECONDS, SPAN_SECONDS = 12, 2.0, 120
 COLOURS = ("#0b6bcb", "#c2410c", "#15803d", "#7c3aed", "#b45309", "#be185d", "#0f766e", "#4d7c0f", "#475569", "#94a3b8")
@@ -43,21 +43,22 @@ class Chart:
     """Lines of records a second, each of 12 points 10 s apart that end at `now`, and the records of 2 minutes."""
 
     topic: str
+    by: str
     now: float
     summary: str
     drawn: tuple[tuple[str, int, tuple[float, ...]], ...]
 
     @classmethod
     def of(cls, flow: Flow) -> Chart:
-        """The busiest machines by name, the others as one line."""
-        busiest = sorted(flow.machines, key=lambda machine: (-sum(machine[1]), machine[0]))
+        """The busiest entities by name, the others as one line."""
+        busiest = sorted(flow.entities, key=lambda entity: (-sum(entity[1]), entity[0]))
         shown, rest = sorted(busiest[:MOST_LINES]), busiest[MOST_LINES:]
         drawn = [(printable(name), sum(buckets), _rates(buckets, flow.now)) for name, buckets in shown]
         if rest:
             together = tuple(map(sum, zip(*(buckets for _, buckets in rest), strict=True)))
             drawn.append((f"{len(rest)} others", sum(together), _rates(together, flow.now)))
         summary = f"{flow.recent:,} records in the last 2 minutes, {flow.unreadable:,} unreadable since the start"
-        return cls(printable(flow.topic), flow.now, summary, tuple(drawn))
+        return cls(printable(flow.topic), printable(flow.noun.singular), flow.now, summary, tuple(drawn))
 
     @property
     def top(self) -> float:
@@ -112,7 +113,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 def html_page(chart: Chart) -> bytes:
     """A page that a browser loads again every 5 s by itself."""
-    title = f"{chart.topic}: records a second by machine"
+    title = f"{chart.topic}: records a second by {chart.by}"
     rows = "".join(
         f'<tr><td><i style="background:{colour}"></i>{escape(name)}</td>'
         f"<td>{count:,}</td><td>{values[-1]:,.1f}</td></tr>"
@@ -124,8 +125,8 @@ def html_page(chart: Chart) -> bytes:
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main><h1>{escape(title)}</h1>"
         f"<p>{escape(chart.summary)}; {stamp(chart.now)}</p><section>{_svg(chart)}"
-        f"<table><thead><tr><th>machine</th><th>2 minutes</th><th>now, per s</th></tr></thead><tbody>{rows}</tbody>"
-        "</table></section></main></body></html>\n"
+        f"<table><thead><tr><th>{escape(chart.by)}</th><th>2 minutes</th><th>now, per s</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></section></main></body></html>\n"
     )
     return page.encode()
 
@@ -147,7 +148,7 @@ def _svg(chart: Chart) -> str:
         )
         parts.append(f'<polyline stroke="{colour}" points="{points}"><title>{escape(name)}</title></polyline>')
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="records a second by machine" '
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="records a second by {escape(chart.by)}" '
         f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
     )
 

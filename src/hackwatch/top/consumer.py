@@ -1,4 +1,4 @@
-"""The plain consumer: counts the records of a topic per machine by the time of their arrival here. No engine.
+"""The plain consumer: counts the records of a topic per entity by the time of their arrival here. No engine.
 
 Reads any topic of JSON objects, or of arrays of objects; commits nothing, so it disturbs no other reader.
 """
@@ -15,7 +15,8 @@ import polars as pl
 
 from hackwatch.engine.status import Arrivals
 from hackwatch.errors import DataError, EnvironmentError_
-from hackwatch.streams.base import Messages
+from hackwatch.streams import ENTITIES
+from hackwatch.streams.base import Messages, Noun
 from hackwatch.streams.lines import Lines, Pieces
 from hackwatch.topics.base import TopicReader
 
@@ -31,8 +32,9 @@ _ALL = "all"
 class Flow:
     """What has arrived. Times in Unix seconds, `seconds` since the beginning; `trouble`: why nothing can be read now.
 
-    `machines`: name -> records of the last 2 minutes in buckets of 2 s, oldest first. `others`: records of the last
-    2 minutes of machines beyond those that are told apart. `unreadable`: messages and records that hold no machine.
+    `entities`: name -> records of the last 2 minutes in buckets of 2 s, oldest first. `others`: records of the last
+    2 minutes of entities beyond those that are told apart. `unreadable`: messages and records that hold no entity.
+    `noun`: what people call one.
     """
 
     now: float
@@ -44,14 +46,15 @@ class Flow:
     unreadable: int = 0
     lost: int = 0
     behind: bool = False
-    machines: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    entities: tuple[tuple[str, tuple[int, ...]], ...] = ()
     others: int = 0
     trouble: str | None = None
+    noun: Noun = ENTITIES
 
     @property
     def recent(self) -> int:
         """Records of the last 2 minutes."""
-        return sum(sum(buckets) for _, buckets in self.machines) + self.others
+        return sum(sum(buckets) for _, buckets in self.entities) + self.others
 
     @property
     def span(self) -> float:
@@ -60,7 +63,7 @@ class Flow:
 
 
 class Consumer:
-    """Reads a topic from its end (`from_start`: from the oldest message) and counts by the field `by`.
+    """Reads a topic from its end (`from_start`: from the oldest message) and counts by the field `by`, called `noun`.
 
     Partitions that appear later are read from their first message. `clock`: Unix seconds.
     """
@@ -69,11 +72,12 @@ class Consumer:
         self,
         reader: TopicReader,
         *,
-        by: str = "machine",
+        by: str,
+        noun: Noun = ENTITIES,
         from_start: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._reader, self._by, self._clock = reader, by, clock
+        self._reader, self._by, self._noun, self._clock = reader, by, noun, clock
         self._from_start = from_start
         self._positions: dict[int, int] = {}
         self._ends: dict[int, int] = {}
@@ -119,9 +123,10 @@ class Consumer:
             unreadable=self._unreadable,
             lost=self._lost,
             behind=self._behind,
-            machines=tuple((name, tuple(buckets)) for name, buckets in shown.items()),
+            entities=tuple((name, tuple(buckets)) for name, buckets in shown.items()),
             others=sum(everything.get(_ALL, ())) - told_apart,
             trouble=self._trouble,
+            noun=self._noun,
         )
 
     def _discover(self) -> None:
@@ -180,7 +185,7 @@ def entities(payload: bytes, by: str) -> tuple[pl.Series, int]:
 
     A message that is no JSON object or array counts as one without.
 
-    >>> entities(b'{"machine": "4"}\\n[{"machine": 5}, {"PID": 1}]\\nbroken\\n', "machine")[0].to_list()
+    >>> entities(b'{"client": "4"}\\n[{"client": 5}, {"path": 1}]\\nbroken\\n', "client")[0].to_list()
     ['4', '5']
     """
     lines = Lines.of(payload)

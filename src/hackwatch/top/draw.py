@@ -42,7 +42,7 @@ def _overview(view: View, screen: Screen, width: int, height: int, glyphs: Glyph
     aside = bool(noted) and width >= WIDER
     below = min(noted, _NOTES) + 1 if noted and not aside else 0
     room = height - len(lines) - 2 - below
-    lines += panes.machines(view, min(len(view.entities), max(3, room // 2)), width, glyphs)
+    lines += panes.entities(view, min(len(view.entities), max(3, room // 2)), width, glyphs)
     left = height - len(lines)
     if not aside:
         lines += _filled(panes.alerts(view, screen.chosen, width, left - below, glyphs), left - below, width)
@@ -75,7 +75,7 @@ def headline(view: View) -> tuple[str, Severity | None]:
         return "waiting for the engine", None
     troubled = view.troubled
     if not troubled:
-        return "nothing suspicious on any machine in the last 10 minutes", None
+        return f"nothing suspicious on any {view.noun.singular} in the last 10 minutes", None
     worst = next(iter(troubled.values()))
     names = [printable(entity) for entity, severity in troubled.items() if severity == worst]
     others = f"; lesser alerts on {len(troubled) - len(names)} more" if len(troubled) > len(names) else ""

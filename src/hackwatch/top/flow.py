@@ -20,9 +20,9 @@ _QUIET = "reading"
 
 
 def draw_flow(flow: Flow, width: int, height: int, glyphs: Glyphs = UNICODE) -> list[Text]:
-    """Exactly `height` lines of `width` cells: the state, a line a machine, the keys."""
+    """Exactly `height` lines of `width` cells: the state, a line an entity, the keys."""
     lines = [_head(flow, width, glyphs), rule("last 2 minutes, by time of arrival", "10 s a step", width, glyphs)]
-    lines += _machines(flow, max(1, height - len(lines) - 2), width, glyphs)
+    lines += _entities(flow, max(1, height - len(lines) - 2), width, glyphs)
     lines = lines[: height - 1]
     lines += [Text(" " * width)] * (height - 1 - len(lines))
     lines.append(beside(Text(" q quit", "dim"), Text(f"{clock(flow.now)} UTC ", "dim"), width))
@@ -49,10 +49,10 @@ def _head(flow: Flow, width: int, glyphs: Glyphs) -> Text:
     return beside(left, line(*parts), width)
 
 
-def _machines(flow: Flow, rows: int, width: int, glyphs: Glyphs) -> list[Text]:
-    """A heading, then the machines in the order of their names; those with the most records if not all fit."""
+def _entities(flow: Flow, rows: int, width: int, glyphs: Glyphs) -> list[Text]:
+    """A heading, then the entities in the order of their names; those with the most records if not all fit."""
     name_width, stretch = (_WIDE_NAME, 4) if width >= WIDE else (_NAME, 3)
-    heading = f" {'machine':{name_width}} {'records':{12 * stretch}} {'2 min':>10} {'per s':>8}"
+    heading = f" {cell(flow.noun.singular, name_width)} {'records':{12 * stretch}} {'2 min':>10} {'per s':>8}"
     lines = [fit(Text(heading, "dim"), width)]
     shown, left_out = _chosen(flow, rows)
     drawn = [columns(buckets, flow.now) for _, buckets in shown]
@@ -73,22 +73,22 @@ def _machines(flow: Flow, rows: int, width: int, glyphs: Glyphs) -> list[Text]:
 
 
 def _chosen(flow: Flow, rows: int) -> tuple[list[tuple[str, tuple[int, ...]]], int]:
-    if len(flow.machines) + bool(flow.others) <= rows:
-        return list(flow.machines), 0
-    busiest = sorted(flow.machines, key=lambda machine: (-sum(machine[1]), machine[0]))[: max(0, rows - 1)]
-    return sorted(busiest), len(flow.machines) - len(busiest)
+    if len(flow.entities) + bool(flow.others) <= rows:
+        return list(flow.entities), 0
+    busiest = sorted(flow.entities, key=lambda entity: (-sum(entity[1]), entity[0]))[: max(0, rows - 1)]
+    return sorted(busiest), len(flow.entities) - len(busiest)
 
 
 def flow_lines(flow: Flow, glyphs: Glyphs = UNICODE) -> Iterator[str]:
-    """The same where nobody looks at a screen: a line for the topic, and one for each machine; 80 columns at most."""
+    """The same where nobody looks at a screen: a line for the topic, and one for each entity; 80 columns at most."""
     counts = f"{flow.recent / flow.span:,.1f} records/s, {flow.unreadable:,} unreadable"
     gaps = f", gaps {flow.lost}" if flow.lost else ""
     yield _plain(f"{stamp(flow.now)}  {cell(flow.topic, min(24, len(printable(flow.topic))))}: {counts}{gaps}")
     if (said := headline(flow)) != _QUIET:
         yield _plain(f"  {said}")
-    values = [columns(buckets, flow.now) for _, buckets in flow.machines]
+    values = [columns(buckets, flow.now) for _, buckets in flow.entities]
     top = max((max(each) for each in values), default=0.0)
-    for (name, buckets), each in zip(flow.machines, values, strict=True):
+    for (name, buckets), each in zip(flow.entities, values, strict=True):
         number = sum(buckets)
         drawn = spark(each, top, glyphs)
         yield _plain(f"  {cell(name, 24)}  {drawn}  {number:>9,} records in 2 min  {number / flow.span:>8,.1f}/s")
@@ -101,13 +101,16 @@ def _plain(text: str) -> str:
 
 
 def flow_values(flow: Flow) -> dict[str, Any]:
-    """For scripts. `records` of a machine: those of the last 2 minutes, `buckets`: the same in steps of 2 s."""
+    """For scripts; entities under what people call them, such as `machines`.
+
+    `records` of one: those of the last 2 minutes, `buckets`: the same in steps of 2 s.
+    """
     names = ("now", "topic", "seconds", "partitions", "messages", "records", "unreadable", "lost", "behind", "trouble")
     return {
         **{name: getattr(flow, name) for name in names},
-        "machines": {
+        flow.noun.plural: {
             name: {"records": sum(buckets), "per_second": sum(buckets) / flow.span, "buckets": list(buckets)}
-            for name, buckets in flow.machines
+            for name, buckets in flow.entities
         },
         "others": flow.others,
     }

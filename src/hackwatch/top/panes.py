@@ -1,9 +1,10 @@
-"""The panes of the screen: machines, alerts, notes, and one alert explained. Pure; a pane is a list of lines."""
+"""The panes of the screen: entities, alerts, notes, and one alert explained. Pure; a pane is a list of lines."""
 
 from __future__ import annotations
 
 from rich.text import Text
 
+from hackwatch import streams
 from hackwatch.detect.base import Driver
 from hackwatch.pipeline.alert import Severity
 from hackwatch.routes.forms import text as explanation
@@ -13,18 +14,18 @@ from hackwatch.top.figures import Glyphs, amount, clock, columns, spark
 from hackwatch.top.lines import SEVERITIES, TONES, WIDE, beside, cell, fit, line, rule
 from hackwatch.top.read import EntityView, View
 
-__all__ = ["alerts", "explained", "machines", "notes", "title", "why"]
+__all__ = ["alerts", "entities", "explained", "notes", "title", "why"]
 
 _INDENT, _LONG_UNIT, _LONGEST_NAME = " " * 10, 3, 14
 
 
-def machines(view: View, rows: int, width: int, glyphs: Glyphs) -> list[Text]:
-    """A heading of two lines and at most `rows` machines, those in trouble before all others if not all fit."""
+def entities(view: View, rows: int, width: int, glyphs: Glyphs) -> list[Text]:
+    """A heading of two lines and at most `rows` entities, those in trouble before all others if not all fit."""
     stretch = 2 if width >= WIDE else 1
     name_width = 20 if width >= WIDE + 8 else 12
-    streams = [stream.name for stream in view.streams]
-    heading = f" {'machine':{name_width}} {'records':{12 * stretch + 8}}{'suspects':{12 * stretch + 6}}"
-    heading += "".join(f"{printable(name)[:13]:>14}" for name in streams)
+    names = [stream.name for stream in view.streams]
+    heading = f" {cell(view.noun.singular, name_width)} {'records':{12 * stretch + 8}}{'suspects':{12 * stretch + 6}}"
+    heading += "".join(f"{printable(name)[:13]:>14}" for name in names)
     lines = [rule("last 2 minutes", "distinct suspects: this window, the one before", width, glyphs)]
     lines.append(fit(Text(heading, "dim"), width))
     shown, left_out = _chosen(view, rows)
@@ -42,7 +43,7 @@ def machines(view: View, rows: int, width: int, glyphs: Glyphs) -> list[Text]:
             (f" {amount(sum(entity.records)):>6} ", ""),
             *_bars(suspects, most_suspects, glyphs, stretch),
             (f" {amount(number):>5}", "bold red" if number else "dim"),
-            *(part for stream in streams for part in _windows(entity, stream)),
+            *(part for name in names for part in _windows(entity, name)),
         ]
         lines.append(fit(line(*parts), width))
     if left_out:
@@ -57,7 +58,7 @@ def _name_style(severity: Severity | None) -> str:
 
 
 def _chosen(view: View, rows: int) -> tuple[list[EntityView], int]:
-    """The machines to show, by name, and how many are left out."""
+    """The entities to show, by name, and how many are left out."""
     if len(view.entities) <= rows:
         return list(view.entities), 0
     troubled = list(view.troubled)
@@ -117,7 +118,7 @@ def _alert(alert: StoredAlert, names: int, width: int, glyphs: Glyphs, *, chosen
 
 
 def title(alert: StoredAlert) -> str:
-    """The title, without the machine that stands beside it."""
+    """The title, without the entity that stands beside it."""
     return printable(alert.title.removesuffix(f" on {alert.entity}"))
 
 
@@ -151,7 +152,8 @@ def _evidence(alert: StoredAlert) -> list[str]:
     if "detail" in alert.evidence:
         return [printable(str(alert.evidence["detail"]))]
     parts = [printable(alert.subject)] if alert.subject != alert.entity else []
-    for name in ("CPU", "MEM"):
+    stream = streams.find(alert.stream)
+    for name in [column for column, unit in stream.units.items() if unit == "fraction"] if stream else ():
         value = alert.evidence.get(name)
         if isinstance(value, int | float) and value:
             parts.append(f"{name} {value * 100:.0f} %")

@@ -46,20 +46,19 @@ def show_plain(reader: Reader, stop: threading.Event, write: Callable[[str], Non
 
 
 def alert_line(alert: StoredAlert, glyphs: Glyphs = UNICODE) -> str:
-    """Time, severity, machine, title, why, id."""
+    """Time, severity, entity, title, why, id."""
     head = f"{stamp(alert.created)}  {alert.severity.upper():8}  {printable(alert.entity)}: {title(alert)}"
     reasons = why(alert, glyphs, most=3)
     return f"{head}{f' ({reasons})' if reasons else ''} [{alert.id[:8]}]"
 
 
 def status_line(view: View) -> str:
-    """The state of engine and machines in one line."""
+    """The state of engine and entities in one line."""
     if view.updated is None:
         return f"{stamp(view.now)}  {headline(view)[0]}"
     counts = ", ".join(f"{amount(view.total(name))} {name}" for name in ("late", "rejected", "duplicate"))
     suspects = sum(sum(entity.suspects) for entity in view.entities)
-    machines = f"{len(view.entities)} machine{'' if len(view.entities) == 1 else 's'}"
-    arrived = f"{amount(view.rate)} records/s from {machines}, {amount(suspects)} suspects in 2 min"
+    arrived = f"{amount(view.rate)} records/s from {_whom(view)}, {amount(suspects)} suspects in 2 min"
     latency = f"latency {view.latency_p50:,.0f} ms (p99 {view.latency_p99:,.0f})"
     lag = waiting(view.lag_bytes, view.lag_messages)
     behind = f"lag {lag}, watermark {age(view.watermark_age)}, epoch {age(view.epoch_age)}"
@@ -68,8 +67,15 @@ def status_line(view: View) -> str:
     return f"{stamp(view.now)}  {state}: {arrived}, {counts}, {latency}, {behind}{progress}"
 
 
+def _whom(view: View) -> str:
+    """`5 machines`, and where streams have entities of different kinds, each kind that showed."""
+    kinds = view.kinds()
+    shown = {noun: entities for noun, entities in kinds.items() if entities} or {view.noun: []}
+    return " and ".join(noun.count(len(entities)) for noun, entities in shown.items())
+
+
 def snapshot_lines(view: View) -> Iterator[str]:
-    """One view in lines: the state, the machines, the newest alerts first."""
+    """One view in lines: the state, the entities, the newest alerts first."""
     yield status_line(view)
     yield headline(view)[0]
     for entity in view.entities:

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hackwatch import streams
 from hackwatch.pipeline.alert import SEVERITIES, Severity
 from hackwatch.routes.forms import native
 from hackwatch.store import Store, StoredAlert
+from hackwatch.streams.base import Noun
 
 __all__ = ["EntityView", "Note", "Reader", "StreamView", "View", "snapshot"]
 
 #: Seconds without a status after which an engine is said not to answer.
 STALE_SECONDS = 10.0
-#: An alert seen again within so many seconds makes its machine a matter of now.
+#: An alert seen again within so many seconds makes its entity a matter of now.
 RECENT_SECONDS = 600.0
 #: Alerts read at a time, more than any screen shows.
 ALERTS = 60
@@ -41,6 +43,7 @@ class StreamView:
 
     What is not yet read is in `lag_bytes` for a spool, in `lag_messages` for a Kafka topic. `late_sources`: those with
     the most late records, and how many; `skewed_sources`: those whose clocks are wrong, and by how many seconds.
+    `partitions`: those of its topic, 0 while there is none.
     """
 
     name: str
@@ -57,19 +60,21 @@ class StreamView:
     lag_messages: int = 0
     late_sources: Mapping[str, int] = field(default_factory=dict)
     skewed_sources: Mapping[str, float] = field(default_factory=dict)
+    partitions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EntityView:
-    """One machine: arrivals of the last 2 minutes in buckets of 2 s, oldest first, all streams together.
+    """One entity: arrivals of the last 2 minutes in buckets of 2 s, oldest first, all streams together.
 
-    `windows`: stream -> distinct suspects in the present and in the previous window.
+    `windows`: stream -> distinct suspects in the present and in the previous window. `streams`: where it showed.
     """
 
     name: str
     records: tuple[int, ...]
     suspects: tuple[int, ...]
     windows: Mapping[str, tuple[int, int]]
+    streams: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,19 @@ class View:
     def watermark_age(self) -> float | None:
         """Seconds that the stream furthest behind is behind now; None before the first record."""
         return max((s.watermark_age for s in self.streams if s.watermark_age is not None), default=None)
+
+    @property
+    def noun(self) -> Noun:
+        """What people call the entities: those of the streams that have had records, of all before the first one."""
+        return streams.noun([s.name for s in self.streams if s.records] or [s.name for s in self.streams])
+
+    def kinds(self) -> dict[Noun, list[EntityView]]:
+        """The entities by what people call them, as the streams in which they show do."""
+        found: dict[Noun, list[EntityView]] = {streams.noun([stream.name]): [] for stream in self.streams}
+        for entity in self.entities:
+            for noun in {streams.noun([name]) for name in entity.streams}:
+                found.setdefault(noun, []).append(entity)
+        return found
 
     def total(self, counter: str) -> int:
         """Sum over the streams of one of their counters."""
@@ -163,26 +181,26 @@ class Reader:
         }
         if status is None or status["updated"] < self.since:
             return View(**own)
-        streams = {str(name): told for name, told in status["streams"].items()}
+        told = {str(name): one for name, one in status["streams"].items()}
         return View(
             **own,
             **{name: status[name] for name in ("state", "updated", "started", "pid", "site", "rate", "epoch")},
             epoch_age=status["epoch_age"] + max(0.0, now - status["updated"]),
             latency_p50=status["latency_ms"]["p50"],
             latency_p99=status["latency_ms"]["p99"],
-            streams=tuple(_stream(name, told, now) for name, told in streams.items()),
-            entities=_entities(streams, _counts(self._windows(streams, site))),
+            streams=tuple(_stream(name, one, now) for name, one in told.items()),
+            entities=_entities(told, _counts(self._windows(told, site))),
         )
 
-    def _windows(self, streams: Mapping[str, Mapping[str, Any]], site: str | None) -> list[dict[str, Any]]:
+    def _windows(self, told: Mapping[str, Mapping[str, Any]], site: str | None) -> list[dict[str, Any]]:
         """Windows about each stream's own present, which for old data is long ago."""
-        presents = {name: told["watermark"] for name, told in streams.items() if told["watermark"] is not None}
+        presents = {name: one["watermark"] for name, one in told.items() if one["watermark"] is not None}
         if not presents:
             return []
         latest = max(presents.values())  # of a stream that has not begun nothing tells when its present is
         found = [
             self.store.windows(stream=name, since=presents.get(name, latest) - _WINDOWS_BACK, site=site, limit=_WINDOWS)
-            for name in streams
+            for name in told
         ]
         return [row for frame in found for row in frame.iter_rows(named=True)]
 
@@ -199,6 +217,7 @@ def _stream(name: str, told: Mapping[str, Any], now: float) -> StreamView:
         lag_messages=told.get("lag_messages", 0),
         late_sources=told.get("late_sources", {}),
         skewed_sources=told.get("skewed_sources", {}),
+        partitions=told.get("partitions"),
     )
 
 
@@ -225,15 +244,16 @@ def _counts(windows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple
 
 
 def _entities(
-    streams: Mapping[str, Mapping[str, Any]], counts: Mapping[tuple[str, str], tuple[int, int]]
+    told: Mapping[str, Mapping[str, Any]], counts: Mapping[tuple[str, str], tuple[int, int]]
 ) -> tuple[EntityView, ...]:
-    names = sorted({entity for told in streams.values() for entity in told["arrivals"]})
+    names = sorted({entity for one in told.values() for entity in one["arrivals"]})
     return tuple(
         EntityView(
             name,
-            _sum(told["arrivals"].get(name) for told in streams.values()),
-            _sum(told["suspect_arrivals"].get(name) for told in streams.values()),
-            {stream: counts.get((stream, name), (0, 0)) for stream in streams},
+            _sum(one["arrivals"].get(name) for one in told.values()),
+            _sum(one["suspect_arrivals"].get(name) for one in told.values()),
+            {stream: counts.get((stream, name), (0, 0)) for stream in told},
+            tuple(stream for stream, one in told.items() if name in one["arrivals"]),
         )
         for name in names
     )
@@ -245,7 +265,7 @@ def _sum(rings: Iterable[Sequence[int] | None]) -> tuple[int, ...]:
 
 
 def snapshot(view: View) -> dict[str, Any]:
-    """A view as JSON values, for scripts."""
+    """A view as JSON values, for scripts; entities of each kind under what people call them, such as `machines`."""
     names = ("now", "state", "updated", "started", "pid", "pipeline", "site", "rate", "epoch", "epoch_age")
     return {
         **{name: getattr(view, name) for name in names},
@@ -256,14 +276,14 @@ def snapshot(view: View) -> dict[str, Any]:
         "watermark_age": view.watermark_age,
         "streams": {s.name: {name: getattr(s, name) for name in StreamView.__slots__ if name != "name"}
                     for s in view.streams},
-        "machines": {
-            entity.name: {
-                "records": sum(entity.records),
-                "suspects": sum(entity.suspects),
-                "windows": {stream: {"now": now, "before": before}
-                            for stream, (now, before) in entity.windows.items()},
-            }
-            for entity in view.entities
-        },
+        **{noun.plural: {entity.name: _values(entity) for entity in shown} for noun, shown in view.kinds().items()},
         "alerts": [native(alert) for alert in view.alerts],
     }  # fmt: skip
+
+
+def _values(entity: EntityView) -> dict[str, Any]:
+    return {
+        "records": sum(entity.records),
+        "suspects": sum(entity.suspects),
+        "windows": {stream: {"now": now, "before": before} for stream, (now, before) in entity.windows.items()},
+    }

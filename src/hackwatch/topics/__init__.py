@@ -9,6 +9,7 @@ from hackwatch.config import KafkaSettings
 from hackwatch.errors import ConfigurationError
 from hackwatch.topics.base import TopicReader, TopicWriter
 from hackwatch.topics.kafka.address import is_kafka, parse_address
+from hackwatch.topics.layout import partition_count
 from hackwatch.topics.retention import Retention
 from hackwatch.topics.spool import DURABILITIES, Durability, SpoolReader, SpoolWriter
 
@@ -18,6 +19,7 @@ __all__ = [
     "Retention",
     "TopicReader",
     "TopicWriter",
+    "exists",
     "is_kafka",
     "open_reader",
     "open_writer",
@@ -36,6 +38,15 @@ def spool_folder(url: str) -> Path:
             next_step="name a folder, as a plain path or as spool:PATH, or kafka://HOST:PORT/TOPIC",
         )
     return Path(url).expanduser().absolute()
+
+
+def exists(url: str, kafka: KafkaSettings | None = None) -> bool:
+    """Whether there is a topic at `url`. Raises EnvironmentError_ while no broker answers, or without the extra."""
+    if is_kafka(url):
+        from hackwatch.topics.kafka.admin import describe_topic  # the extra `kafka`, or an error that names it
+
+        return bool(describe_topic(parse_address(url), kafka or KafkaSettings()).partitions)
+    return partition_count(spool_folder(url)) > 0
 
 
 def open_reader(

@@ -18,6 +18,6 @@ FAMILY = Family(
             seconds=30.0,
         ),
     ),
-    simulator="hackwatch.feeds.simulate:generate",
+    simulator="hackwatch.feeds.simulate.simulator:SIMULATOR",
     collector="hackwatch.feeds.collect.feed:CollectFeed",
 )

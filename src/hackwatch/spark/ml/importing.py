@@ -186,7 +186,7 @@ def _as_split(feature: int, goes_left: npt.NDArray[np.bool_]) -> _Split:
 def _description(pipeline: Pipeline, stream: Stream, columns: Mapping[str, Cells], now: datetime | None) -> Description:
     stage = pipeline.classifier
     assert stage is not None  # read_pipeline refuses a pipeline without
-    identity = sorted(NEVER.intersection(columns))
+    identity = sorted((NEVER | {*stream.identifiers}).intersection(columns))
     notes = [f"it looks at {', '.join(identity)}: who and when, not what"] if identity else []
     cover = pipeline.trees[0].statistics[0]
     return Description(
