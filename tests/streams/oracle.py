@@ -78,6 +78,8 @@ LOGIN: dict[str, tuple[str, float, float]] = {
 }
 FIELDS = {"process": PROCESS, "memory": MEMORY, "request": REQUEST, "visit": VISIT, "login": LOGIN}
 OPTIONAL = {"request": {"source"}}
+#: Those that have the option; to others it means nothing.
+LETTERLESS = {"memory"}
 #: The columns of truth, where they are not the usual ones.
 TRUTH = {"request": {"verdict"}}
 USUAL_TRUTH = {"label", "attack", "type"}
@@ -124,6 +126,7 @@ class Expected:
 
 def decode(lines: list[bytes], stream: str, *, letterless_kib: bool = False, longest: int = 1 << 20) -> Expected:
     out = Expected()
+    letterless_kib = letterless_kib and stream in LETTERLESS
     for number, line in enumerate(lines):
         before = out.unknown.total()
         if len(line) > longest:
