@@ -29,6 +29,7 @@ from hackwatch.lake import Lake, open_lake
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions, Messages
 from hackwatch.topics import TopicReader, TopicWriter
+from tests.engine.support import intervals
 from tests.streams.support import messages
 from tests.third.support import RULES, SHOP, bundles
 
@@ -109,6 +110,11 @@ class Folder:
         if models:
             add_models(folder, seed=1)
         return folder
+
+    @property
+    def correlations(self) -> list[str]:
+        """Names of those that join its streams, as are their tables."""
+        return [one.name for one in streams.correlations() if {one.left, one.right} <= set(self.names)]
 
     @property
     def config(self) -> Path:
@@ -376,6 +382,7 @@ class Outcome:
 
     tables: dict[str, pl.DataFrame]
     windows: pl.DataFrame
+    intervals: list[tuple[Any, ...]]
     alerts: dict[str, tuple[Any, ...]]
     accounting: pl.DataFrame
 
@@ -384,8 +391,9 @@ class Outcome:
         with folder.store() as store:
             alerts = store.alerts(limit=1_000_000)
             return cls(
-                {name: lake_rows(folder, name) for name in (*folder.names, "attacks", "rejected")},
+                {name: lake_rows(folder, name) for name in (*folder.names, *folder.correlations, "rejected")},
                 store.windows(limit=1_000_000).sort("stream", "entity", "start"),
+                intervals(store),
                 {a.id: (a.kind, a.stream, a.entity, a.rule, a.count, a.last_seen) for a in alerts},
                 store.accounting(),
             )

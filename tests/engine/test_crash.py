@@ -54,7 +54,9 @@ def crash_and_recover(folder: Path, seed: int, at: int, *, after: bool) -> Resul
 def test_the_undisturbed_run_has_everything(undisturbed: dict[int, tuple[Result, int]]) -> None:
     for result, calls in undisturbed.values():
         assert calls > 15
-        assert all(result.rows[name] for name in ("process", "memory", *SHOP, "attacks", "rejected"))
+        correlated = ("attacks", "takeovers", "sprees")
+        assert all(result.rows[name] for name in ("process", "memory", *SHOP, *correlated, "rejected"))
+        assert {aggregate for _, aggregate, *_ in result.intervals} == {"servers", "gates"}
         for name in ("process", "memory", *SHOP):
             assert any(late for *_, late in result.rows[name]), name
             assert any(stream == name for stream, *_ in result.windows), name

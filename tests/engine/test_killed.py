@@ -22,6 +22,7 @@ __all__ = ["shop_all_along"]
 #: Of hosts, and as many of the shop: a family of another kind beside them.
 RECORDS, KILLS, SEED = 250_000, 26, 7
 ALL = (*NAMES, *SHOP)
+CORRELATED = ("attacks", "takeovers", "sprees")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,9 @@ def test_the_run_had_everything_in_it(runs: Runs) -> None:
     assert set(disturbed.accounting["stream"]) == set(ALL)
     for column in ("on_time", "late", "duplicate", "rejected", "suspects"):
         assert (disturbed.accounting[column] > 0).all(), column
-    assert len(disturbed.tables["attacks"]) > 100
+    for table in CORRELATED:
+        assert len(disturbed.tables[table]) > 100, table
+    assert {aggregate for _, aggregate, *_ in disturbed.intervals} == {"servers", "gates"}
     assert len(disturbed.windows.filter("final")) > 50
     alerted = Counter(stream for _, stream, *_ in disturbed.alerts.values())
     assert {*SHOP} <= set(alerted), alerted
@@ -100,7 +103,7 @@ def test_the_run_had_everything_in_it(runs: Runs) -> None:
     assert "system" not in kinds
 
 
-@pytest.mark.parametrize("table", [*ALL, "attacks", "rejected"])
+@pytest.mark.parametrize("table", [*ALL, *CORRELATED, "rejected"])
 def test_the_lake_equals_an_undisturbed_run(runs: Runs, table: str) -> None:
     _, _, disturbed, calm = runs
     assert_frame_equal(disturbed.tables[table], calm.tables[table], check_exact=True)
@@ -113,6 +116,11 @@ PARTS: list[Callable[[Outcome], pl.DataFrame]] = [lambda run: run.windows, lambd
 def test_the_store_equals_an_undisturbed_run(runs: Runs, part: Callable[[Outcome], pl.DataFrame]) -> None:
     _, _, disturbed, calm = runs
     assert_frame_equal(part(disturbed), part(calm))
+
+
+def test_the_aggregates_equal_an_undisturbed_run(runs: Runs) -> None:
+    _, _, disturbed, calm = runs
+    assert disturbed.intervals == calm.intervals
 
 
 def test_the_alerts_equal_an_undisturbed_run(runs: Runs) -> None:

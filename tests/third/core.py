@@ -23,7 +23,8 @@ def core(one: Made) -> Pipeline:
 
     def options(name: str) -> StreamOptions:
         declared = tuple(aggregate for aggregate in one.aggregates if aggregate.stream == name)
-        return StreamOptions(lateness_seconds=20.0, window_seconds=WINDOW, aggregates=declared)
+        # Clocks of sources that are still unread may differ from those already read by minutes.
+        return StreamOptions(lateness_seconds=20.0, window_seconds=WINDOW, hold_seconds=1e6, aggregates=declared)
 
     return Pipeline(
         {name: (stream, options(name)) for name, stream in one.streams.items()}, one.correlations, AlertOptions()

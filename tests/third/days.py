@@ -106,7 +106,7 @@ def _rows(
     late_share: float,
     wrong: Sequence[float],
 ) -> Iterator[Row]:
-    # Two clocks are seen in both partitions, a single one in its own only.
+    # Several clocks are all seen in both partitions, a single one in its own only.
     names = [f"s{number}" for number in range(sources)] if sources > 1 else [f"s{partition}"]
     clock = 0.0
     for number in range(rows):
@@ -146,12 +146,9 @@ def scored(stream: Stream, rows: Sequence[Row], *, partition: int, offset: int) 
 def cut(one: Made, chance: random.Random, largest: int = 20) -> Iterator[Batch]:
     """A day in batches: any sizes, any interleaving of streams and partitions, offset order kept within each.
 
-    Each says what waits unread, as the engine does. In the first one every source is heard of in every partition: for
-    one of which nothing is known no correlation waits, unless its keys name the source.
+    Each says what waits unread, as the engine does.
     """
-    position = dict.fromkeys(one.day, 2)
-    first = [scored(one.streams[place[0]], rows[:2], partition=place[1], offset=0) for place, rows in one.day.items()]
-    yield Batch(first, one.places, waiting=one.places)
+    position = dict.fromkeys(one.day, 0)
     while unread := [place for place in one.day if position[place] < len(one.day[place])]:
         chosen = [place for place in unread if chance.random() < 0.7] or [chance.choice(unread)]
         chance.shuffle(chosen)
