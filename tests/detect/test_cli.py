@@ -131,6 +131,45 @@ def test_models_list_show_promote_rollback_import(folder: Path, tmp_path: Path) 
     assert _json(folder, "models", "show", "process")["version"] == before
 
 
+def test_roles(folder: Path) -> None:
+    """Promoted beside the champion, which stays; whoever promotes hears when no engine looks at the role."""
+    before = _json(folder, "models", "show", "process")["version"]
+    made = _run(
+        folder,
+        "train",
+        "--as",
+        "process",
+        str(folder / "process.ndjson"),
+        "--trees",
+        "5",
+        "--role",
+        "content",
+        "--json",
+    )
+    assert 'engines look at content once [streams.process] says detectors = ["content"]' in made.stderr
+    document = json.loads(made.stdout)
+    version = document["version"]
+    assert (document["promoted"], document["role"]) == (True, "content")
+    assert _json(folder, "models", "show", "process")["version"] == before
+    listed = {
+        entry["version"]: entry
+        for entry in map(json.loads, _run(folder, "models", "list", "--json").stdout.splitlines())
+    }
+    assert (listed[version]["current"], listed[version]["roles"]) == (False, ["content"])
+    assert any(
+        version in line and line.endswith("content") for line in _run(folder, "models", "list").output.splitlines()
+    )
+    assert _run(folder, "models", "promote", str(before), "--role", "content").stdout == (
+        f"engines use {before} as content now\n"
+    )
+    assert _run(folder, "models", "rollback", "process", "--role", "content").stdout == (
+        f"engines use {version} as content again\n"
+    )
+    refused = _run(folder, "models", "promote", version, "--role", "../x")
+    assert refused.exit_code == 2
+    assert "small letters" in refused.output
+
+
 def test_learn_refuses_no_time_at_all(folder: Path) -> None:
     found = _run(folder, "learn", "--minutes", "0.1")
     assert found.exit_code != 0

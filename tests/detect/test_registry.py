@@ -60,6 +60,32 @@ def test_add_list_show_promote_roll_back(tmp_path: Path, bundles: dict[str, Bund
         registry.rollback(STREAM)
 
 
+def test_each_role_has_a_pointer_of_its_own(tmp_path: Path, bundles: dict[str, Bundle]) -> None:
+    registry = Registry(tmp_path / "models")
+    champion = registry.add(bundles["supervised"], STREAM)
+    pointer = (tmp_path / "models/process/current.json").read_bytes()
+    challenger = registry.add(bundles["permuted"], STREAM, role="challenger")
+    registry.promote(champion, STREAM, "content")
+    assert (tmp_path / "models/process/current.json").read_bytes() == pointer, "the champion's is as it was"
+    assert [registry.current("process", role) for role in ("champion", "challenger", "content", "other")] == [
+        champion, challenger, champion, None,
+    ]  # fmt: skip
+    assert {entry.version: (entry.current, entry.roles) for entry in registry.list()} == {
+        champion: (True, ("champion", "content")),
+        challenger: (False, ("challenger",)),
+    }
+    about = registry.show("process", challenger)
+    assert (about["current"], about["roles"]) == (False, ["challenger"])
+    assert [entry["version"] for entry in about["role_promotions"]["challenger"]] == [challenger]
+    registry.promote(champion, STREAM, "challenger")
+    assert registry.rollback(STREAM, "challenger") == challenger
+    assert Registry(tmp_path / "models").current("process", "challenger") == challenger
+    for role in ("challenger", "never"):
+        with pytest.raises(ConfigurationError, match=f"in the role '{role}'"):
+            registry.rollback(STREAM, role)
+    assert registry.current("process") == champion
+
+
 def test_what_was_added_scores_alike(tmp_path: Path, bundle: Bundle) -> None:
     registry = Registry(tmp_path / "models")
     registry.add(bundle, STREAM)

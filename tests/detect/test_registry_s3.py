@@ -267,7 +267,7 @@ def test_an_engine_that_asks_late_gets_its_copy_though_the_registry_has_gone(
     own_s3.stop()
     time.sleep(4.0)  # the thread has looked again, and was refused
     models.refresh(0.0)
-    assert (models.versions(), reports) == ({"process": first}, [])
+    assert (models.current().versions(), reports) == ({"process": first}, [])
     models.refresh(1.0)
     assert [alert.title for alert in reports] == [f"The registry of models cannot be read, going on with {first}"]
     watched.close()

@@ -364,9 +364,12 @@ def feed(folder: Folder, records: int, seed: int = 1) -> int:
 
 
 def lake_rows(folder: Folder, table: str) -> pl.DataFrame:
-    """The site's rows without what depends on the clock and on the cut of epochs, in the order of positions."""
+    """The site's rows in the order of positions, without what depends on the cut of epochs and on the clock.
+
+    The name of a model does: its bundle says when it was trained.
+    """
     rows = folder.lake.scan(table).filter(pl.col("site") == folder.settings.site)
-    frame = rows.drop("processing_time", "epoch", strict=False).collect()
+    frame = rows.drop("processing_time", "epoch", "model", strict=False).collect()
     if table == "rejected":
         frame = frame.drop("date")  # of the processing time
     if table == "attacks":

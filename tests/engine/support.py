@@ -17,11 +17,14 @@ import polars as pl
 
 from hackwatch import streams, testing
 from hackwatch.detect.base import Detector, Driver
+from hackwatch.detect.panel import CHAMPION, place
+from hackwatch.engine.enrichments import Enrichments
 from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
-from hackwatch.engine.models import Models
+from hackwatch.engine.models import BundleSource, Models
 from hackwatch.feeds.simulate import Faults
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
+from hackwatch.pipeline.enriching import Enriching
 from hackwatch.pipeline.options import AlertOptions, StreamOptions
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions
@@ -122,8 +125,8 @@ class PlantedSource:
     def __init__(self) -> None:
         self.versions = {name: f"{name}-planted" for name in SUSPICIOUS}
 
-    def current(self, stream: str) -> str | None:
-        return self.versions[stream]
+    def current(self, stream: str, role: str = CHAMPION) -> str | None:
+        return self.versions.get(place(stream, role))
 
     def load(self, stream: str, version: str) -> Detector:
         return Planted(stream)
@@ -132,8 +135,9 @@ class PlantedSource:
 class Quiet:
     """An observer that only remembers."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: Models | None = None) -> None:
         self.pauses: list[str | None] = []
+        self._models = models
 
     def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None:
         pass
@@ -145,7 +149,8 @@ class Quiet:
         pass
 
     def committed(self, epoch: int, seconds: float) -> None:
-        pass
+        if self._models is not None:
+            self._models.committed(epoch)
 
     def stored(self) -> None:
         pass
@@ -191,6 +196,11 @@ class House:
     topics: dict[str, MemoryTopic]
     store: Store
     lake: Any = field(default_factory=MemoryLake)
+    source: BundleSource | None = None
+    roles: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tables: Mapping[str, Path] = field(default_factory=dict)
+    folder: Path = Path()
+    told: list[tuple[str, ...]] = field(default_factory=list)
 
     @classmethod
     def build(cls, folder: Path, seed: int, records: int = 1500, *, shop: bool = False) -> House:
@@ -207,6 +217,10 @@ class House:
             name: Source(streams.get(name), crasher.around(topic, calls), DecodeOptions())
             for name, topic in self.topics.items()
         }
+        enriching = Enriching({name: streams.stateful_enrichers(name) for name in sources})
+        names, folder = tuple(sources), self.folder / "tables"
+        enrichments = Enrichments(names, self.tables, folder, lambda *told: self.told.append(told), enriching)
+        models = Models(self.source or PlantedSource(), names, lambda alert: None, self.roles, enrichments)
         parts = Parts(
             sources=sources,
             pipeline=Pipeline(
@@ -216,15 +230,16 @@ class House:
                 },
                 streams.correlations(),
                 AlertOptions(window_minimum=1, window_warmup=1),
+                enriching=enriching,
             ),
-            models=Models(PlantedSource(), tuple(sources), lambda alert: None),
+            models=models,
             rules=None,
             store=crasher.around(self.store, calls),
             lake=crasher.around(self.lake, calls),
             clock=JumpyClock(seed),
             scorers=Inline(),
             epochs=Inline(),
-            observer=Quiet(),
+            observer=Quiet(models),
         )
         size = random.Random(seed).choice((2_000, 20_000, 60_000))
         options_ = EngineOptions(epoch_seconds=epoch_seconds, batch_bytes=size, epoch_records=10_000)
@@ -247,7 +262,7 @@ def intervals(store: Store) -> list[tuple[Any, ...]]:
     """
     places = ("stream", "aggregate", "keys", "source", "start_time", "end_time")
     rows = store.frame("aggregates").select(*places, "measures").iter_rows()
-    return sorted((*place, *map(_settled, sorted(json.loads(measures).items()))) for *place, measures in rows)
+    return sorted((*where, *map(_settled, sorted(json.loads(measures).items()))) for *where, measures in rows)
 
 
 def _settled(measure: tuple[str, Any]) -> tuple[str, Any]:

@@ -106,7 +106,7 @@ def test_a_message_holds_every_column_and_what_names_it(tmp_path: Path, stream: 
     made = enriched(found, rows)
     assert made["key"].to_list() == rows["machine"].to_list()
     record, row = json.loads(made["value"][0]), rows.row(0, named=True)
-    added = {"score", "prediction", "rules", "late", "processing_time", "epoch", "site", *IDENTITY}
+    added = {"score", "prediction", "rules", "model", "late", "processing_time", "epoch", "site", *IDENTITY}
     assert set(record) == {"stream", *found.schema, *added}
     assert record["stream"] == stream
     assert {name: record[name] for name in IDENTITY} == {name: row[name] for name in IDENTITY}

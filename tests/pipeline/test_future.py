@@ -11,6 +11,7 @@ import pytest
 
 from hackwatch import streams
 from hackwatch.config import StreamSettings
+from hackwatch.detect.panel import Panel
 from hackwatch.engine.loop import Source
 from hackwatch.pipeline.detection import Scored, detect_messages
 from hackwatch.streams.base import DecodeOptions, Messages
@@ -33,7 +34,7 @@ def at(seconds: float, **more: Any) -> dict[str, Any]:
 
 
 def detect(*runs: Messages) -> Scored:
-    return detect_messages(PROCESS, runs, DecodeOptions(), None, None, latest=CLOCK + AHEAD)
+    return detect_messages(PROCESS, runs, DecodeOptions(), Panel(), None, latest=CLOCK + AHEAD)
 
 
 def test_an_hour_is_what_settings_and_engine_allow() -> None:

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from hackwatch import streams
+from hackwatch.detect.panel import Panel
 from hackwatch.detect.rules import Rule, RuleSet
 from hackwatch.pipeline.detection import score_records
 from hackwatch.streams.base import DecodeOptions, Messages
@@ -34,7 +35,7 @@ RULES = RuleSet(
 def test_one_record_of_a_storm_is_no_suspect(command: str, finished: bool, matched: list[str], suspect: int) -> None:
     others = [("sh", True), ("cron", False), ("nmap", False)]
     records = pl.concat([record(*each) for each in [(command, finished), *others]])
-    scored = score_records(PROCESS, records, None, RULES)
+    scored = score_records(PROCESS, records, Panel(), RULES)
     assert scored["rules"].to_list() == [matched, ["storm"], [], ["alone"]]
     assert scored["prediction"].to_list() == [suspect, 0, 0, 1]
 

@@ -9,6 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from hackwatch.detect.panel import Panel
 from hackwatch.pipeline.core import Batch, Now
 from hackwatch.pipeline.detection import Scored, detect_messages
 from hackwatch.streams.base import DecodeOptions, Messages
@@ -35,7 +36,7 @@ def run(partition: int, messages: list[bytes], first: int) -> Messages:
 
 
 def detect(runs: list[Messages]) -> Scored:
-    return detect_messages(named("process"), runs, DecodeOptions(), None, None, latest=2.0**33)
+    return detect_messages(named("process"), runs, DecodeOptions(), Panel(), None, latest=2.0**33)
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from hackwatch.config import Settings
+from hackwatch.detect.panel import Member, Panel
 from hackwatch.detect.registry import Registry
 from hackwatch.engine.models import Models
 from hackwatch.engine.patience import Patience
@@ -20,6 +23,9 @@ from hackwatch.store import open_store
 from hackwatch.store.base import BatchEntry
 from hackwatch.testing import FakeClock
 from hackwatch.topics.spool import SpoolReader, SpoolWriter
+from tests.engine.enrichers import NTH, OWNER, register
+from tests.engine.support import Planted
+from tests.streams.support import decode, record
 
 pytest.importorskip("pyspark")
 
@@ -28,6 +34,7 @@ from hackwatch.spark.kafka import java_options
 from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.messages import kafka_messages
 from hackwatch.spark.progress import lag_of
+from hackwatch.spark.shipping import Shipped, pack
 from hackwatch.spark.spool import Planner
 
 
@@ -178,7 +185,7 @@ class Noting(Query):
     def frame(self) -> Any:
         raise NotImplementedError
 
-    def take(self, frame: object, entry: BatchEntry, detectors: object, spark_query: str) -> None:
+    def take(self, frame: object, entry: BatchEntry, deciders: object, spark_query: str) -> None:
         self.taken += (entry.epoch,)
 
 
@@ -199,6 +206,18 @@ def test_a_batch_that_comes_while_the_store_is_away_waits_for_it(
         query._batch(frame, 0)  # type: ignore[arg-type]  # all that is asked of a frame here
     assert (query.taken, query.error) == ((1,), None)
     assert said == ["store: the store cannot be reached", "store: the store cannot be reached", None]
+
+
+def test_models_and_tables_arrive_as_they_were_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, OWNER, NTH)
+    tables = {"owners": pl.DataFrame({"CMD": ["apache2"], "owner": ["ann"]})}
+    panel = Panel(Planted("process"), {"content": Member(Planted("process")), "challenger": None})
+    shipped: Shipped = pickle.loads(pickle.dumps(pack("process", panel, tables, ())))
+    assert shipped.panel.versions() == {"champion": "process-planted", "content": "process-planted"}
+    assert shipped.panel.roles == ("content", "challenger")
+    filled = shipped.enrichment(decode("process", record("process"), record("process", CMD="vim")).records)
+    assert filled["owner"].to_list() == ["ann", None]
+    assert filled["nth"].to_list() == [None, None], "what is stateful stays empty on Spark"
 
 
 @pytest.mark.parametrize(("batch", "query", "says"), [(1, "other", "another checkpoint"), (5, "query", "belong")])

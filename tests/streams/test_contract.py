@@ -123,6 +123,15 @@ INCOMPLETE: dict[str, tuple[dict[str, Any], str]] = {
         {"decode": reads(Field("client", Kind.ADDRESS)), "defaults": {"ts": lambda _, row: row}},
         "defaults: 'ts'",
     ),
+    "a text feature of numbers": (
+        {"features": Features((), (), (), text=("bytes",))},
+        "'bytes' is Int64; text and limited",
+    ),
+    "a vocabulary of nothing": (
+        {"features": Features((), (), (), limited={"client": 0}), "identifiers": ()},
+        "'client': a limited vocabulary holds at least 1",
+    ),
+    "a feature of two kinds": ({"features": Features(("bytes",), ("bytes",), ())}, "bytes: of two kinds"),
     "no noun": ({"noun": Noun("", "")}, "noun: say what people call an entity"),
 }
 

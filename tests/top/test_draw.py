@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from rich.console import Console, Group
 
 from hackwatch.pipeline.alert import Severity
-from hackwatch.top.draw import draw, headline
+from hackwatch.top.draw import clocks, draw, headline
 from hackwatch.top.figures import ASCII, UNICODE, Glyphs
+from hackwatch.top.plain import snapshot_lines
 from hackwatch.top.read import View
 from hackwatch.top.screen import Screen
-from tests.top.support import NOW, alert, entity, view
+from tests.top.support import NOW, alert, entity, stream, view
 
 GOLDEN = Path(__file__).parent / "golden"
 EVIL = "\x1b[2J\x1b]0;owned\x07[bold red]:skull:\n\u202e"
@@ -126,3 +127,14 @@ def test_the_chosen_alert_is_in_sight() -> None:
 def test_progress_is_the_last_note() -> None:
     lines = plain(replace(view(), progress="training 40 %"))
     assert lines[-2].endswith("training 40 %")
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_sources_that_are_late_or_whose_clocks_are_wrong_are_named(width: int) -> None:
+    told = stream("process", late_sources={"web-9": 12}, skewed_sources={"liar": 3000.0, "slow\x1b[2J": -600.0})
+    shown = view(streams=(told,), alerts=())
+    assert clocks(shown) == "clocks: liar ahead 50 min, slow\\x1b[2J behind 10 min; late: web-9 (12)"
+    lines = [line.plain for line in draw(shown, Screen(), width, 24)]
+    assert any("clocks: liar" in line for line in lines)
+    assert {len(line) for line in lines} == {width}
+    assert clocks(shown) in list(snapshot_lines(shown))

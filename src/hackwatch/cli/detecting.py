@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -20,14 +21,18 @@ if TYPE_CHECKING:
     from hackwatch.streams.base import Stream
 
 __all__ = [
+    "enricher_of",
     "from_lake",
+    "note_unread_role",
     "number",
     "own_options",
     "progress",
     "read_records",
     "record_chunks",
     "registry",
+    "role_option",
     "stream_option",
+    "used_as",
 ]
 
 stream_option = click.option(
@@ -49,6 +54,39 @@ def own_options(function: Callable[..., None]) -> Callable[..., None]:
     return merged
 
 
+class _Role(click.ParamType[str]):
+    """A role, as the settings write it."""
+
+    name = "role"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch("[a-z_]{1,32}", value):
+            self.fail(f"{value!r} is not small letters and _", param, ctx)
+        return value
+
+
+role_option = click.option(
+    "--role",
+    type=_Role(),
+    default="champion",
+    show_default=True,
+    metavar="ROLE",
+    help="In which role: the champion decides, others (streams.NAME.detectors) score beside it.",
+)
+
+
+def used_as(role: str, version: str = "it", when: str = "now") -> str:
+    """What engines do with a version that is promoted."""
+    return f"engines use {version} {when}" if role == "champion" else f"engines use {version} as {role} {when}"
+
+
+def note_unread_role(context: CliContext, stream: str, role: str) -> None:
+    """Say so if no engine looks at the role, since the settings do not name it."""
+    settings = context.settings().streams.get(stream)
+    if role != "champion" and (settings is None or role not in settings.detectors):
+        click.echo(f'note: engines look at {role} once [streams.{stream}] says detectors = ["{role}"]', err=True)
+
+
 def registry(context: CliContext) -> Registry:
     """The registry that the settings name; the data folder is made if need be."""
     from hackwatch.config import prepare_data_folder
@@ -57,6 +95,14 @@ def registry(context: CliContext) -> Registry:
     settings = context.settings()
     prepare_data_folder(settings.data)
     return open_registry(settings)
+
+
+def enricher_of(stream: Stream) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """What fills the columns of the stream's decoded records that messages do not hold, with the settings' tables."""
+    from hackwatch.engine.enrichments import offline
+
+    context = click.get_current_context().find_object(CliContext) or CliContext()
+    return offline(stream, context.settings().enrichment.tables)
 
 
 def record_chunks(
@@ -72,8 +118,9 @@ def record_chunks(
 
     if file.suffix != ".parquet":
         options = with_own(stream, DecodeOptions(labels=labels), own)
+        enrich = enricher_of(stream)
         for decoded in read_file(file, stream, options):
-            yield decoded.records, decoded.rejected.height
+            yield enrich(decoded.records), decoded.rejected.height
         return
     try:
         scan = pl.scan_parquet(file)

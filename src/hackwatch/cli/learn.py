@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.detecting import from_lake, progress, registry
+from hackwatch.cli.detecting import enricher_of, from_lake, note_unread_role, progress, registry, role_option, used_as
 from hackwatch.cli.numbers import COUNT, POSITIVE, SEED
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ _READ_BYTES = 16 << 20
 )
 @click.option("--records", type=COUNT, default=500_000, show_default=True, help="Most records from lake or topic.")
 @click.option("--seed", type=SEED, default=1, show_default=True, help="The same records and seed give the same models.")
+@role_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @pass_context_object
 def command(
@@ -50,6 +51,7 @@ def command(
     names: tuple[str, ...],
     records: int,
     seed: int,
+    role: str,
     as_json: bool,
 ) -> None:
     """Watch this machine for a while, learn what is normal on it, and let engines use what was learned.
@@ -82,8 +84,9 @@ def command(
     for stream in chosen:
         with progress() as report:
             bundle = learn(data[stream.name], stream, seed=seed, progress=report)
-        learned[stream.name] = (models.add(bundle, stream), data[stream.name].height, bundle.threshold)
-    _say(learned, as_json)
+        learned[stream.name] = (models.add(bundle, stream, role=role), data[stream.name].height, bundle.threshold)
+        note_unread_role(context, stream.name, role)
+    _say(learned, role, as_json)
 
 
 def _watched(chosen: list[Stream], minutes: float, interval: float) -> dict[str, pl.DataFrame]:
@@ -131,13 +134,13 @@ def _from_topic(url: str, stream: Stream, most: int, kafka: KafkaSettings | None
     from hackwatch.streams.base import DecodeOptions
     from hackwatch.topics import open_reader
 
-    reader = open_reader(url, name="learn", kafka=kafka)
+    reader, enrich = open_reader(url, name="learn", kafka=kafka), enricher_of(stream)
     frames: list[pl.DataFrame] = []
     for partition in reader.partitions():
         part: list[pl.DataFrame] = []
         offset, end = reader.start_offset(partition), reader.end_offset(partition)
         while (messages := reader.read(partition, offset, max_bytes=_READ_BYTES, end=end)) is not None:
-            part.append(stream.decode(messages, DecodeOptions()).records)
+            part.append(enrich(stream.decode(messages, DecodeOptions()).records))
             offset = messages.next_offset
             while len(part) > 1 and sum(frame.height for frame in part[1:]) >= most:
                 part.pop(0)
@@ -153,7 +156,7 @@ def _from_topic(url: str, stream: Stream, most: int, kafka: KafkaSettings | None
     return found.sort("event_time").tail(most)
 
 
-def _say(learned: Mapping[str, tuple[str, int, float]], as_json: bool) -> None:
+def _say(learned: Mapping[str, tuple[str, int, float]], role: str, as_json: bool) -> None:
     """`learned`: by stream, the version, how many records it learned from, and the threshold."""
     if as_json:
         import json
@@ -163,4 +166,4 @@ def _say(learned: Mapping[str, tuple[str, int, float]], as_json: bool) -> None:
         return
     for name, (version, rows, threshold) in learned.items():
         click.echo(f"{name}: learned from {rows:,} records, {version}, threshold {threshold:.4f}")
-    click.echo("engines use them now")
+    click.echo(used_as(role, "them"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.detecting import read_records, registry
+from hackwatch.cli.detecting import note_unread_role, read_records, registry, role_option, used_as
 
 if TYPE_CHECKING:
     from hackwatch.detect.bundle import Bundle
@@ -25,6 +25,7 @@ def command() -> None:
     Examples:
       hackwatch models list
       hackwatch models promote process-000002-51c0
+      hackwatch models promote process-000003-8ab1 --role challenger
       hackwatch models rollback process
     """
 
@@ -34,7 +35,7 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a version and line.")
 @pass_context_object
 def list_(context: CliContext, stream_name: str | None, as_json: bool) -> None:
-    """All versions; `*` marks those that engines use."""
+    """All versions; `*` marks the champions, whose scores decide. All roles stand at the end of the line."""
     import json
 
     from hackwatch import streams
@@ -49,16 +50,17 @@ def list_(context: CliContext, stream_name: str | None, as_json: bool) -> None:
     if not found:
         click.echo("no models yet: hackwatch train or hackwatch learn makes one")
         return
-    click.echo(f"  {'version':<26}{'method':<14}{'created':<27}{'records':>10}{'threshold':>11}{'budget':>10}")
+    click.echo(f"  {'version':<26}{'method':<14}{'created':<27}{'records':>10}{'threshold':>11}{'budget':>10}  roles")
     for entry in found:
         mark = "*" if entry.current else " "
         if entry.problem:
             click.echo(f"{mark} {entry.version:<26}cannot be used: {entry.problem}")
             continue
-        click.echo(
+        line = (
             f"{mark} {entry.version:<26}{entry.method:<14}{entry.created:<27}"
-            f"{entry.rows:>10,}{entry.threshold:>11.4f}{entry.alert_budget:>10.2g}"
+            f"{entry.rows:>10,}{entry.threshold:>11.4f}{entry.alert_budget:>10.2g}  {', '.join(entry.roles)}"
         )
+        click.echo(line.rstrip())
 
 
 @command.command()
@@ -76,6 +78,7 @@ def show(context: CliContext, version: str, as_json: bool) -> None:
         return
     for name in ("version", "current", "method", "created", "rows", "threshold", "alert_budget"):
         click.echo(f"{name.replace('_', ' '):<16}{about[name]}")
+    click.echo(f"{'roles':<16}{', '.join(about['roles']) or 'none'}")
     click.echo(f"{'features':<16}{', '.join(about['encoder'])}")
     click.echo(f"{'libraries':<16}{', '.join(f'{name} {number}' for name, number in about['libraries'].items())}")
     for name, file in about["files"].items():
@@ -85,22 +88,26 @@ def show(context: CliContext, version: str, as_json: bool) -> None:
 
 @command.command()
 @click.argument("version")
+@role_option
 @pass_context_object
-def promote(context: CliContext, version: str) -> None:
+def promote(context: CliContext, version: str, role: str) -> None:
     """Let engines use VERSION; they reload within a second."""
-    registry(context).promote(version, _stream(version))
-    click.echo(f"engines use {version} now")
+    stream = _stream(version)
+    registry(context).promote(version, stream, role)
+    click.echo(used_as(role, version))
+    note_unread_role(context, stream.name, role)
 
 
 @command.command()
 @click.argument("stream_name", metavar="STREAM")
+@role_option
 @pass_context_object
-def rollback(context: CliContext, stream_name: str) -> None:
+def rollback(context: CliContext, stream_name: str, role: str) -> None:
     """Go back to the version that was used before."""
     from hackwatch import streams
 
-    version = registry(context).rollback(streams.get(stream_name))
-    click.echo(f"engines use {version} again")
+    version = registry(context).rollback(streams.get(stream_name), role)
+    click.echo(used_as(role, version, "again"))
 
 
 @command.command("import")
@@ -119,6 +126,7 @@ def rollback(context: CliContext, stream_name: str) -> None:
     help="Records of a usual day, so that alerts can say what is usual and drift can be seen (with --spark-ml).",
 )
 @click.option("--promote/--no-promote", default=False, show_default=True, help="Let engines use it at once.")
+@role_option
 @pass_context_object
 def import_(
     context: CliContext,
@@ -127,6 +135,7 @@ def import_(
     stream_name: str | None,
     usual: Path | None,
     promote: bool,
+    role: str,
 ) -> None:
     """Take in the bundle in FOLDER, after its hashes, columns and scores were checked.
 
@@ -148,11 +157,13 @@ def import_(
         raise click.UsageError("--spark-ml goes with --as STREAM; --usual only with it.")
     if folder is not None:
         stream = streams.get(str(read_document(folder).get("stream")))
-        version = registry(context).import_(folder, stream, promote=promote)
+        version = registry(context).import_(folder, stream, promote=promote, role=role)
     elif spark_ml is not None and stream_name is not None:
         stream = streams.get(stream_name)
-        version = registry(context).add(_of_spark(spark_ml, stream, usual), stream, promote=promote)
-    click.echo(f"imported as {version}" + (", engines use it now" if promote else ""))
+        version = registry(context).add(_of_spark(spark_ml, stream, usual), stream, promote=promote, role=role)
+    click.echo(f"imported as {version}" + (f", {used_as(role)}" if promote else ""))
+    if promote:
+        note_unread_role(context, stream.name, role)
 
 
 def _of_spark(folder: Path, stream: Stream, usual: Path | None) -> Bundle:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hackwatch.cli.detecting import own_options
+from hackwatch.cli.detecting import enricher_of, own_options
 
 if TYPE_CHECKING:
     from hackwatch.feeds.files import Progress
@@ -39,6 +39,7 @@ def command(file: Path, stream_name: str, out: Path, own: tuple[str, ...], label
       hackwatch normalise Linux_process_1.csv --as process -o process.parquet --labels
       hackwatch normalise memory.ndjson.gz --as memory -o memory.csv --letterless-kib
     """
+    from dataclasses import replace
     from itertools import chain
 
     from hackwatch import streams
@@ -54,6 +55,8 @@ def command(file: Path, stream_name: str, out: Path, own: tuple[str, ...], label
     unknown: Counter[str] = Counter()
     with _progress(file) as progress:
         chunks = read_file(file, stream, options, progress)
+        enrich = enricher_of(stream)
+        chunks = (replace(decoded, records=enrich(decoded.records)) for decoded in chunks)
         first = next(chunks)
         with TableFile(out, first.records.schema) as table, TableFile(beside, REJECTED_SCHEMA) as refused:
             for decoded in chain([first], chunks):

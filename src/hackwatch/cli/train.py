@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.detecting import from_lake, number, own_options, progress, read_records, registry, stream_option
+from hackwatch.cli.detecting import (
+    enricher_of,
+    from_lake,
+    note_unread_role,
+    number,
+    own_options,
+    progress,
+    read_records,
+    registry,
+    role_option,
+    stream_option,
+    used_as,
+)
 from hackwatch.cli.numbers import COUNT, POSITIVE, SEED, Whole
 
 if TYPE_CHECKING:
@@ -70,13 +82,15 @@ _RECORDS = 200_000
 @click.option("--workers", type=COUNT, help="With --engine spark: tasks that train one model; default all cores.")
 @own_options
 @click.option("--promote/--no-promote", default=True, show_default=True, help="Let engines use it at once.")
+@role_option
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the bundle there, not to the registry.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @pass_context_object
 def command(
     context: CliContext, files: tuple[Path, ...], stream_name: str, simulated: bool, lake: bool, records: int | None,
     method: str | None, alert_budget: float, seed: int, trees: int, depth: int, tune: int, engine: str,
-    master: str | None, workers: int | None, own: tuple[str, ...], promote: bool, out: Path | None, as_json: bool,
+    master: str | None, workers: int | None, own: tuple[str, ...], promote: bool, role: str, out: Path | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Train a detector on FILES (CSV, NDJSON or normalised Parquet), the lake or a simulation, and keep it.
 
@@ -116,8 +130,11 @@ def command(
         else:
             data, rejected = read_records(_only_files(files), stream, own=own)
         bundle, rows = _here(context, data, stream, method, options, tune), data.height
-    version = _kept(context, bundle, stream, out, promote)
-    _say(bundle, version, rows, rejected, promote and out is None, as_json)
+    version = _kept(context, bundle, stream, out, role if promote else None)
+    promoted = promote and out is None
+    _say(bundle, version, rows, rejected, role if promoted else None, as_json)
+    if promoted:
+        note_unread_role(context, stream.name, role)
 
 
 def _only_files(files: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -157,10 +174,10 @@ def _here(
         return train(data, stream, method, options, report)
 
 
-def _kept(context: CliContext, bundle: Bundle, stream: Stream, out: Path | None, promote: bool) -> str:
-    """The version under which the registry, or the folder `out`, holds it now."""
+def _kept(context: CliContext, bundle: Bundle, stream: Stream, out: Path | None, role: str | None) -> str:
+    """The version under which the registry, or the folder `out`, holds it now. `role`: the one to promote it in."""
     if out is None:
-        return registry(context).add(bundle, stream, promote=promote)
+        return registry(context).add(bundle, stream, promote=role is not None, role=role or "champion")
     from hackwatch.detect.bundle import save_bundle
 
     save_bundle(bundle, out)
@@ -182,7 +199,7 @@ def _simulated(stream: Stream, seed: int, records: int) -> pl.DataFrame:
         report(what, 0, 1)
         payload = simulator_of(family).labelled(seed, records)[stream.name]
         report(what, 1, 1)
-    return labelled_records(stream, payload)
+    return enricher_of(stream)(labelled_records(stream, payload))
 
 
 def _has_labels(data: pl.DataFrame) -> bool:
@@ -207,14 +224,16 @@ def _tuned(context: CliContext, data: pl.DataFrame, stream: Stream, options: Opt
     return found.options
 
 
-def _say(bundle: Bundle, version: str, rows: int, rejected: int, promoted: bool, as_json: bool) -> None:
+def _say(bundle: Bundle, version: str, rows: int, rejected: int, role: str | None, as_json: bool) -> None:
+    """`role`: the one that it was promoted in, None if it was not."""
     about = bundle.description
     if as_json:
         import json
 
         summary: dict[str, Any] = {
             "version": version,
-            "promoted": promoted,
+            "promoted": role is not None,
+            "role": role,
             "method": about.method,
             "records": rows,
             "rejected": rejected,
@@ -237,7 +256,7 @@ def _say(bundle: Bundle, version: str, rows: int, rejected: int, promoted: bool,
         for name, value in left_out.items():
             detected = number(value["recall_at_threshold"], ".1%")
             click.echo(f"{_safe(name):<24}{value['rows']:>8,.0f}{number(value['roc_auc']):>10}{detected:>10}")
-    click.echo("\nengines use it now" if promoted else "\nnot promoted: hackwatch models promote VERSION")
+    click.echo("\nnot promoted: hackwatch models promote VERSION" if role is None else f"\n{used_as(role)}")
 
 
 def _safe(text: str) -> str:

@@ -16,13 +16,14 @@ from hackwatch.config.registered import stream_names
 from hackwatch.config.routes import Route
 from hackwatch.config.spark import SparkSettings
 from hackwatch.config.store import StoreSettings
-from hackwatch.config.table import Location, Name, Table
+from hackwatch.config.table import Location, Name, Role, Table
 
 __all__ = [
     "AlertSettings",
     "CorrelationSettings",
     "DetectionSettings",
     "EngineSettings",
+    "EnrichmentSettings",
     "LakeSettings",
     "LogSettings",
     "MetricsSettings",
@@ -93,6 +94,12 @@ class StreamSettings(Table):
         examples=["uuid"],
         description="Message field that names a record (e.g. `uuid`): repeats within the lateness are dropped.",
     )
+    detectors: tuple[Role, ...] = Field(
+        (),
+        examples=[["content"]],
+        description="Roles of further detectors (small letters and `_`): each scores beside the champion, into columns "
+        "of its own (`<role>_score`, `<role>_model`).",
+    )
     alert_on_suspect: bool = Field(False, description="Raise an alert for each suspect record of this stream alone.")
     formats: tuple[str, ...] = Field(
         (),
@@ -116,6 +123,15 @@ class StreamSettings(Table):
         examples=["/var/lib/hackwatch/pipeline-model"],
         description="Folder of a saved Spark ML PipelineModel that scores this stream on the Spark engine.",
     )
+
+    @field_validator("detectors")
+    @classmethod
+    def _are_further_roles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "champion" in value:
+            raise ValueError("champion is there without being named; name the roles beside it")
+        if len(set(value)) < len(value):
+            raise ValueError("a role is named twice")
+        return value
 
     @field_validator("topic")
     @classmethod
@@ -147,6 +163,25 @@ class OneCorrelationSettings(Table):
         gt=0,
         description="The two event times must be less than this apart, seconds. Without one: `correlation.seconds`.",
     )
+
+
+class EnrichmentSettings(Table):
+    """Files that enrichers look things up in: columns that messages do not hold come from them."""
+
+    tables: dict[Name, Path] = Field(
+        default_factory=dict,
+        examples=[{"countries": "/var/lib/hackwatch/countries.parquet"}],
+        description="The file of each table by its name: CSV with a header (`.csv`, `.tsv`) or Parquet (`.parquet`). "
+        "It is read anew when it changes; without one the columns that need it stay empty.",
+    )
+
+    @field_validator("tables")
+    @classmethod
+    def _are_tables(cls, value: dict[str, Path]) -> dict[str, Path]:
+        wrong = [str(path) for path in value.values() if path.suffix not in (".csv", ".tsv", ".parquet")]
+        if wrong:
+            raise ValueError(f"must be .csv, .tsv or .parquet: {', '.join(wrong)}")
+        return value
 
 
 class DetectionSettings(Table):
@@ -254,6 +289,7 @@ class Settings(Table):
     correlations: dict[Name, OneCorrelationSettings] = Field(
         default_factory=dict, description="One table for each correlation that differs from `[correlation]`."
     )
+    enrichment: EnrichmentSettings = EnrichmentSettings()
     detection: DetectionSettings = DetectionSettings()
     alerts: AlertSettings = AlertSettings()
     routes: tuple[Route, ...] = Field((), description="Where alerts go: one `[[routes]]` table each.")
@@ -293,6 +329,11 @@ class Settings(Table):
     def models_cache(self) -> Path:
         """Copies of bundles from a registry that is in a bucket."""
         return self.data / "models-cache"
+
+    @property
+    def tables_folder(self) -> Path:
+        """Copies of the tables of enrichers, as long as a replay may ask for them."""
+        return self.data / "tables"
 
     @property
     def lake_location(self) -> str:

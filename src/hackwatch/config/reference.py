@@ -168,7 +168,7 @@ def _kind(info: FieldInfo) -> str:
     if get_origin(kind) is tuple:
         return "list of paths" if Path in parts else "list of texts"
     if get_origin(kind) is dict:
-        return "table of secret texts" if SecretStr in parts else "table of values"
+        return f"table of {'secret texts' if SecretStr in parts else 'paths' if Path in parts else 'values'}"
     first: Any = parts[0] if parts else kind
     first = get_args(first)[0] if hasattr(first, "__metadata__") else first
     limits = _limits(info)

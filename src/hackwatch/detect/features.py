@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hackwatch.detect.ngrams import BUCKETS, hashed_ngrams
 from hackwatch.errors import DataError
 from hackwatch.streams.base import Features
 from hackwatch.streams.checks import RESERVED
 
-__all__ = ["NEVER", "Encoder", "Feature", "Matrix", "fit_encoder"]
+__all__ = ["NEVER", "Encoder", "Feature", "Matrix", "fit_encoder", "text_features"]
 
 Matrix = npt.NDArray[np.float32]
 
@@ -30,7 +31,7 @@ LARGEST = np.float32(3e38)
 #: Up to so many rows are encoded without a query.
 SMALL_ROWS = 512
 
-Kind = Literal["number", "log", "rank", "rarity", "place"]
+Kind = Literal["number", "log", "rank", "rarity", "place", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,9 @@ class Feature:
 
     `kind`: number (as it is), log (log1p of the magnitude, sign kept), rank (place in the vocabulary by frequency in
     training, most frequent 0), rarity (-log10 of the frequency in training), place (of a float64 number among
-    `edges`: how many are less than it, so that thresholds of trees made elsewhere stay exact). `null` is the value of
-    a null or NaN (NaN: left to the trees), `unseen` that of a category not in `values`, of NaN for a place.
+    `edges`: how many are less than it, so that thresholds of trees made elsewhere stay exact), text (the n-grams of a
+    text that are hashed into `bucket` of `buckets`, see `ngrams`). `null` is the value of a null or NaN (NaN: left to
+    the trees), `unseen` that of a category not in `values`, of NaN for a place.
     """
 
     column: str
@@ -49,9 +51,11 @@ class Feature:
     unseen: float = 0.0
     values: tuple[tuple[str, float], ...] = ()
     edges: tuple[float, ...] = ()
+    bucket: int = 0
+    buckets: int = 0
 
     def expression(self) -> pl.Expr:
-        """The feature as a Float32 expression over normalised columns."""
+        """The feature as a Float32 expression over normalised columns; a text has none."""
         column = pl.col(self.column)
         if self.kind in ("rank", "rarity"):
             return pl.when(column.is_null()).then(pl.lit(self.null, pl.Float32)).otherwise(self._code(column))
@@ -89,6 +93,7 @@ class Feature:
             "unseen": self.unseen,
             "values": [[name, code] for name, code in self.values],
             **({"edges": list(self.edges)} if self.kind == "place" else {}),
+            **({"bucket": self.bucket, "buckets": self.buckets} if self.kind == "text" else {}),
         }
 
     @classmethod
@@ -100,6 +105,8 @@ class Feature:
             unseen=float(data["unseen"]),
             values=tuple((str(name), float(code)) for name, code in data["values"]),
             edges=tuple(map(float, data.get("edges", ()))),
+            bucket=int(data.get("bucket", 0)),
+            buckets=int(data.get("buckets", 0)),
         )
 
 
@@ -113,7 +120,15 @@ class Encoder:
     def __init__(self, features: tuple[Feature, ...]) -> None:
         self.features = features
         self.columns = tuple(feature.column for feature in features)
-        self._expressions = [feature.expression().alias(f"{place}") for place, feature in enumerate(features)]
+        self._expressions = {
+            place: feature.expression().alias(f"{place}")
+            for place, feature in enumerate(features)
+            if feature.kind != "text"
+        }
+        self._texts: dict[tuple[str, int], list[int]] = {}
+        for place, feature in enumerate(features):
+            if feature.kind == "text":
+                self._texts.setdefault((feature.column, feature.buckets), []).append(place)
         self._codes: list[dict[str | None, float]] = [
             {**dict(feature.values), None: feature.null} for feature in features
         ]
@@ -134,9 +149,20 @@ class Encoder:
             return np.empty((0, len(self.features)), np.float32)
         if records.height <= SMALL_ROWS:
             matrix = self._small(records)
+        elif self._texts:
+            matrix = np.empty((records.height, len(self.features)), np.float32)
+            matrix[:, list(self._expressions)] = records.select(list(self._expressions.values())).to_numpy()
         else:
-            matrix = records.select(self._expressions).to_numpy(order="c", writable=True)
+            matrix = records.select(list(self._expressions.values())).to_numpy(order="c", writable=True)
+        self._fill_texts(records, matrix)
         return np.clip(matrix, -LARGEST, LARGEST, out=matrix)
+
+    def _fill_texts(self, records: pl.DataFrame, matrix: Matrix) -> None:
+        for (column, buckets), places in self._texts.items():
+            features = [self.features[place] for place in places]
+            hashed = hashed_ngrams(records.get_column(column), buckets)[:, [feature.bucket for feature in features]]
+            nulls = np.array([feature.null for feature in features], np.float32)
+            matrix[:, places] = np.where(np.isnan(hashed), nulls, hashed)
 
     def _small(self, records: pl.DataFrame) -> Matrix:
         """The same without a query, where that is exact: a query costs more than a few hundred rows."""
@@ -152,7 +178,7 @@ class Encoder:
             elif feature.kind in ("rank", "rarity"):
                 codes = self._codes[place]
                 matrix[:, place] = [codes.get(name, feature.unseen) for name in column.cast(pl.String).to_list()]
-            else:
+            elif feature.kind != "text":
                 left.append(place)
         if left:
             matrix[:, left] = records.select([self._expressions[place] for place in left]).to_numpy()
@@ -183,6 +209,8 @@ def fit_encoder(records: pl.DataFrame, features: Features, *, metric: bool) -> E
     made = [_number(records[column], column, "number", metric) for column in features.numeric]
     made += [_number(records[column], column, "log" if metric else "number", metric) for column in features.log]
     made += [_category(records[column], column, metric) for column in features.categorical]
+    made += [_category(records[column], column, metric, most) for column, most in features.limited.items()]
+    made += [feature for column in features.text for feature in text_features(column, -1.0 if metric else math.nan)]
     return Encoder(tuple(made))
 
 
@@ -194,7 +222,13 @@ def _number(values: pl.Series, column: str, kind: Kind, metric: bool) -> Feature
     return Feature(column, kind, null=float(least if isinstance(least, float) else 0.0) - 1.0)
 
 
-def _category(values: pl.Series, column: str, metric: bool) -> Feature:
+def text_features(column: str, null: float) -> list[Feature]:
+    """One feature a bucket; nothing is learned."""
+    return [Feature(column, "text", null, bucket=bucket, buckets=BUCKETS) for bucket in range(BUCKETS)]
+
+
+def _category(values: pl.Series, column: str, metric: bool, most: int | None = None) -> Feature:
+    """`most`: the size of a limited vocabulary. All beyond are one category, as frequent as they are together."""
     counts = (
         pl.DataFrame({"value": values.cast(pl.String)})
         .group_by("value")
@@ -203,13 +237,14 @@ def _category(values: pl.Series, column: str, metric: bool) -> Feature:
     )
     total = max(values.len(), 1)
     nulls = counts.filter(pl.col("value").is_null())["len"].sum()
-    known = counts.drop_nulls().head(VOCABULARY)
+    known = counts.drop_nulls().head(most or VOCABULARY)
     names = known["value"].to_list()
     if not metric:
         return Feature(
             column, "rank", -1.0, float(len(names)), tuple(zip(names, map(float, range(len(names))), strict=True))
         )
     rarity = [-math.log10(count / total) for count in known["len"]]
-    unseen = -math.log10(0.5 / total)
+    others = total - nulls - sum(known["len"].to_list()) if most else 0
+    unseen = -math.log10((others or 0.5) / total)
     null = -math.log10(nulls / total) if nulls else unseen
     return Feature(column, "rarity", null, unseen, tuple(zip(names, rarity, strict=True)))

@@ -14,10 +14,9 @@ from typing import Any, Protocol
 import polars as pl
 
 from hackwatch.clock import Clock
-from hackwatch.detect.base import Detector
 from hackwatch.engine.batching import Former, Taken
 from hackwatch.engine.epoch import Epoch, EpochObserver, EpochSink, EpochWriter, LakeWriter
-from hackwatch.engine.models import Models
+from hackwatch.engine.models import Deciders, Models
 from hackwatch.engine.patience import Patience, Stopped
 from hackwatch.errors import DataError, EnvironmentError_
 from hackwatch.pipeline.alert import Alert, AlertUpdate
@@ -95,7 +94,7 @@ class _InFlight:
     taken: Taken
     now: Now
     began: float
-    detectors: Mapping[str, Detector | None]
+    deciders: Deciders
     runs: list[Future[Scored]]
 
 
@@ -289,27 +288,27 @@ class Engine:
         now = Now(self._clock.wall(), self._elapsed)
         return self._score(taken, now, self.parts.models.current())
 
-    def _score(self, taken: Taken, now: Now, detectors: Mapping[str, Detector | None]) -> _InFlight:
+    def _score(self, taken: Taken, now: Now, deciders: Deciders) -> _InFlight:
         by_stream: dict[str, list[Messages]] = {}
         for stream, messages in taken.runs:
             by_stream.setdefault(stream, []).append(messages)
         small = sum(len(messages.payload) for _, messages in taken.runs) <= SMALL_BYTES
         submit = _at_once if small else self.parts.scorers.submit
-        runs = [
-            submit(self._detect, stream, messages, detectors[stream], now.wall)
-            for stream, messages in by_stream.items()
-        ]
-        return _InFlight(taken, now, self._clock.monotonic(), detectors, runs)
+        runs = [submit(self._detect, stream, messages, deciders, now.wall) for stream, messages in by_stream.items()]
+        return _InFlight(taken, now, self._clock.monotonic(), deciders, runs)
 
-    def _detect(self, stream: str, messages: list[Messages], detector: Detector | None, wall: float) -> Scored:
+    def _detect(self, stream: str, messages: list[Messages], deciders: Deciders, wall: float) -> Scored:
         source = self.parts.sources[stream]
-        latest = wall + source.future_seconds
-        return detect_messages(source.stream, messages, source.decode, detector, self.parts.rules, latest=latest)
+        panel, enrichment = deciders.panels[stream], deciders.enrichments.get(stream)
+        latest, rules = wall + source.future_seconds, self.parts.rules
+        return detect_messages(
+            source.stream, messages, source.decode, panel, rules, latest=latest, enrichment=enrichment
+        )
 
     def _finish(self, flight: _InFlight) -> None:
         """Step the pipeline with a scored micro-batch and write its alerts."""
         self._number += 1
-        versions = {name: found.version for name, found in flight.detectors.items() if found is not None}
+        versions = self.parts.models.logged(flight.deciders, self._epoch)
         taken, now = flight.taken, flight.now
         self._unlogged.append(
             BatchEntry(self._number, self._epoch, now.wall, now.elapsed, taken.ranges, versions, taken.waiting)
@@ -321,10 +320,11 @@ class Engine:
     def _step(self, flight: _InFlight) -> Output:
         scored = [run.result() for run in flight.runs]
         partitions = [(part.stream, part.partition) for part in flight.taken.ranges]
-        output = self.parts.pipeline.step(Batch(scored, partitions, flight.taken.waiting, flight.detectors), flight.now)
+        batch = Batch(scored, partitions, flight.taken.waiting, flight.deciders.champions)
+        output = self.parts.pipeline.step(batch, flight.now)
         self._done |= {(part.stream, part.topic, part.partition): part.end for part in flight.taken.ranges}
         self._open.add(output)
-        self.parts.observer.batch(scored, output, flight.began, flight.now.wall)
+        self.parts.observer.batch(output.scored, output, flight.began, flight.now.wall)
         return output
 
     def _log(self, alerts: Sequence[Alert], updates: Sequence[AlertUpdate]) -> None:
@@ -340,10 +340,10 @@ class Engine:
     def _repeat(self, entry: BatchEntry) -> None:
         """Repeat a logged micro-batch; its alerts are in the store already, or come there now."""
         now = Now(entry.wall, entry.elapsed)
-        detectors = self.parts.models.exactly(entry.models)
+        deciders = self.parts.models.exactly(entry.models)
         taken: list[Taken] = []
         self._patience("topics", lambda: taken.append(self._former.again(entry)))
-        output = self._step(self._score(taken[-1], now, detectors))
+        output = self._step(self._score(taken[-1], now, deciders))
         self._number, self._elapsed = entry.number, max(self._elapsed, entry.elapsed)
         if output.alerts:
             self._log(output.alerts, [])

@@ -17,17 +17,19 @@ from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
 from hackwatch.detect.rules import RuleSet, load_rules
 from hackwatch.engine.drifting import DriftWatch
+from hackwatch.engine.enrichments import Enrichments
 from hackwatch.engine.epoch import EpochSink
 from hackwatch.engine.lock import EngineLock
 from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
-from hackwatch.engine.models import Models
+from hackwatch.engine.models import Models, system_alert
 from hackwatch.engine.status import StatusBoard
 from hackwatch.engine.upkeep import Upkeep, alert_options
-from hackwatch.engine.watching import open_bundles
+from hackwatch.engine.watching import open_bundles, roles_of
 from hackwatch.errors import ConfigurationError
 from hackwatch.lake import open_lake
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
+from hackwatch.pipeline.enriching import Enriching
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.store import Store
 from hackwatch.streams.declarations import Correlation
@@ -123,6 +125,7 @@ class _Service:
             settings.detection.drift_psi,
             self.upkeep.system_alert if settings.detection.drift_alerts else None,
         )
+        self.enriching = Enriching({name: streams.stateful_enrichers(name) for name in settings.streams})
         self.dispatcher = self.upkeep.open_routes()
         self.engine = self._engine(stack)
         self.upkeep.open_maintenance()
@@ -144,8 +147,8 @@ class _Service:
         threads = settings.engine.threads or os.cpu_count() or 1
         parts = Parts(
             sources=sources,
-            pipeline=_pipeline(settings, sources, rules),
-            models=Models(open_bundles(settings, tuple(sources), stack), tuple(sources), self.upkeep.system_alert),
+            pipeline=_pipeline(settings, sources, rules, self.enriching),
+            models=self._models(tuple(sources), stack),
             rules=rules,
             store=self.store,
             lake=self.lake,
@@ -156,6 +159,16 @@ class _Service:
             sinks=_sinks(settings, sources, stack),
         )
         return Engine(parts, _options(settings), self.stop)
+
+    def _models(self, names: tuple[str, ...], stack: ExitStack) -> Models:
+        settings, source = self.settings, open_bundles(self.settings, names, stack)
+        enrichments = Enrichments(
+            names, settings.enrichment.tables, settings.tables_folder / settings.pipeline, self._tell, self.enriching
+        )
+        return Models(source, names, self.upkeep.system_alert, roles_of(settings), enrichments)
+
+    def _tell(self, rule: str, occurrence: str, title: str, detail: str) -> None:
+        self.upkeep.system_alert(system_alert("hackwatch", rule, occurrence, title, detail, self.clock.wall()))
 
 
 class _Board(StatusBoard):
@@ -176,7 +189,11 @@ class _Board(StatusBoard):
     def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None:
         super().batch(scored, output, began, wall)
         service = self._service
-        service.drift.look(scored, service.engine.parts.models.current(), service.clock.monotonic())
+        service.drift.look(scored, service.engine.parts.models.current().champions, service.clock.monotonic())
+
+    def committed(self, epoch: int, seconds: float) -> None:
+        super().committed(epoch, seconds)
+        self._service.engine.parts.models.committed(epoch)
 
     def stored(self) -> None:
         self._service.dispatcher.wake()
@@ -203,7 +220,7 @@ def correlations_of(settings: Settings) -> list[Correlation]:
     return found
 
 
-def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet) -> Pipeline:
+def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet, enriching: Enriching) -> Pipeline:
     options = {
         name: StreamOptions(
             lateness_seconds=settings.streams[name].lateness_seconds,
@@ -221,6 +238,7 @@ def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet) ->
         correlations_of(settings),
         alert_options(settings),
         rules,
+        enriching,
     )
 
 

@@ -266,7 +266,7 @@ class StatusBoard:
     def _stream(self, engine: Engine, stream: str, counts: Counts, rate: float, wall: float) -> dict[str, Any]:
         watermark = engine.parts.pipeline.watermark(stream)
         lags = {partition: lag for (name, partition), lag in engine.lag().items() if name == stream}
-        detector = engine.parts.models.current()[stream]
+        detector = engine.parts.models.current().champions[stream]
         in_messages = stream in self._in_messages
         metrics.set_position(stream, lags, watermark=watermark, wall=wall, in_messages=in_messages)
         metrics.set_model(stream, detector.version if detector else None)

@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 
+from hackwatch import streams
 from hackwatch.config import Settings
 from hackwatch.detect.base import Detector
+from hackwatch.detect.panel import CHAMPION, panel_schema
 from hackwatch.detect.registry import Registry, open_registry
 from hackwatch.engine.models import BundleSource
-from hackwatch.errors import EnvironmentError_, HackwatchError
+from hackwatch.errors import ConfigurationError, EnvironmentError_, HackwatchError
 from hackwatch.objects import is_remote
 
-__all__ = ["LEAST_SECONDS", "WatchedRegistry", "open_bundles"]
+__all__ = ["LEAST_SECONDS", "WatchedRegistry", "open_bundles", "roles_of"]
 
 _LOG = logging.getLogger(__name__)
 #: A server is not asked more often than this, whatever `engine.reload_seconds` says.
 LEAST_SECONDS = 1.0
+
+
+def roles_of(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """The roles beside the champion, by enabled stream. ConfigurationError if a stream has such columns itself."""
+    roles = {name: stream.detectors for name, stream in settings.streams.items() if stream.enabled}
+    problems = [
+        f"streams.{name}.detectors: {name} has a column {column} of its own"
+        for name, named in roles.items()
+        for column in panel_schema(named)
+        if named and column in streams.get(name).schema
+    ]
+    if problems:
+        raise ConfigurationError(
+            "a role cannot have its columns", next_step="name the roles otherwise:", problems=tuple(problems)
+        )
+    return roles
 
 
 def open_bundles(settings: Settings, names: Sequence[str], stack: ExitStack) -> BundleSource:
@@ -26,7 +44,7 @@ def open_bundles(settings: Settings, names: Sequence[str], stack: ExitStack) -> 
     registry = open_registry(settings)
     if not is_remote(settings.models_location):
         return registry
-    watched = WatchedRegistry(registry, names, settings.engine.reload_seconds)
+    watched = WatchedRegistry(registry, names, settings.engine.reload_seconds, roles_of(settings))
     stack.callback(watched.close)
     watched.start()
     return watched
@@ -40,21 +58,28 @@ class WatchedRegistry:
     machine has, however long after the start it first asks.
     """
 
-    def __init__(self, registry: Registry, streams: Sequence[str], seconds: float) -> None:
-        self._registry, self._streams = registry, tuple(streams)
+    def __init__(
+        self,
+        registry: Registry,
+        streams: Sequence[str],
+        seconds: float,
+        roles: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self._registry = registry
+        self._seats = [(stream, role) for stream in streams for role in (CHAMPION, *(roles or {}).get(stream, ()))]
         self._seconds = max(seconds, LEAST_SECONDS)
-        self._known: dict[str, str | None] = {}
-        self._named: dict[str, str | None] = {}
-        self._problems: dict[str, HackwatchError] = {}
+        self._known: dict[tuple[str, str], str | None] = {}
+        self._named: dict[tuple[str, str], str | None] = {}
+        self._problems: dict[tuple[str, str], HackwatchError] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="registry", daemon=True)
 
     def start(self) -> None:
         """Look for the first time, then go on in the background."""
-        for stream in self._streams:
-            self._look(stream)
-            if isinstance(self._problems.get(stream), EnvironmentError_):
-                self._remember(stream)
+        for seat in self._seats:
+            self._look(seat)
+            if isinstance(self._problems.get(seat), EnvironmentError_):
+                self._remember(seat)
         self._thread.start()
 
     def close(self) -> None:
@@ -63,12 +88,13 @@ class WatchedRegistry:
             # It may wait for an answer that does not come; the end of an engine shall not.
             self._thread.join(1.0)
 
-    def current(self, stream: str) -> str | None:
+    def current(self, stream: str, role: str = CHAMPION) -> str | None:
         """The version to use; raises why the registry cannot be asked, once what is known was named."""
-        known, problem = self._known.get(stream), self._problems.get(stream)
-        if problem is not None and known == self._named.get(stream):
+        seat = stream, role
+        known, problem = self._known.get(seat), self._problems.get(seat)
+        if problem is not None and known == self._named.get(seat):
             raise problem
-        self._named[stream] = known
+        self._named[seat] = known
         return known
 
     def load(self, stream: str, version: str) -> Detector:
@@ -76,25 +102,25 @@ class WatchedRegistry:
 
     def _watch(self) -> None:
         while not self._end.wait(self._seconds):
-            for stream in self._streams:
-                self._look(stream)
+            for seat in self._seats:
+                self._look(seat)
 
-    def _look(self, stream: str) -> None:
+    def _look(self, seat: tuple[str, str]) -> None:
         try:
-            version = self._registry.current(stream)
-            if version is not None and version != self._known.get(stream):
-                self._registry.fetch(stream, version)
+            version = self._registry.current(*seat)
+            if version is not None and version != self._known.get(seat):
+                self._registry.fetch(seat[0], version)
         except HackwatchError as error:
-            self._problems[stream] = error
+            self._problems[seat] = error
         else:
-            self._known[stream] = version
-            self._problems.pop(stream, None)
+            self._known[seat] = version
+            self._problems.pop(seat, None)
 
-    def _remember(self, stream: str) -> None:
+    def _remember(self, seat: tuple[str, str]) -> None:
         """Take the version that was current when this machine last saw the registry, until it can be asked again."""
         with suppress(HackwatchError):
-            version = self._registry.remembered(stream)
+            version = self._registry.remembered(*seat)
             if version is not None:
-                self._known[stream] = version
+                self._known[seat] = version
                 _LOG.warning("registry away: going on with the copy", extra={"model": version})
-                del self._problems[stream]
+                del self._problems[seat]

@@ -46,10 +46,17 @@ def share(lake: Lake, table: str, schema: Schema) -> Share:
 
 
 def ensure_table(lake: Lake, table: str, schema: Schema) -> None:
-    """Make a table without rows, with these columns (`date` and `site` among them), unless there is one."""
+    """Make a table without rows, with these columns (`date` and `site` among them); add those that one lacks."""
     log = lake._log(table)
+
+    def build(_: list[Action]) -> list[Action] | None:
+        if log.schema is None:
+            return log.creation(schema)
+        wider = merge(log.schema, schema, log.home.where)
+        return None if wider is None else log.evolution(wider)
+
     with log.home.explained():
-        log.commit("CREATE TABLE", lambda _: log.creation(schema) if log.schema is None else None)
+        log.commit("CREATE TABLE" if log.schema is None else "ADD COLUMNS", build)
 
 
 def start_reading(lake: Lake, table: str, application: str) -> int:

@@ -17,6 +17,7 @@ from hackwatch.pipeline.alerting import AlertPolicy, Detectors, RuleBook
 from hackwatch.pipeline.clocks import NEVER
 from hackwatch.pipeline.correlation import Correlator, pair_date
 from hackwatch.pipeline.detection import SCORED, Scored
+from hackwatch.pipeline.enriching import Enriching
 from hackwatch.pipeline.options import AlertOptions, StreamOptions
 from hackwatch.pipeline.streamstate import Now, StreamState
 from hackwatch.streams.base import POSITION, Stream
@@ -107,11 +108,15 @@ def accounted(scored: Scored, partition: Numbers, late: Mask, duplicate: Mask, s
 
 @dataclass(slots=True)
 class Output:
-    """What one step gives. `rows`: new rows per lake table. `counts`: per (stream, topic, partition)."""
+    """What one step gives. `rows`: new rows per lake table. `counts`: per (stream, topic, partition).
+
+    `scored`: what it took, enriched in order.
+    """
 
     rows: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     alerts: list[Alert] = field(default_factory=list)
     counts: dict[tuple[str, str, int], Counts] = field(default_factory=dict)
+    scored: list[Scored] = field(default_factory=list)
 
     def add(self, table: str, frame: pl.DataFrame) -> None:
         if len(frame):
@@ -135,8 +140,10 @@ class Pipeline:
         correlations: Sequence[Correlation],
         alerts: AlertOptions,
         rules: RuleBook | None = None,
+        enriching: Enriching | None = None,
     ) -> None:
         """Correlations of streams that are not read are left out."""
+        self.enriching = enriching or Enriching()
         self.policy = AlertPolicy(alerts, rules)
         self._streams = {name: StreamState(stream, options, alerts) for name, (stream, options) in streams.items()}
         self.totals: dict[tuple[str, str, int], Counts] = {}
@@ -155,7 +162,8 @@ class Pipeline:
         for name, partition in batch.partitions:
             self._streams[name].clocks.know(partition)
         suspects: dict[str, list[pl.DataFrame]] = {name: [] for name in self._streams}
-        for scored in batch.scored:
+        output.scored = [self.enriching.finish(scored) for scored in batch.scored]
+        for scored in output.scored:
             suspects[scored.stream].append(self._take(scored, batch.detectors, now, output))
         for correlator in self.correlators.values():
             self._correlate(correlator, suspects, batch.detectors, now, output)
@@ -292,13 +300,14 @@ class Pipeline:
         small["totals"] = [
             [*key, [getattr(counts, name) for name in Counts.__slots__]] for key, counts in self.totals.items()
         ]
-        return frames | {"state": orjson.dumps(small)}
+        return frames | self.enriching.snapshot() | {"state": orjson.dumps(small)}
 
     def restore(self, states: Mapping[str, bytes]) -> None:
         """Take up a snapshot (frames as Arrow IPC streams). Streams it does not know start empty."""
         small = orjson.loads(states["state"])
         self.policy.restore(small["policy"])
         self._swept, self._stepped = small.get("times", (0.0, 0.0))
+        self.enriching.restore(states)
         for name, state in self._streams.items():
             if (saved := small["streams"].get(name)) is not None:
                 parts = {key.removesuffix(f".{name}"): part for key, part in states.items() if key.endswith(f".{name}")}

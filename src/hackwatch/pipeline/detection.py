@@ -1,22 +1,25 @@
-"""decode -> normalise -> detect: the one pure function from raw messages to scored records."""
+"""decode -> normalise -> enrich -> detect: the one pure function from raw messages to scored records."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hackwatch.detect.base import Detector
+from hackwatch.detect.panel import Panel
+from hackwatch.pipeline.enrichment import Enrichment, completed
 from hackwatch.streams.base import REJECTED_SCHEMA, Decoded, DecodeOptions, Messages, Stream, microseconds
 
 __all__ = ["SCORED", "RuleMatcher", "Scored", "detect_messages", "score_records", "with_rules"]
 
-#: What detection adds to the normalised columns: the model's score (0..1, 0 without a model), whether the record
-#: is a suspect (score >= threshold, or a rule matched that needs no second record), and the ids of all rules matched.
+#: What decides about a record, added to the normalised columns: the champion's score (0..1, 0 without a champion),
+#: whether it is a suspect (score >= threshold, or a rule matched that needs no second record), and the ids of all
+#: rules matched. Behind these come the columns of `detect.panel.panel_schema`: versions, and what other roles say.
 SCORED = pl.Schema({"score": pl.Float32(), "prediction": pl.Int8(), "rules": pl.List(pl.String())})
 
 RAW_LIMIT = 64 * 1024
@@ -41,9 +44,11 @@ class RuleMatcher(Protocol):
 class Scored:
     """The scored records of one stream in one batch, and what was rejected of it.
 
-    `records`: the stream's schema, POSITION and SCORED columns, each partition's in offset order. `rejected`:
-    REJECTED_SCHEMA. `messages`: how many messages of each partition there were. `unknown_fields`: how often each
-    unknown field occurred; `unknown`: how many unknown fields the messages of each partition had that had any.
+    `records`: the stream's schema, POSITION, SCORED and the panel's columns, each partition's in offset order.
+    `rejected`: REJECTED_SCHEMA. `messages`: how many messages of each partition there were. `unknown_fields`: how often
+    each unknown field occurred; `unknown`: how many unknown fields the messages of each partition had that had any.
+    `pending`: what gives the scored records, when these are not yet: their stream has stateful enrichers, which come
+    before.
     """
 
     stream: str
@@ -53,32 +58,42 @@ class Scored:
     messages: Mapping[int, int]
     unknown_fields: Mapping[str, int]
     unknown: Mapping[int, int] = field(default_factory=dict)
+    pending: Callable[[pl.DataFrame], pl.DataFrame] | None = None
 
 
 def detect_messages(
     stream: Stream,
     runs: Sequence[Messages],
     options: DecodeOptions,
-    detector: Detector | None,
+    panel: Panel,
     rules: RuleMatcher | None,
     *,
     latest: float,
+    enrichment: Enrichment | None = None,
 ) -> Scored:
-    """Decode, normalise and score runs of messages of one topic; records after `latest` (Unix seconds) are rejected."""
+    """Decode, normalise, enrich and score runs of messages of one topic.
+
+    Records after `latest` (Unix seconds) are rejected. Columns that are for an `enrichment` are null without one.
+    """
     messages = _Joined(runs)
     decoded = stream.decode(messages.whole, options)
     records, rejected = _split_future(messages.whole, stream, decoded, latest)
     counts: dict[int, int] = {}
     for run in runs:
         counts[run.partition] = counts.get(run.partition, 0) + len(run)
+    placed = messages.placed(records)
+    whole = completed(stream, placed) if enrichment is None else enrichment(placed)
+    score = partial(score_records, stream, panel=panel, rules=rules)
+    later = enrichment is not None and bool(enrichment.stateful)
     return Scored(
         stream=stream.name,
         topic=messages.whole.topic,
-        records=score_records(stream, messages.placed(records), detector, rules),
+        records=whole if later else score(whole),
         rejected=messages.placed(rejected),
         messages=counts,
         unknown_fields=decoded.unknown_fields,
         unknown=messages.by_partition(decoded.unknown_by_message),
+        pending=score if later else None,
     )
 
 
@@ -127,10 +142,9 @@ def _ends(runs: Sequence[Messages]) -> npt.NDArray[np.int64] | None:
     return np.concatenate(known) if len(known) == len(runs) else None
 
 
-def score_records(
-    stream: Stream, records: pl.DataFrame, detector: Detector | None, rules: RuleMatcher | None
-) -> pl.DataFrame:
-    """Add the SCORED columns to normalised records."""
+def score_records(stream: Stream, records: pl.DataFrame, panel: Panel, rules: RuleMatcher | None) -> pl.DataFrame:
+    """Add the SCORED columns and those of the panel to normalised records."""
+    detector = panel.champion
     if detector is None or records.is_empty():
         score = np.zeros(len(records), dtype=np.float32)
         suspect = np.zeros(len(records), dtype=np.bool_)
@@ -146,6 +160,7 @@ def score_records(
         pl.Series("score", score, dtype=pl.Float32),
         pl.Series("prediction", suspect.astype(np.int8), dtype=pl.Int8),
         matched,
+        *panel.columns(records),
     ]
     return records.hstack(added)
 

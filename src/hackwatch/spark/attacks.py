@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from hackwatch import streams
+from hackwatch.engine.models import Deciders
 from hackwatch.pipeline.correlation import attack_schema
 from hackwatch.pipeline.detection import SCORED
 from hackwatch.pipeline.options import CorrelationOptions
 from hackwatch.pipeline.watermark import NEVER
-from hackwatch.spark.context import Context, Detectors, Query, as_frame, collected
+from hackwatch.spark.context import Context, Query, as_frame, collected
 from hackwatch.spark.sources import source_of
 from hackwatch.spark.tables import delay_seconds, rows_of
 from hackwatch.store.base import BatchEntry
@@ -69,7 +70,7 @@ class Attacks(Query):
         rows = rows_of(self.context, stream.name, self._starts[stream.name]).select(*columns)
         return rows.withWatermark(time, f"{round(delay * 1000)} milliseconds").where(suspect)
 
-    def take(self, frame: DataFrame, entry: BatchEntry, detectors: Detectors, spark_query: str) -> None:
+    def take(self, frame: DataFrame, entry: BatchEntry, deciders: Deciders, spark_query: str) -> None:
         pairs = self._ordered(as_frame(collected(frame)))
         moment = pl.lit(round(entry.wall * 1e6)).cast(pl.Datetime("us", "UTC"))
         if len(pairs):
@@ -82,7 +83,7 @@ class Attacks(Query):
                 "lake table attacks",
                 lambda: self.lake.append("attacks", rows, entry.epoch, self.ledger.application),
             )
-        alerts = self.policy.attacks(self.left, self.right, self._topics, pairs, detectors, entry.wall)
+        alerts = self.policy.attacks(self.left, self.right, self._topics, pairs, deciders.champions, entry.wall)
         updates = self.policy.take_updates()
         if self._newest != NEVER:
             delay = max(delay_seconds(self.context.settings.streams[s.name]) for s in (self.left, self.right))

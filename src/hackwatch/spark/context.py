@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
@@ -16,7 +16,7 @@ from hackwatch.clock import Clock
 from hackwatch.config import Settings
 from hackwatch.detect.base import Detector
 from hackwatch.detect.rules import RuleSet
-from hackwatch.engine.models import Models
+from hackwatch.engine.models import Deciders, Models
 from hackwatch.engine.patience import Patience
 from hackwatch.errors import EnvironmentError_, HackwatchError
 from hackwatch.lake import Lake
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Context", "Query", "collected", "gist"]
 
-Detectors = Mapping[str, Detector | None]
 _Found = TypeVar("_Found")
 
 
@@ -83,7 +82,7 @@ class Query(ABC):
         """What Spark computes, batch for batch."""
 
     @abstractmethod
-    def take(self, frame: DataFrame, entry: BatchEntry, detectors: Detectors, spark_query: str) -> None:
+    def take(self, frame: DataFrame, entry: BatchEntry, deciders: Deciders, spark_query: str) -> None:
         """Write what a batch gives, and commit it to the ledger."""
 
     def start(self, *, available_now: bool) -> None:
@@ -158,18 +157,22 @@ class Query(ABC):
         wall = context.clock.wall()
         spark_query = str(frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId"))
         self.models.refresh(wall)
-        versions = self.models.versions()
+        versions = self.models.logged(self.models.current(), number + 1)
         entry = self.patiently("store", lambda: self.ledger.begin(number, spark_query, wall, versions))
         if entry is not None:
-            self.take(frame, entry, self.detectors(entry), spark_query)
+            self.take(frame, entry, self.deciders(entry), spark_query)
         elif self.stateful:
             # What it gives is done, but Spark ends a query whose batch has not gone through all of its state.
             frame.write.format("noop").mode("overwrite").save()
 
-    def detectors(self, entry: BatchEntry) -> Detectors:
-        """The detectors that a batch was logged with."""
-        found = self.models.exactly(entry.models)
-        return {**found, **{name: given for name, given in self.context.given.items() if name in found}}
+    def deciders(self, entry: BatchEntry) -> Deciders:
+        """What a batch was logged with."""
+        found, given = self.models.exactly(entry.models), self.context.given
+        panels = {
+            name: replace(panel, champion=given[name]) if name in given else panel
+            for name, panel in found.panels.items()
+        }
+        return replace(found, panels=panels)
 
     def patiently(self, what: str, action: Callable[[], _Found]) -> _Found:
         """What an action gives, once disk and servers let it succeed; until then it is tried again."""

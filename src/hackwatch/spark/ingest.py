@@ -10,10 +10,12 @@ import numpy as np
 import polars as pl
 
 from hackwatch import streams
+from hackwatch.engine.enrichments import Enrichments
+from hackwatch.engine.models import Deciders, system_alert
 from hackwatch.lake.distributed import commit_files, share
 from hackwatch.pipeline.duplicates import Duplicates
 from hackwatch.pipeline.watermark import NEVER, Watermarks
-from hackwatch.spark.context import Context, Detectors, Query, collected
+from hackwatch.spark.context import Context, Query, collected
 from hackwatch.spark.plan import (
     REPORTS,
     Enriched,
@@ -56,6 +58,10 @@ class Ingest(Query):
     def __init__(self, context: Context, stream: str) -> None:
         super().__init__(context, stream, (stream,))
         self.stream, self.source = streams.get(stream), source_of(context.settings, stream)
+        settings = context.settings
+        self.models.enrichments = Enrichments(
+            (stream,), settings.enrichment.tables, settings.tables_folder / f"{settings.pipeline}-{stream}", self._tell
+        )
         self._rounds: Rounds | None = None
         self._options = context.settings.streams[stream]
         folder = self._options.spark_ml
@@ -73,8 +79,11 @@ class Ingest(Query):
             self._duplicates.restore(kept)
         #: Epoch -> the stream's watermark after it, of the last ones: what is read of the table later is judged by it.
         self.history: dict[int, int] = {int(epoch): mark for epoch, mark in state.get("history", {}).items()}
-        self._shipped: tuple[str | None, object] | None = None
-        self._schemas = {stream: records_schema(self.stream), "rejected": rejected_schema()}
+        self._shipped: tuple[dict[str, str], object] | None = None
+        self._schemas = {stream: records_schema(self.stream, self._options.detectors), "rejected": rejected_schema()}
+
+    def _tell(self, rule: str, occurrence: str, title: str, detail: str) -> None:
+        self.models.report(system_alert(self.name, rule, occurrence, title, detail, self.context.clock.wall()))
 
     def frame(self) -> DataFrame:
         assert isinstance(self.source, KafkaTopic)
@@ -105,11 +114,11 @@ class Ingest(Query):
         with self.open_gate():
             wall = self.context.clock.wall()
             self.models.refresh(wall)
-            versions = self.models.versions()
+            versions = self.models.logged(self.models.current(), epoch)
             entry = self.patiently("store", lambda: self.ledger.begin(epoch - 1, SPOOL, wall, versions, ranges))
             assert entry is not None
             frame = self.source.batch(self.context.spark, entry.ranges)
-            self.take(frame, entry, self.detectors(entry), SPOOL)
+            self.take(frame, entry, self.deciders(entry), SPOOL)
             self._rounds.done = self._positions()
             planner.reader.commit(self._rounds.done)
         return True
@@ -122,9 +131,9 @@ class Ingest(Query):
         """The stream's watermark, microseconds."""
         return self._marks.watermark
 
-    def take(self, frame: DataFrame, entry: BatchEntry, detectors: Detectors, spark_query: str) -> None:
+    def take(self, frame: DataFrame, entry: BatchEntry, deciders: Deciders, spark_query: str) -> None:
         began = self.context.clock.monotonic()
-        plan = self.patiently("lake", lambda: self._plan(entry, detectors))
+        plan = self.patiently("lake", lambda: self._plan(entry, deciders))
         if self._duplicates is not None:
             plan = self._without_duplicates(frame, plan)
         report, alerting = self.patiently("tasks of Spark", lambda: self._run(frame, plan))
@@ -135,7 +144,7 @@ class Ingest(Query):
             self.patiently(f"lake table {table}", commit)
         self._advance(entry, report)
         alerts = self.policy.records(
-            self.stream, plan.topic, alerting, detectors, entry.wall, on_suspect=self._options.alert_on_suspect
+            self.stream, plan.topic, alerting, deciders.champions, entry.wall, on_suspect=self._options.alert_on_suspect
         )
         updates = self.policy.take_updates()
         self.policy.evict(self.watermark)
@@ -155,7 +164,8 @@ class Ingest(Query):
                 parts={} if self._duplicates is None else {"duplicates": to_ipc(self._duplicates.snapshot())},
             ),
         )
-        self.context.board.ingested(self.name, report, alerts, detectors[self.name], self.watermark, began)
+        self.models.committed(entry.epoch)
+        self.context.board.ingested(self.name, report, alerts, deciders.champions[self.name], self.watermark, began)
 
     def _without_duplicates(self, frame: DataFrame, plan: Plan) -> Plan:
         """A pass over the keys alone first: which records repeat others is known only from all tasks together."""
@@ -207,7 +217,7 @@ class Ingest(Query):
         report.add(found)
         return report, alerting
 
-    def _plan(self, entry: BatchEntry, detectors: Detectors) -> Plan:
+    def _plan(self, entry: BatchEntry, deciders: Deciders) -> Plan:
         application, options = self.ledger.application, self._options
         shares = {
             table: share(self.lake, table, schema)
@@ -225,9 +235,10 @@ class Ingest(Query):
             marks=self._marks.snapshot(),
             floor=NEVER if self._newest == NEVER else self._newest - round(delay_seconds(options) * 1e6),
             decode=self.source.decode,
+            roles=deciders.panels[self.name].roles,
             on_suspect=options.alert_on_suspect,
             shares=shares,
-            shipped=self._ship(detectors),  # type: ignore[arg-type]  # a broadcast variable
+            shipped=self._ship(deciders),  # type: ignore[arg-type]  # a broadcast variable
             spool=self.source.spool,
             enriched=self._enriched(),
         )
@@ -237,11 +248,11 @@ class Ingest(Query):
         url, streams_read = settings.kafka.enriched, settings.streams.values()
         return None if url is None else Enriched(url, settings.kafka, max(one.partitions for one in streams_read))
 
-    def _ship(self, detectors: Detectors) -> object:
-        """The model and the rules on all workers; sent again when the model is another one."""
-        detector = detectors[self.name]
-        version = detector.version if detector else None
-        if self._shipped is None or self._shipped[0] != version:
+    def _ship(self, deciders: Deciders) -> object:
+        """Models, tables and rules on all workers; sent again when a model or a table is another one."""
+        panel, versions = deciders.panels[self.name], deciders.versions()
+        if self._shipped is None or self._shipped[0] != versions:
             rules = tuple(rule for rule in self.context.rules if rule.stream == self.name)
-            self._shipped = version, self.context.spark.sparkContext.broadcast(pack(detector, rules))
+            shipped = pack(self.name, panel, deciders.enrichments[self.name].tables, rules)
+            self._shipped = versions, self.context.spark.sparkContext.broadcast(shipped)
         return self._shipped[1]

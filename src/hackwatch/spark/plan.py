@@ -13,6 +13,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from hackwatch import streams
 from hackwatch.config import KafkaSettings
+from hackwatch.detect.panel import panel_schema
 from hackwatch.lake.distributed import Share
 from hackwatch.lake.log import Action
 from hackwatch.pipeline.core import STAMP, Counts
@@ -45,11 +46,10 @@ _PLACED = pl.Schema({"date": pl.Date(), "site": pl.String()})
 ADDED = ["topic", "epoch", *_PLACED]
 
 
-def records_schema(stream: Stream) -> pl.Schema:
-    """The columns of a stream's table, as both engines write them."""
-    return pl.Schema(
-        {**stream.schema, **POSITION, **SCORED, **STAMP, "topic": pl.String(), "epoch": pl.Int64(), **_PLACED}
-    )
+def records_schema(stream: Stream, roles: tuple[str, ...] = ()) -> pl.Schema:
+    """The columns of a stream's table, as both engines write them. `roles`: those beside the champion."""
+    judged = {**SCORED, **panel_schema(roles), **STAMP}
+    return pl.Schema({**stream.schema, **POSITION, **judged, "topic": pl.String(), "epoch": pl.Int64(), **_PLACED})
 
 
 def rejected_schema() -> pl.Schema:
@@ -91,9 +91,9 @@ class Plan:
 
     `marks`: the watermarks of the partitions before the batch. `floor`: whatever they say, earlier event times are
     late, microseconds. `latest`: later ones are rejected, Unix seconds. `shares`: by table; a table that has the batch
-    already has none. `keys_only`: tasks only report the keys of their records, `rejects_only`: they leave out the
-    records (Spark scores them). `duplicates`: positions of records that
-    repeat another one, as an Arrow stream.
+    already has none. `roles`: those beside the champion. `keys_only`: tasks only report the keys of their records,
+    `rejects_only`: they leave out the records (Spark scores them). `duplicates`: positions of records that repeat
+    another one, as an Arrow stream.
     """
 
     stream: str
@@ -109,6 +109,7 @@ class Plan:
     on_suspect: bool
     shares: Mapping[str, Share]
     shipped: Box
+    roles: tuple[str, ...] = ()
     spool: Spool | None = None
     enriched: Enriched | None = None
     keys_only: bool = False
@@ -165,7 +166,7 @@ def read_reports(table: pa.Table, plan: Plan) -> tuple[Report, pl.DataFrame]:
 
     These are the rows that may raise alerts, or the keys of all records if the plan asks for them.
     """
-    schema = records_schema(streams.get(plan.stream))
+    schema = records_schema(streams.get(plan.stream), plan.roles)
     whole = Report()
     frames = [(KEYS if plan.keys_only else schema).to_frame().drop(ADDED, strict=False)]
     for report, rows in zip(table["report"].to_pylist(), table["rows"].to_pylist(), strict=True):

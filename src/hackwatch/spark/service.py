@@ -16,7 +16,7 @@ from hackwatch.engine.models import Models
 from hackwatch.engine.patience import Patience
 from hackwatch.engine.service import rules_of
 from hackwatch.engine.upkeep import Upkeep, alert_options
-from hackwatch.engine.watching import open_bundles
+from hackwatch.engine.watching import open_bundles, roles_of
 from hackwatch.errors import ConfigurationError, EnvironmentError_
 from hackwatch.lake import open_lake
 from hackwatch.lake.distributed import ensure_table, start_reading
@@ -181,7 +181,7 @@ class _Service:
 
     def _context(self, stack: ExitStack) -> Context:
         settings, options = self.settings, alert_options(self.settings)
-        rules = rules_of(settings)
+        rules, roles, alert = rules_of(settings), roles_of(settings), self.upkeep.system_alert
         return Context(
             settings=settings,
             spark=self.spark,
@@ -191,7 +191,7 @@ class _Service:
             board=self.board,
             patience=Patience(self.clock, self.stop, self.board.paused),
             lake=lambda: open_lake(settings),
-            models=lambda names: Models(open_bundles(settings, names, stack), names, self.upkeep.system_alert),
+            models=lambda names: Models(open_bundles(settings, names, stack), names, alert, roles),
             policy=lambda: AlertPolicy(options, rules),
             given={},
         )
@@ -212,10 +212,11 @@ class _Service:
         Other pipelines and engines may have written to the table before, and may do so beside it.
         """
         ledger = Ledger(self.store, self.settings.pipeline, f"start-{stream}")
+        lake = open_lake(self.settings)
+        # Spark ends a query that reads the table when columns come while it runs.
+        ensure_table(lake, stream, records_schema(streams.get(stream), self.settings.streams[stream].detectors))
         if "version" in ledger.state:
             return int(ledger.state["version"])
-        lake = open_lake(self.settings)
-        ensure_table(lake, stream, records_schema(streams.get(stream)))
         version = start_reading(lake, stream, ledger.application)
         entry = ledger.begin(0, "", self.clock.wall(), {})
         if entry is not None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from hackwatch import streams
+from hackwatch.engine.models import Deciders
 from hackwatch.pipeline.watermark import NEVER
 from hackwatch.pipeline.windows import FinalWindow
-from hackwatch.spark.context import Context, Detectors, Query, as_frame, collected
+from hackwatch.spark.context import Context, Query, as_frame, collected
 from hackwatch.spark.ledger import Window
 from hackwatch.spark.tables import delay_seconds, rows_of
 from hackwatch.store.base import BatchEntry
@@ -77,7 +78,7 @@ class Windows(Query):
             )
         )
 
-    def take(self, frame: DataFrame, entry: BatchEntry, detectors: Detectors, spark_query: str) -> None:
+    def take(self, frame: DataFrame, entry: BatchEntry, deciders: Deciders, spark_query: str) -> None:
         changed = self._add(as_frame(collected(frame)))
         closed = self._close()
         rows = [self._row(key, values, final=False) for key, values in changed.items() if key in self._open]

@@ -18,6 +18,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from hackwatch import streams
 from hackwatch.detect.base import Driver
+from hackwatch.detect.panel import CHAMPION, Panel
 from hackwatch.pipeline.core import STAMP, Counts, accounted
 from hackwatch.pipeline.detection import Scored, detect_messages, score_records, with_rules
 from hackwatch.pipeline.watermark import Watermarks
@@ -48,9 +49,9 @@ def work(plan: Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBat
 
 def normalise(plan: Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The normalised records of messages, for a detector that is not in Python."""
-    stream = streams.get(plan.stream)
+    stream, enrichment = streams.get(plan.stream), plan.shipped.value.enrichment
     for runs in _runs(plan, batches):
-        scored = detect_messages(stream, runs, plan.decode, None, None, latest=plan.latest)
+        scored = detect_messages(stream, runs, plan.decode, Panel(), None, latest=plan.latest, enrichment=enrichment)
         yield from (
             scored.records.select(rows_schema(stream).names())
             .to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -126,7 +127,7 @@ class _Keys(_Task):
     """Only names the records, so that the driver can tell which ones repeat others."""
 
     def take(self, runs: Sequence[Messages]) -> None:
-        scored = detect_messages(self._stream, runs, self._plan.decode, None, None, latest=self._plan.latest)
+        scored = detect_messages(self._stream, runs, self._plan.decode, Panel(), None, latest=self._plan.latest)
         late = pl.Series("late", self._late(scored), dtype=pl.Boolean)
         named = scored.records.select(*_PLACE, "key", pl.col("event_time").to_physical()).with_columns(late)
         self.rows.append(named.select(KEYS.names()))
@@ -137,10 +138,10 @@ class _Keys(_Task):
 class _Given:
     """Predictions of another model as a detector: 1 is suspect."""
 
-    stream, version, threshold = "", "", 0.5
+    stream, threshold = "", 0.5
 
-    def __init__(self, predictions: pl.Series) -> None:
-        self._predictions = predictions
+    def __init__(self, predictions: pl.Series, version: str) -> None:
+        self._predictions, self.version = predictions, version
 
     def score(self, records: pl.DataFrame) -> npt.NDArray[np.float32]:
         return self._predictions.cast(pl.Float32).to_numpy()
@@ -162,8 +163,11 @@ class _Records(_Task):
 
     def take(self, runs: Sequence[Messages]) -> None:
         shipped, plan = self._shipped, self._plan
-        detector, rules = (None, None) if plan.rejects_only else (shipped.detector, shipped.book)
-        scored = detect_messages(self._stream, runs, plan.decode, detector, rules, latest=plan.latest)
+        panel, rules = (Panel(), None) if plan.rejects_only else (shipped.panel, shipped.book)
+        enrichment = shipped.enrichment
+        scored = detect_messages(
+            self._stream, runs, plan.decode, panel, rules, latest=plan.latest, enrichment=enrichment
+        )
         for run in runs:
             self.report.next_offsets[run.partition] = run.next_offset
         if plan.rejects_only:
@@ -176,7 +180,9 @@ class _Records(_Task):
         assert isinstance(given, pl.DataFrame)
         schema = rows_schema(self._stream)
         records = given.select(pl.col(name).cast(kind) for name, kind in schema.items())
-        scored = score_records(self._stream, records, _Given(given["given_prediction"]), self._shipped.book)
+        panel = self._shipped.panel
+        champion = _Given(given["given_prediction"], panel.versions()[CHAMPION])
+        scored = score_records(self._stream, records, replace(panel, champion=champion), self._shipped.book)
         score = given["given_score"].cast(pl.Float32).alias("score")
         places = dict.fromkeys(records["partition"].unique().to_list(), 0)
         whole = scored.with_columns(score)

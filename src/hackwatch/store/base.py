@@ -68,8 +68,9 @@ class BatchEntry:
     """The input of one micro-batch, enough to repeat it exactly after a crash.
 
     `number` increases by one a batch for the life of the pipeline. `wall`: Unix seconds; `elapsed`: seconds of
-    engine time since the pipeline's birth (monotonic across restarts). `models`: bundle version per stream.
-    `waiting`: (stream, partition) that had further messages: who sends there is not idle.
+    engine time since the pipeline's birth (monotonic across restarts). `models`: bundle version per stream (the
+    champion's) and per `stream:role`, and of each `table:name` that enrichers use. `waiting`: (stream, partition) that
+    had further messages: who sends there is not idle.
     """
 
     number: int

@@ -14,11 +14,12 @@ from typing import Any
 from hackwatch.errors import ConfigurationError
 from hackwatch.streams.base import Noun, Stream
 from hackwatch.streams.checks import family_problems, stream_problems
-from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family
+from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family, StatefulEnricher
 
 __all__ = [
     "ENTITIES", "aggregates", "bounded", "check_correlations", "correlations", "enrichers", "families", "family",
     "family_names", "family_of", "find", "get", "in_order", "load", "names", "noun",
+    "stateful_enrichers",
 ]  # fmt: skip
 
 STREAMS, FAMILIES = "hackwatch.streams", "hackwatch.families"
@@ -128,7 +129,16 @@ def bounded(table: str) -> tuple[str, ...]:
 
 
 def enrichers(stream: str) -> tuple[Enricher, ...]:
-    """The enrichers of a stream, in the order in which they are declared."""
+    """The pure enrichers of a stream, in the order in which they are declared."""
+    return tuple(one for one in _enrichers(stream) if isinstance(one, Enricher))
+
+
+def stateful_enrichers(stream: str) -> tuple[StatefulEnricher, ...]:
+    """The stateful enrichers of a stream, in the order in which they are declared."""
+    return tuple(one for one in _enrichers(stream) if isinstance(one, StatefulEnricher))
+
+
+def _enrichers(stream: str) -> tuple[Enricher | StatefulEnricher, ...]:
     return tuple(enricher for one in families() for enricher in one.enrichers if enricher.stream == stream)
 
 

@@ -107,16 +107,20 @@ class Features:
     """Which normalised columns a model may look at.
 
     `numeric` as they are, `log` through log1p of the magnitude with the sign kept, `categorical` by vocabulary
-    and frequency learned in training. Position, identity and time are never features.
+    and frequency learned in training, `limited` likewise with a vocabulary of so many categories at most, all others
+    being one. `text` by its character n-grams, hashed into a fixed number of columns: for what is hardly ever the same
+    twice, such as a query. Position, identity and time are never features.
     """
 
     numeric: tuple[str, ...]
     log: tuple[str, ...]
     categorical: tuple[str, ...]
+    text: tuple[str, ...] = ()
+    limited: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return self.numeric + self.log + self.categorical
+        return (*self.numeric, *self.log, *self.categorical, *self.limited, *self.text)
 
 
 @dataclass(frozen=True, slots=True)

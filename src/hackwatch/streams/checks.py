@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import polars as pl
 
 from hackwatch.streams.base import POSITION, Stream
-from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family, Quantile, Share, Top
+from hackwatch.streams.declarations import (
+    Aggregate,
+    Correlation,
+    Enricher,
+    Family,
+    Quantile,
+    Share,
+    StatefulEnricher,
+    Top,
+)
 from hackwatch.streams.exact import PARTS
 
 __all__ = ["RESERVED", "aggregate_problems", "correlation_problems", "family_problems", "stream_problems"]
@@ -17,7 +27,7 @@ __all__ = ["RESERVED", "aggregate_problems", "correlation_problems", "family_pro
 RESERVED = frozenset(
     {
         *POSITION,
-        *("score", "prediction", "rules", "late", "processing_time"),
+        *("score", "prediction", "rules", "model", "late", "processing_time"),
         *("topic", "epoch", "date", "site", "key", "label", "type"),
     }
 )
@@ -34,7 +44,7 @@ def stream_problems(stream: Stream) -> list[str]:
 
 def _stream_problems(stream: Stream) -> Iterator[str]:
     schema = stream.schema
-    if not stream.name.isidentifier():
+    if not stream.name.isidentifier() or stream.name == "table":  # logged versions of tables are named so
         yield f"name: {stream.name!r} is no name of a table; use letters, digits and underscores"
     if schema.get("event_time") != _TIME:
         yield "schema: a column event_time of type Datetime('us', 'UTC') is missing: when the record happened"
@@ -65,6 +75,13 @@ def _stream_problems(stream: Stream) -> Iterator[str]:
             yield f"{what}: {', '.join(map(repr, unknown))}: no such column; take them out or correct them"
     if both := sorted(set(stream.features.columns) & set(stream.identifiers)):
         yield f"features: {', '.join(both)}: identifiers say who and when, so no model may look at them"
+    for column in (*stream.features.text, *stream.features.limited):
+        if stream.schema.get(column, _STRING) != _STRING:
+            yield f"features: {column!r} is {schema[column]}; text and limited categories are of texts (String)"
+    for column in (column for column, most in stream.features.limited.items() if most < 1):
+        yield f"features: {column!r}: a limited vocabulary holds at least 1 category"
+    if twice := _twice(list(stream.features.columns)):
+        yield f"features: {', '.join(twice)}: of two kinds; leave each column one kind"
     if not (stream.noun.singular and stream.noun.plural):
         yield 'noun: say what people call an entity: Noun("client", "clients")'
     yield from _reading_problems(stream)
@@ -101,12 +118,17 @@ def family_problems(family: Family, stream: Callable[[str], Stream | None]) -> l
         found += aggregate_problems(aggregate, stream(aggregate.stream))
     for enricher in family.enrichers:
         found += _enricher_problems(enricher, stream(enricher.stream))
+    filled = [f"{enricher.stream}.{name}" for enricher in family.enrichers for name in enricher.adds]
+    found += [f"{name}: two enrichers add it; leave it to one" for name in _twice(filled)]
     named = [correlation.name for correlation in family.correlations]
+    named += [f"enricher {enricher.stream}.{enricher.name}" for enricher in family.enrichers]
     named += [f"{aggregate.stream}.{aggregate.name}" for aggregate in family.aggregates]
-    found += [
-        f"{name}: declared twice; give each a name of its own" for name in sorted(set(named)) if named.count(name) > 1
-    ]
+    found += [f"{name}: declared twice; give each a name of its own" for name in _twice(named)]
     return found
+
+
+def _twice(names: list[str]) -> list[str]:
+    return sorted(name for name, times in Counter(names).items() if times > 1)
 
 
 def correlation_problems(correlation: Correlation, stream: Callable[[str], Stream | None]) -> list[str]:
@@ -174,9 +196,18 @@ def _condition_problems(where: str, condition: str | None, stream: Stream) -> li
     return [] if kind == pl.Boolean() else [f"{where}: {condition!r} is no condition but a value of type {kind}"]
 
 
-def _enricher_problems(enricher: Enricher, stream: Stream | None) -> list[str]:
+def _enricher_problems(enricher: Enricher | StatefulEnricher, stream: Stream | None) -> list[str]:
     where = f"enricher {enricher.name}"
     if stream is None:
         return [f"{where}: there is no stream {enricher.stream!r}"]
-    missing = [name for name in enricher.adds if name not in stream.schema]
-    return [f"{where}: adds {name!r}, which the stream's schema does not declare" for name in missing]
+    found = [] if enricher.name.isidentifier() else [f"{where}: use letters, digits and underscores for the name"]
+    if not enricher.adds:
+        found.append(f"{where}: adds: name the columns that it fills")
+    for name, kind in enricher.adds.items():
+        if name not in stream.schema:
+            found.append(f"{where}: adds {name!r}, which the stream's schema does not declare")
+        elif stream.schema[name] != kind:
+            found.append(f"{where}: adds {name!r} as {kind}, in the stream's schema it is {stream.schema[name]}")
+        elif name == "event_time":
+            found.append(f"{where}: adds 'event_time': the decoder itself must give it")
+    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import polars as pl
 
@@ -21,12 +22,14 @@ __all__ = [
     "Count",
     "Distinct",
     "Enricher",
+    "EnricherState",
     "Family",
     "Mean",
     "Measure",
     "Outliers",
     "Quantile",
     "Share",
+    "StatefulEnricher",
     "Sum",
     "Top",
     "windows_of",
@@ -176,9 +179,11 @@ class Correlation:
 class Enricher:
     """Adds columns to the normalised records of a stream, between normalising and scoring.
 
-    `apply(records, tables)` is pure and gives the records with the columns of `adds` behind them. `tables`: what it
-    looks up, by name; the runtime opens each with `open(settings)` (a frame), ships them to Spark's tasks, and loads
-    them anew when their file has changed.
+    `adds`: columns of the stream's schema, which its decoder leaves out. `apply(records, tables)` is pure: it gives the
+    records, as many in the same order, with these columns; of what it gives only they are taken. A record's values must
+    not depend on the other records. `tables`: what it looks up, by name. Settings say where each is
+    (`[enrichment.tables]`); the runtime opens them, ships them to Spark's tasks, and loads them anew when a file has
+    changed. Without one of its tables an enricher does not run, and its columns are null.
     """
 
     name: str
@@ -186,6 +191,36 @@ class Enricher:
     adds: pl.Schema
     apply: Callable[[pl.DataFrame, Mapping[str, pl.DataFrame]], pl.DataFrame]
     tables: tuple[str, ...] = ()
+
+
+class EnricherState(Protocol):
+    """What a stateful enricher remembers of one partition."""
+
+    def step(self, records: pl.DataFrame) -> pl.DataFrame:
+        """The next records of the partition, in offset order, with the columns of `adds` filled (they come null).
+
+        What comes out must not depend on how the records are cut into calls.
+        """
+        ...
+
+    def snapshot(self) -> bytes:
+        """All that `build` needs to go on from here."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StatefulEnricher:
+    """Adds columns that depend on the records before, in offset order of a partition: counts of a window, say.
+
+    `build(snapshot)`: a state for a partition, of a snapshot or from nothing (None); it must bound itself. It comes
+    after the pure enrichers and before scoring. Lateness and repeats are judged later: it sees such records too. On
+    Spark its columns stay null.
+    """
+
+    name: str
+    stream: str
+    adds: pl.Schema
+    build: Callable[[bytes | None], EnricherState]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +235,6 @@ class Family:
     streams: tuple[str, ...]
     correlations: tuple[Correlation, ...] = ()
     aggregates: tuple[Aggregate, ...] = ()
-    enrichers: tuple[Enricher, ...] = field(default=())
+    enrichers: tuple[Enricher | StatefulEnricher, ...] = field(default=())
     simulator: str | None = None
     collector: str | None = None

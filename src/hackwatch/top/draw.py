@@ -5,6 +5,7 @@ What came from outside (program names above all) is escaped, and never read as m
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import zip_longest
 
 from rich.text import Text
@@ -17,7 +18,7 @@ from hackwatch.top.lines import BARS, WIDE, WIDER, beside, fit, in_ascii, line
 from hackwatch.top.read import View
 from hackwatch.top.screen import Screen
 
-__all__ = ["draw", "headline", "trouble"]
+__all__ = ["clocks", "draw", "headline", "trouble"]
 
 _NOTES = 4
 
@@ -82,6 +83,19 @@ def headline(view: View) -> tuple[str, Severity | None]:
     return f"look at {', '.join(names)} ({worst}){others}", worst
 
 
+def clocks(view: View, most: int = 3) -> str:
+    """Which sources have late records, and whose clocks are wrong; empty if none is."""
+    skewed = {source: off for stream in view.streams for source, off in stream.skewed_sources.items()}
+    late: Counter[str] = Counter()
+    for stream in view.streams:
+        late.update({source: number for source, number in stream.late_sources.items() if source not in skewed})
+    told = [f"{source} {'ahead' if off > 0 else 'behind'} {age(abs(off))}" for source, off in skewed.items()]
+    parts = [f"clocks: {', '.join(told[:most])}{' ...' if len(told) > most else ''}"] if told else []
+    if late:
+        parts.append("late: " + ", ".join(f"{source} ({amount(number)})" for source, number in late.most_common(most)))
+    return printable("; ".join(parts))
+
+
 def _head(view: View, width: int, glyphs: Glyphs) -> list[Text]:
     word = "not answering" if view.stale else printable(view.state).partition(":")[0]
     style = "green" if word == "running" else "bold yellow"
@@ -123,5 +137,8 @@ def _verdict(view: View, width: int, glyphs: Glyphs) -> Text:
         return fit(Text(f" {glyphs.alarm} {problem}", BARS["medium"]), width)
     sentence, severity = headline(view)
     if severity is None:
-        return fit(Text(f" {glyphs.dot} {sentence}", "green" if view.updated else "dim"), width)
+        said = Text(f" {glyphs.dot} {sentence}", "green" if view.updated else "dim")
+        told = clocks(view)
+        shown = Text(f" {told} ", "yellow")
+        return beside(said, fit(shown, min(shown.cell_len, width // 2)), width) if told else fit(said, width)
     return fit(Text(f" {glyphs.alarm} {sentence}", BARS[severity]), width)

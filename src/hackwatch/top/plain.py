@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from hackwatch.errors import HackwatchError
 from hackwatch.store import StoredAlert
 from hackwatch.text import printable
-from hackwatch.top.draw import headline, trouble
+from hackwatch.top.draw import clocks, headline, trouble
 from hackwatch.top.figures import UNICODE, Glyphs, age, amount, stamp, waiting
 from hackwatch.top.panes import title, why
 from hackwatch.top.read import Reader, View
@@ -78,6 +78,8 @@ def snapshot_lines(view: View) -> Iterator[str]:
     """One view in lines: the state, the entities, the newest alerts first."""
     yield status_line(view)
     yield headline(view)[0]
+    if told := clocks(view, most=10):
+        yield told
     for entity in view.entities:
         windows = ", ".join(f"{printable(s)} {now} (before {then})" for s, (now, then) in entity.windows.items())
         yield (

@@ -1,4 +1,4 @@
-"""Versioned bundles per stream, and a pointer to the current one that engines watch."""
+"""Versioned bundles per stream, and for each role a pointer to the current one that engines watch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from hackwatch.config import Settings
 from hackwatch.detect.bundle import Bundle, load_bundle
+from hackwatch.detect.panel import CHAMPION
 from hackwatch.detect.registry.canary import canary
 from hackwatch.detect.registry.shelf import FolderShelf, Promotions, Shelf
 from hackwatch.errors import ConfigurationError, DataError
@@ -36,7 +37,11 @@ def open_registry(settings: Settings) -> Registry:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One bundle of the registry, as `models list` shows it; `created` ISO 8601 UTC, `problem` if it cannot be used."""
+    """One bundle of the registry, as `models list` shows it.
+
+    `current`: whether it is the champion; `roles`: all roles in which it is current. `created`: ISO 8601 UTC.
+    `problem`: why it cannot be used.
+    """
 
     stream: str
     version: str
@@ -47,6 +52,7 @@ class Version:
     threshold: float = 0.0
     alert_budget: float = 0.0
     problem: str | None = None
+    roles: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,28 +63,28 @@ class Registry:
 
     def __init__(self, place: Path | Shelf) -> None:
         self.shelf: Shelf = FolderShelf(place) if isinstance(place, Path) else place
-        self._seen: dict[str, tuple[object, str | None]] = {}
+        self._seen: dict[tuple[str, str], tuple[object, str | None]] = {}
 
     @property
     def folder(self) -> Path:
         """A folder of this machine for what belongs to the registry."""
         return self.shelf.folder
 
-    def current(self, stream: str) -> str | None:
-        """The version that is to be used, None if none was ever promoted; one small question when nothing changed."""
-        stamp = self.shelf.stamp(stream)
+    def current(self, stream: str, role: str = CHAMPION) -> str | None:
+        """The version to use in a role, None if none was ever promoted; one small question when nothing changed."""
+        stamp = self.shelf.stamp(stream, role)
         if stamp is None:
             return None
-        known = self._seen.get(stream)
+        known = self._seen.get((stream, role))
         if known is None or known[0] != stamp:
-            history = self._history(stream)
+            history = self._history(stream, role)
             known = (stamp, history[-1]["version"] if history else None)
-            self._seen[stream] = known
+            self._seen[stream, role] = known
         return known[1]
 
-    def remembered(self, stream: str) -> str | None:
+    def remembered(self, stream: str, role: str = CHAMPION) -> str | None:
         """The current version as this machine last saw it, for when the registry cannot be asked."""
-        history = self.shelf.remembered(stream)
+        history = self.shelf.remembered(stream, role)
         return history[-1]["version"] if history else None
 
     def load(self, stream: str, version: str | None = None, *, threads: int = 1) -> Bundle:
@@ -101,26 +107,27 @@ class Registry:
         """Bring the files of a version to this machine, if they are elsewhere."""
         self.shelf.place(stream, version)
 
-    def add(self, bundle: Bundle, stream: Stream, *, promote: bool = True) -> str:
-        """Keep a bundle that passes the canary, as the next version; the version's name."""
+    def add(self, bundle: Bundle, stream: Stream, *, promote: bool = True, role: str = CHAMPION) -> str:
+        """Keep a bundle that passes the canary, as the next version; the version's name. `role`: to promote it in."""
         canary(bundle, stream)
         version = self.shelf.keep(bundle)
         if promote:
-            self._point(stream.name, version, "promoted when added")
+            self._point(stream.name, role, version, "promoted when added")
         return version
 
     def list(self, stream: str | None = None) -> tuple[Version, ...]:
         """All versions, by stream and age; damaged ones with their problem."""
         found = []
         for name in [stream] if stream else self.streams():
-            current = self.current(name)
+            holders = self._holders(name)
             for version in self.shelf.names(name):
+                roles = tuple(role for role, holder in holders.items() if holder == version)
                 try:
                     about = self.shelf.document(name, version)
                     facts = {key: about[key] for key in ("method", "created", "rows", "threshold", "alert_budget")}
-                    found.append(Version(name, version, version == current, **facts))
+                    found.append(Version(name, version, CHAMPION in roles, **facts, roles=roles))
                 except DataError as error:
-                    found.append(Version(name, version, version == current, problem=error.what))
+                    found.append(Version(name, version, CHAMPION in roles, problem=error.what, roles=roles))
         return tuple(found)
 
     def streams(self) -> Names:
@@ -128,7 +135,10 @@ class Registry:
         return self.shelf.streams()
 
     def show(self, stream: str, version: str | None = None) -> dict[str, Any]:
-        """The document of a bundle, without vocabularies, with `version`, `current` and the promotions."""
+        """The document of a bundle, without vocabularies, with `version`, `current`, `roles` and the promotions.
+
+        `promotions`: to champion; `role_promotions`: to each further role.
+        """
         version = version or self.current(stream) or ""
         document = self.shelf.document(stream, version)
         document["encoder"] = [f"{feature['kind']} {feature['column']}" for feature in document["encoder"]]
@@ -136,35 +146,41 @@ class Registry:
         return {
             "version": version,
             "current": version == self.current(stream),
+            "roles": [role for role, holder in self._holders(stream).items() if holder == version],
             **document,
-            "promotions": self._history(stream),
+            "promotions": self._history(stream, CHAMPION),
+            "role_promotions": {
+                role: self._history(stream, role) for role in self.shelf.roles(stream) if role != CHAMPION
+            },
         }
 
-    def promote(self, version: str, stream: Stream) -> None:
-        """Make a kept version the current one, after it was verified and passed the canary."""
+    def promote(self, version: str, stream: Stream, role: str = CHAMPION) -> None:
+        """Make a kept version the current one of a role, after it was verified and passed the canary."""
         canary(self.load(stream.name, version), stream)
-        self._point(stream.name, version, "promoted")
+        self._point(stream.name, role, version, "promoted")
 
-    def rollback(self, stream: Stream) -> str:
-        """Go back to the version that was current before; its name. ConfigurationError if there is none."""
+    def rollback(self, stream: Stream, role: str = CHAMPION) -> str:
+        """Go back to the version that held the role before; its name. ConfigurationError if there is none."""
 
         def earlier(history: Promotions) -> Promotions:
-            kept = [entry for entry in history if entry["version"] != history[-1]["version"]]
+            last = history[-1]["version"] if history else None
+            kept = [entry for entry in history if entry["version"] != last]
             while kept and not self._usable(stream, kept[-1]["version"]):
                 kept.pop()
             if not kept:
                 raise ConfigurationError(
-                    f"stream {stream.name!r} has no earlier usable version",
+                    f"stream {stream.name!r} has no earlier usable version"
+                    + ("" if role == CHAMPION else f" in the role {role!r}"),
                     where=f"{self.shelf.where}/{stream.name}",
                     next_step="hackwatch models list, then hackwatch models promote VERSION",
                 )
             return kept
 
-        return str(self.shelf.change(stream.name, earlier)[-1]["version"])
+        return str(self.shelf.change(stream.name, role, earlier)[-1]["version"])
 
-    def import_(self, folder: Path, stream: Stream, *, promote: bool = False) -> str:
+    def import_(self, folder: Path, stream: Stream, *, promote: bool = False, role: str = CHAMPION) -> str:
         """Take in a bundle from elsewhere: hashes verified, schema and canary checked; the version it got here."""
-        return self.add(load_bundle(folder), stream, promote=promote)
+        return self.add(load_bundle(folder), stream, promote=promote, role=role)
 
     def _usable(self, stream: Stream, version: str) -> bool:
         try:
@@ -173,9 +189,14 @@ class Registry:
             return False
         return True
 
-    def _history(self, stream: str) -> Promotions:
-        return self.shelf.promotions(stream)
+    def _history(self, stream: str, role: str) -> Promotions:
+        return self.shelf.promotions(stream, role)
 
-    def _point(self, stream: str, version: str, why: str) -> None:
+    def _holders(self, stream: str) -> dict[str, str | None]:
+        """The current version of each role that ever had one, the champion's first."""
+        roles = sorted(self.shelf.roles(stream), key=lambda role: (role != CHAMPION, role))
+        return {role: self.current(stream, role) for role in roles}
+
+    def _point(self, stream: str, role: str, version: str, why: str) -> None:
         entry = {"version": version, "at": datetime.now(UTC).isoformat(timespec="seconds"), "why": why}
-        self.shelf.change(stream, lambda history: [*history, entry][-HISTORY:])
+        self.shelf.change(stream, role, lambda history: [*history, entry][-HISTORY:])

@@ -18,13 +18,14 @@ from typing import Any
 
 from hackwatch.detect.bundle import Bundle, read_document, save_bundle
 from hackwatch.detect.registry.shelf import (
-    POINTER,
     Change,
     Promotions,
     is_version,
     next_version,
     no_model,
+    pointer,
     promotions,
+    role_of,
     unknown_version,
     written,
 )
@@ -127,28 +128,32 @@ class BucketShelf:
             taken.append(version)
         raise _busy(self.where)
 
-    def stamp(self, stream: str) -> object:
-        return self._bucket.tag(f"{stream}/{POINTER}")
+    def roles(self, stream: str) -> list[str]:
+        names = [key.split("/")[1] for key in self._bucket.keys(stream) if key.count("/") == 1]
+        return sorted(role for name in names if (role := role_of(name)) is not None)
 
-    def promotions(self, stream: str) -> Promotions:
-        key = f"{stream}/{POINTER}"
+    def stamp(self, stream: str, role: str) -> object:
+        return self._bucket.tag(f"{stream}/{pointer(role)}")
+
+    def promotions(self, stream: str, role: str) -> Promotions:
+        key = f"{stream}/{pointer(role)}"
         data = self._bucket.read(key)
         if data is None:
             return []
         found = promotions(data, f"{self.where}/{key}")
-        self._remember(stream, data)
+        self._remember(key, data)
         return found
 
-    def remembered(self, stream: str) -> Promotions:
+    def remembered(self, stream: str, role: str) -> Promotions:
         """The promotions as they were when last seen from this machine."""
-        copy = self.folder / stream / POINTER
+        copy = self.folder / stream / pointer(role)
         try:
             return promotions(copy.read_bytes(), str(copy))
         except FileNotFoundError:
             return []
 
-    def change(self, stream: str, change: Change) -> Promotions:
-        key = f"{stream}/{POINTER}"
+    def change(self, stream: str, role: str, change: Change) -> Promotions:
+        key = f"{stream}/{pointer(role)}"
         for _ in range(_ATTEMPTS):
             found = self._bucket.read_tagged(key)
             if found is None and not self.names(stream):
@@ -158,11 +163,12 @@ class BucketShelf:
                 return changed
         raise _busy(self.where)
 
-    def _remember(self, stream: str, data: bytes) -> None:
+    def _remember(self, key: str, data: bytes) -> None:
         with suppress(OSError):  # it is only for the next start
+            stream, name = key.split("/")
             draft = self._draft(stream)
-            _write(draft / POINTER, data)
-            (draft / POINTER).replace(self.folder / stream / POINTER)
+            _write(draft / name, data)
+            (draft / name).replace(self.folder / key)
             draft.rmdir()
 
     def _draft(self, stream: str) -> Path:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hackwatch.detect.bundle import Bundle, digest, read_document, save_bundle
+from hackwatch.detect.panel import CHAMPION
 from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
 
-__all__ = ["POINTER", "FolderShelf", "Promotions", "Shelf", "is_version", "next_version", "promotions"]
+__all__ = ["FolderShelf", "Promotions", "Shelf", "is_version", "next_version", "pointer", "promotions", "role_of"]
 
-POINTER = "current.json"
+_POINTER = re.compile(r"current(?:-([a-z_]+))?\.json")
 
 #: What was promoted, oldest first: `version`, `at` (ISO 8601 UTC), `why`. The last one is current.
 Promotions = list[dict[str, Any]]
@@ -25,7 +27,8 @@ Change = Callable[[Promotions], Promotions]
 
 
 class Shelf(Protocol):
-    """`<stream>/<version>/` bundles that never change and `<stream>/current.json`; writers do not lose each other's."""
+    """`<stream>/<version>/` bundles that never change, and in `<stream>/` a pointer a role: `current.json` of the
+    champion, `current-<role>.json` of the others; writers do not lose each other's."""
 
     @property
     def folder(self) -> Path:
@@ -56,16 +59,20 @@ class Shelf(Protocol):
         """Keep a bundle as the next version; its name."""
         ...
 
-    def stamp(self, stream: str) -> object:
+    def roles(self, stream: str) -> list[str]:
+        """The roles in which a version of the stream was ever promoted, sorted."""
+        ...
+
+    def stamp(self, stream: str, role: str) -> object:
         """What differs once the promotions have changed, None if there are none; cheap."""
         ...
 
-    def promotions(self, stream: str) -> Promotions: ...
-    def remembered(self, stream: str) -> Promotions:
+    def promotions(self, stream: str, role: str) -> Promotions: ...
+    def remembered(self, stream: str, role: str) -> Promotions:
         """The promotions as this machine last saw them."""
         ...
 
-    def change(self, stream: str, change: Change) -> Promotions:
+    def change(self, stream: str, role: str, change: Change) -> Promotions:
         """Replace the promotions by what `change` makes of them; it may be asked again. What they are now."""
         ...
 
@@ -124,27 +131,32 @@ class FolderShelf:
             shutil.rmtree(draft, ignore_errors=True)
         return version
 
-    def stamp(self, stream: str) -> object:
+    def roles(self, stream: str) -> list[str]:
+        home = self.folder / stream
+        found = [role_of(entry.name) for entry in home.iterdir()] if home.is_dir() else []
+        return sorted(role for role in found if role is not None)
+
+    def stamp(self, stream: str, role: str) -> object:
         try:
-            status = (self.folder / stream / POINTER).stat()
+            status = (self.folder / stream / pointer(role)).stat()
         except FileNotFoundError:
             return None
         return status.st_mtime_ns, status.st_ino, status.st_size
 
-    def promotions(self, stream: str) -> Promotions:
-        path = self.folder / stream / POINTER
+    def promotions(self, stream: str, role: str) -> Promotions:
+        path = self.folder / stream / pointer(role)
         try:
             return promotions(path.read_bytes(), str(path))
         except FileNotFoundError:
             return []
 
-    def remembered(self, stream: str) -> Promotions:
-        return self.promotions(stream)
+    def remembered(self, stream: str, role: str) -> Promotions:
+        return self.promotions(stream, role)
 
-    def change(self, stream: str, change: Change) -> Promotions:
+    def change(self, stream: str, role: str, change: Change) -> Promotions:
         with self._lock(stream):
-            changed = change(self.promotions(stream))
-            self._write(self.folder / stream / POINTER, written(changed))
+            changed = change(self.promotions(stream, role))
+            self._write(self.folder / stream / pointer(role), written(changed))
             return changed
 
     def _write(self, path: Path, data: bytes) -> None:
@@ -171,6 +183,25 @@ class FolderShelf:
             yield
         finally:
             os.close(descriptor)
+
+
+def pointer(role: str) -> str:
+    """The file that holds the promotions in a role.
+
+    >>> pointer("champion"), pointer("content")
+    ('current.json', 'current-content.json')
+    """
+    return "current.json" if role == CHAMPION else f"current-{role}.json"
+
+
+def role_of(name: str) -> str | None:
+    """The role whose promotions a file of this name holds; None if it holds none.
+
+    >>> role_of("current-content.json"), role_of("bundle.json")
+    ('content', None)
+    """
+    found = _POINTER.fullmatch(name)
+    return (found[1] or CHAMPION) if found else None
 
 
 def written(changed: Promotions) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
-from hackwatch.detect.features import VOCABULARY, Encoder, Feature
+from hackwatch.detect.features import VOCABULARY, Encoder, Feature, text_features
 from hackwatch.detect.statistics import BINS, CATEGORIES, Statistics
 from hackwatch.detect.training.rows import LEAST_ROWS, feature_columns
 from hackwatch.errors import DataError
@@ -78,10 +79,13 @@ def fit_encoder_on_spark(frame: DataFrame, stream: Stream, *, finite: bool) -> E
     numbers = stream.features.numeric + stream.features.log
     least = _least(frame, numbers) if finite else dict.fromkeys(numbers, float("nan"))
     made = [Feature(column, "number", null=least[column]) for column in numbers]
-    for column in stream.features.categorical:
-        names = [name for name, _ in _most_frequent(frame, column, VOCABULARY)]
+    vocabularies = {**dict.fromkeys(stream.features.categorical, VOCABULARY), **stream.features.limited}
+    for column, most in vocabularies.items():
+        names = [name for name, _ in _most_frequent(frame, column, most)]
         codes = tuple((name, float(code)) for code, name in enumerate(names))
         made.append(Feature(column, "rank", -1.0, float(len(names)), codes))
+    for column in stream.features.text:
+        made += text_features(column, -1.0 if finite else math.nan)
     return Encoder(tuple(made))
 
 

@@ -1,0 +1,174 @@
+"""Roles in the engine: loaded, logged and repeated like the champion, which none of them can stop or alter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pytest
+
+from hackwatch.config import load_settings
+from hackwatch.detect.base import Detector
+from hackwatch.engine.models import Models
+from hackwatch.engine.watching import roles_of
+from hackwatch.errors import ConfigurationError, DataError
+from hackwatch.pipeline.alert import Alert
+from hackwatch.store import open_store
+from tests.engine.support import (
+    NAMES,
+    Crash,
+    Crasher,
+    House,
+    Planted,
+    PlantedSource,
+    Result,
+    simulated_topics,
+    work_off,
+)
+
+ROLES = {"process": ("content",)}
+
+
+class Numbered(Planted):
+    """A detector whose score says which version it is: `process-3` scores 0.3."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__("process")
+        self.version = version
+
+    def score(self, records: pl.DataFrame) -> npt.NDArray[np.float32]:
+        return np.full(len(records), int(self.version[-1]) / 10, np.float32)
+
+
+class Shelf(PlantedSource):
+    """A registry with numbered versions for the role `content`; some are damaged, some fail at scoring."""
+
+    def __init__(self, version: str | None = "process-1") -> None:
+        super().__init__()
+        self.point(version)
+        self.damaged: set[str] = set()
+
+    def point(self, version: str | None) -> None:
+        self.versions |= {} if version is None else {"process:content": version}
+
+    def load(self, stream: str, version: str) -> Detector:
+        if version in self.damaged:
+            raise DataError("truncated", where=version)
+        return super().load(stream, version) if version.endswith("planted") else Numbered(version)
+
+
+def house(folder: Path, shelf: Shelf | None, seed: int = 3) -> House:
+    return House(simulated_topics(seed, 600), open_store(folder / "store.sqlite"), source=shelf, roles=ROLES)
+
+
+def test_all_that_the_champion_decides_is_the_same_beside_a_challenger(tmp_path: Path) -> None:
+    results = {}
+    for name, roles in (("alone", {}), ("beside", ROLES)):
+        (tmp_path / name).mkdir()
+        where = House(simulated_topics(3, 600), open_store(tmp_path / name / "s.sqlite"), source=Shelf(), roles=roles)
+        work_off(where.engine(1))
+        results[name] = Result.of(where)
+        rows = where.lake.rows("process")
+        assert ("content_score" in rows.columns) == (name == "beside")
+        assert set(rows["model"]) == {"process-planted"}
+    assert results["alone"] == results["beside"]
+    assert set(rows["content_score"]) == {np.float32(0.1)}
+    assert set(rows["content_model"]) == {"process-1"}
+    assert "content_score" not in where.lake.rows("memory").columns
+
+
+@pytest.mark.parametrize("at", range(4, 40, 3))
+def test_a_crash_repeats_the_versions_of_all_roles(tmp_path: Path, at: int) -> None:
+    """A batch that was logged before the crash is scored again by the version it names, though another one came."""
+    shelf = Shelf()
+    where = house(tmp_path, shelf)
+    with pytest.raises(Crash):
+        work_off(where.engine(1, Crasher(at, after=True)))
+    logged = where.store.checkpoint("main")
+    shelf.point("process-2")
+    work_off(where.engine(2))
+    rows = where.lake.rows("process")
+    named = [f"process-{round(score * 10)}" for score in rows["content_score"]]
+    assert named == rows["content_model"].to_list(), "each row names the version that scored it"
+    for entry in logged.batches if logged else ():
+        assert entry.models["process:content"] == "process-1"
+        for part in entry.ranges:
+            if part.stream == "process":
+                of = rows.filter(
+                    pl.col("partition") == part.partition, pl.col("offset").is_between(part.start, part.end - 1)
+                )
+                assert set(of["content_model"]) <= {"process-1"}
+
+
+def models(shelf: Shelf, reports: list[Alert]) -> Models:
+    return Models(shelf, NAMES, reports.append, ROLES)
+
+
+def test_a_damaged_challenger_is_refused_and_nothing_else_changes() -> None:
+    shelf, reports = Shelf(), list[Alert]()
+    found = models(shelf, reports)
+    found.refresh(0.0)
+    before = found.current().versions()
+    shelf.point("process-2")
+    shelf.damaged.add("process-2")
+    for wall in (1.0, 2.0):
+        found.refresh(wall)
+    assert found.current().versions() == before
+    assert [alert.title for alert in reports] == ["Model process-2 was refused as content, going on with process-1"], (
+        "said once"
+    )
+    shelf.point("process-3")
+    found.refresh(3.0)
+    assert found.current().versions() == before | {"process:content": "process-3"}
+
+
+def test_a_challenger_that_fails_at_scoring_is_said_once_a_version() -> None:
+    reports: list[Alert] = []
+    found = models(Shelf("process-x"), reports)
+    found.refresh(0.0)
+    member = found.current().panels["process"].others["content"]
+    assert member is not None
+    assert member.score(pl.DataFrame({"PID": [1]})).to_list() == [None], "'x' is no number"
+    for wall in (1.0, 2.0):
+        found.refresh(wall)
+    [alert] = reports
+    assert (alert.rule, alert.stream) == ("model-failed", "process")
+    assert "invalid literal" in alert.evidence["detail"]
+
+
+def test_a_role_that_was_not_logged_is_vacant_and_one_that_is_gone_is_passed_over() -> None:
+    found = models(Shelf(), [])
+    found.refresh(0.0)
+    again = found.exactly({"process": "process-planted", "process:challenger": "process-7"})
+    assert again.versions() == {"process": "process-planted"}
+    assert found.exactly({"process:content": "process-4"}).versions() == {"process:content": "process-4"}
+
+
+@pytest.mark.parametrize(
+    ("detectors", "says"),
+    [
+        ('["Content"]', "should match pattern"),
+        ('["champion"]', "champion is there without being named"),
+        ('["content", "content"]', "named twice"),
+    ],
+)
+def test_roles_that_the_settings_may_not_name(tmp_path: Path, detectors: str, says: str) -> None:
+    file = tmp_path / "hackwatch.toml"
+    file.write_text(f"[streams.process]\ndetectors = {detectors}\n")
+    with pytest.raises(ConfigurationError) as raised:
+        load_settings(file)
+    assert says in str(raised.value)
+
+
+def test_a_role_whose_columns_the_stream_has_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hackwatch import streams
+
+    file = tmp_path / "hackwatch.toml"
+    file.write_text('[streams.process]\ndetectors = ["content"]\n')
+    assert roles_of(load_settings(file)) == {"process": ("content",), "memory": ()}
+    schema = streams.get("process").schema
+    monkeypatch.setitem(schema, "content_score", pl.Float32())
+    with pytest.raises(ConfigurationError, match="content_score"):
+        roles_of(load_settings(file))
