@@ -242,7 +242,7 @@ def _record(
             raise Impossible(f"{name}: not a text")
     values |= outer or {}
     optional = OPTIONAL.get(stream, set())
-    out = {
+    out: dict[str, Any] = {
         name: None
         if name in optional and values.get(name) is None
         else _value(name, kind, low, high, values, letterless_kib)
