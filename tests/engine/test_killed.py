@@ -19,8 +19,8 @@ from tests.third.support import SHOP, shop_all_along
 
 __all__ = ["shop_all_along"]
 
-#: Of hosts, and as many of the shop: a family of another kind beside them.
-RECORDS, KILLS, SEED = 250_000, 26, 7
+#: Of hosts, and as many of the shop, a family of another kind beside them: with thousands of clients, and many pairs.
+RECORDS, KILLS, SEED = 100_000, 26, 7
 ALL = (*NAMES, *SHOP)
 CORRELATED = ("attacks", "takeovers", "sprees")
 
