@@ -12,14 +12,11 @@ import numpy.typing as npt
 import polars as pl
 
 from hackwatch.pipeline.arrivals import Arrival, arrivals, arrivals_of_few, count_late, few
+from hackwatch.pipeline.clocktable import BEFORE, NEVER, OTHERS, ClockTable
 from hackwatch.pipeline.skew import SkewWatch
 
 __all__ = ["HOLD_SECONDS", "NEVER", "OTHERS", "Judged", "Marks", "SourceClocks"]
 
-#: The watermark before the first record (microseconds).
-NEVER = -(2**62)
-#: What the sources beyond the limit are called together: they share one clock.
-OTHERS = "(others)"
 #: While a partition is caught up in which a source has not been seen, its watermark stays back by this much.
 HOLD_SECONDS = 600.0
 #: A source that has been idle for so long is forgotten, so that its place is free; looked for this often.
@@ -82,31 +79,16 @@ class SourceClocks:
         hold_seconds: float = HOLD_SECONDS,
     ) -> None:
         self.lateness = round(lateness_seconds * 1e6)
-        self.idle_seconds, self.max_sources = idle_seconds, max_sources
+        self.idle_seconds = idle_seconds
         self.hold = round(hold_seconds * 1e6)
         self.skew = SkewWatch()
         self._partitions: dict[int, _Partition] = {}
         self._elapsed, self._swept, self._looked = 0.0, float("-inf"), 0.0
-        #: Where new clocks begin: what a version without source clocks had passed.
-        self._start = NEVER
-        self._clear()
-
-    def _clear(self) -> None:
-        self._names: list[str] = []
-        self._ids: dict[str, int] = {}
-        self._mark = np.empty(0, np.int64)
-        self._late = np.empty(0, np.int64)
-        self._slots: dict[tuple[int, str], int] = {}
-        self._slots_of: list[list[int]] = []
-        self._newest = np.empty(0, np.int64)
-        self._floor = np.empty(0, np.int64)
-        self._moved = np.empty(0, np.float64)
-        self._source_of = np.empty(0, np.int64)
-        self._partition_of = np.empty(0, np.int64)
+        self._table = ClockTable(max_sources)
         self._touched: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self._table)
 
     # -- what a step tells ---------------------------------------------------------------------------------------
 
@@ -132,7 +114,7 @@ class SourceClocks:
             return self._observe_few(partition, sources, event_time, elapsed, wall)
         names = sources.fill_null("") if sources.null_count() else sources
         rows, seen = self._crowded_together(pl.DataFrame({"partition": partition, "source": names, "time": event_time}))
-        slots = self._places(seen)
+        slots = self._table.places(seen, self._quiet())
         self._tell_clocks(seen, slots)
         before = self._watermarks(np.array(slots, np.intp))
         late = self._judge(rows, seen, slots, before)
@@ -148,8 +130,8 @@ class SourceClocks:
         self._pass(elapsed)
         for one in seen:
             self.know(one.partition)
-            one.source = self._known_as(one.source)
-        slots = self._places(seen)
+            one.source = self._table.known_as(one.source)
+        slots = self._table.places(seen, self._quiet())
         self.skew.take(seen, elapsed)
         self._take(seen, slots, self._watermarks(np.array(slots, np.intp)))
 
@@ -157,13 +139,13 @@ class SourceClocks:
         self, partition: Numbers, sources: pl.Series, event_time: Times, elapsed: float, wall: float
     ) -> Judged:
         """The same, record by record: queries would cost more."""
-        names = [self._known_as(name or "") for name in sources.to_list()]
+        names = [self._table.known_as(name or "") for name in sources.to_list()]
         numbers, times = partition.tolist(), event_time.tolist()
         seen = arrivals_of_few(numbers, names, times)
-        slots = self._places(seen)
+        slots = self._table.places(seen, self._quiet())
         before = self._watermarks(np.array(slots, np.intp))
         marks = {
-            (one.partition, one.source): ([int(self._newest[slot]), mark], one)
+            (one.partition, one.source): ([int(self._table.newest[slot]), mark], one)
             for one, slot, mark in zip(seen, slots, before.tolist(), strict=True)
         }
         late = np.zeros(len(times), dtype=np.bool_)
@@ -184,12 +166,12 @@ class SourceClocks:
 
     def _tell_clocks(self, seen: Sequence[Arrival], slots: Sequence[int]) -> None:
         for one, slot in zip(seen, slots, strict=True):
-            one.clock = max(one.greatest, int(self._newest[slot]))
+            one.clock = max(one.greatest, int(self._table.newest[slot]))
 
     def _crowded_together(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Sequence[Arrival]]:
         """What has arrived, with the sources beyond the limit under one name."""
         seen = arrivals(rows)
-        beyond = [one.source for one in seen if self._known_as(one.source) != one.source]
+        beyond = [one.source for one in seen if self._table.known_as(one.source) != one.source]
         if not beyond:
             return rows, seen
         source = pl.col("source")
@@ -213,7 +195,7 @@ class SourceClocks:
 
     def _clocks(self, seen: Sequence[Arrival], slots: Sequence[int], before: Times) -> pl.DataFrame:
         """How far clocks are: partition, source, newest, mark."""
-        columns = {"newest": self._newest[list(slots)], "mark": before}
+        columns = {"newest": self._table.newest[list(slots)], "mark": before}
         places = {"partition": [one.partition for one in seen], "source": [one.source for one in seen]}
         return pl.DataFrame(places | columns, schema_overrides={"partition": pl.Int32(), "source": pl.String()})
 
@@ -246,13 +228,13 @@ class SourceClocks:
         for one, slot, mark in zip(seen, slots, before.tolist(), strict=True):
             state = self._partitions[one.partition]
             state.newest = max(state.newest, one.greatest)
-            source = int(self._source_of[slot])
-            self._late[source] += one.late
+            source = int(self._table.source[slot])
+            self._table.late[source] += one.late
             self._touched.add(source)
-            if one.greatest > self._newest[slot]:
-                self._floor[slot] = mark
-                self._newest[slot] = one.greatest
-                self._moved[slot] = state.quiet
+            if one.greatest > self._table.newest[slot]:
+                self._table.floor[slot] = mark
+                self._table.newest[slot] = one.greatest
+                self._table.moved[slot] = state.quiet
 
     def advance(self, elapsed: float, waiting: Iterable[int]) -> Marks:
         """Time has come to `elapsed`, and the partitions `waiting` have unread messages: move the watermarks."""
@@ -260,12 +242,12 @@ class SourceClocks:
         behind = set(waiting)
         for number, state in self._partitions.items():
             state.waiting = number in behind
-        if len(self._slots) <= FEW_SOURCES or elapsed - self._swept >= SWEEP_SECONDS:
+        if len(self._table) <= FEW_SOURCES or elapsed - self._swept >= SWEEP_SECONDS:
             self._swept = elapsed
-            moved = self._merge(np.arange(len(self._slots)))
+            moved = self._merge(np.arange(len(self._table)))
             self._forget(elapsed)
         else:
-            touched = [slot for source in self._touched for slot in self._slots_of[source]]
+            touched = [slot for source in self._touched for slot in self._table.slots_of[source]]
             moved = self._merge(np.array(touched, np.intp))
         self._touched = set()
         return moved
@@ -274,18 +256,18 @@ class SourceClocks:
         """Move the watermarks of the sources with these clocks (all clocks of a source, or none)."""
         if not len(slots):
             return Marks({})
-        sources = self._source_of[slots]
-        least = np.full(len(self._names), 2**62, np.int64)
+        sources = self._table.source[slots]
+        least = np.full(len(self._table.names), 2**62, np.int64)
         np.minimum.at(least, sources, self._watermarks(slots))
         waiting = [number for number, state in self._partitions.items() if state.waiting]
         if waiting:
-            seen = sources[np.isin(self._partition_of[slots], waiting)]
+            seen = sources[np.isin(self._table.partition[slots], waiting)]
             missed = np.bincount(seen, minlength=len(least)) < len(waiting)
             least[missed] -= self.hold
         touched = np.unique(sources)
-        ahead = touched[least[touched] > self._mark[touched]]
-        self._mark[ahead] = least[ahead]
-        found = {self._names[source]: int(self._mark[source]) for source in ahead.tolist()}
+        ahead = touched[least[touched] > self._table.mark[touched]]
+        self._table.mark[ahead] = least[ahead]
+        found = {self._table.names[source]: int(self._table.mark[source]) for source in ahead.tolist()}
         return Marks(found, found.pop(OTHERS, None))
 
     def _pass(self, elapsed: float) -> None:
@@ -297,70 +279,32 @@ class SourceClocks:
                 if not state.waiting:
                     state.quiet += seconds
 
+    def _quiet(self) -> dict[int, float]:
+        return {number: state.quiet for number, state in self._partitions.items()}
+
     def _silence(self, slots: Slots) -> npt.NDArray[np.float64]:
         """For how long each clock has stood still, in seconds that count."""
         numbers = np.array(sorted(self._partitions), np.int64)
         quiet = np.array([self._partitions[number].quiet for number in numbers.tolist()], np.float64)
-        return quiet[np.searchsorted(numbers, self._partition_of[slots])] - self._moved[slots]
+        return quiet[np.searchsorted(numbers, self._table.partition[slots])] - self._table.moved[slots]
 
     def _watermarks(self, slots: Slots) -> Times:
         """The watermark of each clock now."""
-        newest = self._newest[slots]
+        newest = self._table.newest[slots]
         beyond = np.maximum(self._silence(slots) - self.idle_seconds, 0.0)
         moved = newest - self.lateness + np.rint(beyond * 1e6).astype(np.int64)
-        marks: Times = np.maximum(np.where(newest > NEVER, moved, NEVER), self._floor[slots])
+        marks: Times = np.maximum(np.where(newest > NEVER, moved, NEVER), self._table.floor[slots])
         return marks
-
-    # -- places ----------------------------------------------------------------------------------------------------
-
-    def _places(self, seen: Sequence[Arrival]) -> list[int]:
-        """The clocks of what has arrived, made where there are none."""
-        places = [(one.partition, self._known_as(one.source)) for one in seen]
-        new = [place for place in dict.fromkeys(places) if place not in self._slots]
-        if new:
-            self._add(new)
-        return [self._slots[place] for place in places]
-
-    def _known_as(self, source: str) -> str:
-        """The name of a source, made known; beyond the limit, that of the others."""
-        if source not in self._ids:
-            if len(self._names) >= self.max_sources:
-                source = OTHERS
-            if source not in self._ids:
-                self._ids[source] = len(self._names)
-                self._names.append(source)
-                self._slots_of.append([])
-        return source
-
-    def _add(self, places: Sequence[tuple[int, str]]) -> None:
-        """Make clocks, and room for what is known of their sources."""
-        missing = len(self._names) - len(self._mark)
-        self._mark = np.concatenate([self._mark, np.full(missing, self._start, np.int64)])
-        self._late = np.concatenate([self._late, np.zeros(missing, np.int64)])
-        numbers = [self._ids[source] for _, source in places]
-        for slot, (place, number) in enumerate(zip(places, numbers, strict=True), len(self._slots)):
-            if (earlier := self._slots.get((BEFORE, place[1]))) is not None:
-                self._floor[earlier] = 2**61  # it holds nothing back any more
-            self._slots[place] = slot
-            self._slots_of[number].append(slot)
-        quiet = [self._partitions[partition].quiet for partition, _ in places]
-        self._newest = np.concatenate([self._newest, np.full(len(places), NEVER, np.int64)])
-        self._floor = np.concatenate([self._floor, self._mark[numbers]])
-        self._moved = np.concatenate([self._moved, np.array(quiet, np.float64)])
-        self._source_of = np.concatenate([self._source_of, np.array(numbers, np.int64)])
-        partitions = [partition for partition, _ in places]
-        self._partition_of = np.concatenate([self._partition_of, np.array(partitions, np.int64)])
 
     def _forget(self, elapsed: float) -> None:
         """Give up the places of sources that have been idle for very long."""
         if elapsed - self._looked < LOOK_SECONDS:
             return
         self._looked = elapsed
-        slots = np.arange(len(self._slots))
+        slots = np.arange(len(self._table))
         gone = self._silence(slots) > FORGET_SECONDS
         if gone.any():
-            frame = self._frame().filter(pl.Series(~gone))
-            self._restore_clocks(frame, self._sources().join(frame.select("source"), on="source", how="semi"))
+            self._table.keep(~gone)
 
     # -- what others ask ------------------------------------------------------------------------------------------
 
@@ -372,57 +316,59 @@ class SourceClocks:
     @property
     def crowded(self) -> bool:
         """Whether there are more sources than the limit, so that some share a clock."""
-        return OTHERS in self._ids
+        return OTHERS in self._table.ids
 
     def mark(self, source: str) -> int:
         """The watermark of a source, NEVER for one that has not been seen."""
-        number = self._ids.get(source)
+        number = self._table.ids.get(source)
         if number is None and self.crowded:
-            number = self._ids[OTHERS]
-        return NEVER if number is None else int(self._mark[number])
+            number = self._table.ids[OTHERS]
+        return NEVER if number is None else int(self._table.mark[number])
 
     def knows(self, source: str) -> bool:
         """Whether a source has a clock of its own."""
-        return source in self._ids
+        return source in self._table.ids
 
     def slowest(self) -> int:
         """The least watermark of the sources that are not idle, or of all if all are."""
-        marks = self._active(self._mark[self._source_of])
+        marks = self._active(self._table.mark[self._table.source])
         return int(marks.min()) if len(marks) else NEVER
 
     def typical(self, partition: int | None = None) -> int:
         """The median of the clocks (newest event times) that are not idle, of one partition or of all."""
-        newest = self._active(self._newest, partition)
+        newest = self._active(self._table.newest, partition)
         return int(np.sort(newest)[(len(newest) - 1) // 2]) if len(newest) else NEVER
 
     def watermark(self) -> int:
         """The median of the watermarks of sources that are not idle, or of all if all are: how far the stream is."""
-        marks = self._active(self._mark[self._source_of])
+        marks = self._active(self._table.mark[self._table.source])
         return int(np.sort(marks)[(len(marks) - 1) // 2]) if len(marks) else NEVER
 
     def _active(self, values: Times, partition: int | None = None) -> Times:
         """Those values (one a clock) whose clocks are not idle; all, if all are."""
-        slots = np.arange(len(self._slots))
+        slots = np.arange(len(self._table))
         if partition is not None:
-            slots = np.flatnonzero(self._partition_of == partition)
+            slots = np.flatnonzero(self._table.partition == partition)
         moving = slots[self._silence(slots) <= self.idle_seconds]
         return values[moving if len(moving) else slots]
 
     def _moving(self, partition: int) -> Times:
         """The newest times of the sources of a partition that are not idle."""
-        slots = np.flatnonzero((self._partition_of == partition) & (self._newest > NEVER))
-        return self._newest[slots[self._silence(slots) <= self.idle_seconds]]
+        slots = np.flatnonzero((self._table.partition == partition) & (self._table.newest > NEVER))
+        return self._table.newest[slots[self._silence(slots) <= self.idle_seconds]]
 
     def late_sources(self, most: int = 5) -> dict[str, int]:
         """The sources with the most late records, and how many."""
-        order = np.argsort(-self._late, kind="stable")[:most].tolist()
-        return {self._names[source]: int(self._late[source]) for source in order if self._late[source]}
+        order = np.argsort(-self._table.late, kind="stable")[:most].tolist()
+        return {
+            self._table.names[source]: int(self._table.late[source]) for source in order if self._table.late[source]
+        }
 
     def idle_after(self) -> float:
         """The engine time at which the first clock may become idle, if nothing waits and nothing comes."""
-        if not len(self._slots):
+        if not len(self._table):
             return float("inf")
-        longest = float(self._silence(np.arange(len(self._slots))).max())
+        longest = float(self._silence(np.arange(len(self._table))).max())
         return self._elapsed + self.idle_seconds - longest
 
     # -- state ------------------------------------------------------------------------------------------------------
@@ -433,20 +379,20 @@ class SourceClocks:
             "elapsed": self._elapsed,
             "swept": None if self._swept == float("-inf") else self._swept,
             "looked": self._looked,
-            "start": self._start,
+            "start": self._table.start,
             "partitions": [[n, s.newest, s.quiet, s.waiting] for n, s in sorted(self._partitions.items())],
             "skew": self.skew.snapshot(),
         }
-        return small, {"clocks": self._frame(), "sources": self._sources()}
+        return small, {"clocks": self._table.clocks(), "sources": self._table.sources()}
 
     def restore(self, small: Mapping[str, Any], frames: Mapping[str, bytes]) -> None:
         """Take up a snapshot (frames as Arrow IPC streams)."""
-        self._elapsed, self._looked, self._start = small["elapsed"], small["looked"], small["start"]
+        self._elapsed, self._looked, self._table.start = small["elapsed"], small["looked"], small["start"]
         self._swept = float("-inf") if small["swept"] is None else small["swept"]
         self._partitions = {n: _Partition(newest, quiet, waiting) for n, newest, quiet, waiting in small["partitions"]}
         self.skew.restore(small["skew"])
         clocks, sources = (pl.read_ipc_stream(io.BytesIO(frames[name])) for name in ("clocks", "sources"))
-        self._restore_clocks(clocks, sources)
+        self._table.restore(clocks, sources)
 
     def restore_partitions(
         self, watermark: int, newest: Mapping[int, int], elapsed: float, sources: Iterable[str]
@@ -455,54 +401,7 @@ class SourceClocks:
 
         `sources`: those with open state. Until they send again they are as far as the stream was.
         """
-        self._elapsed, self._start = elapsed, watermark
+        self._elapsed, self._table.start = elapsed, watermark
         self._partitions = {number: _Partition(time) for number, time in newest.items()}
         self._partitions.setdefault(BEFORE, _Partition(waiting=False))
-        self._clear()
-        places = [(BEFORE, self._known_as(source)) for source in sources]
-        self._add(list(dict.fromkeys(places)))
-        self._newest[:] = max((watermark + self.lateness, *newest.values()))
-
-    def _frame(self) -> pl.DataFrame:
-        return pl.DataFrame(
-            {
-                "partition": self._partition_of,
-                "source": [self._names[source] for source in self._source_of.tolist()],
-                "newest": self._newest,
-                "floor": self._floor,
-                "moved": self._moved,
-            },
-            schema=_CLOCKS,
-        )
-
-    def _sources(self) -> pl.DataFrame:
-        return pl.DataFrame({"source": self._names, "mark": self._mark, "late": self._late}, schema=_SOURCES)
-
-    def _restore_clocks(self, clocks: pl.DataFrame, sources: pl.DataFrame) -> None:
-        self._clear()
-        self._names = sources["source"].to_list()
-        self._ids = {name: number for number, name in enumerate(self._names)}
-        self._mark, self._late = (sources[name].to_numpy().copy() for name in ("mark", "late"))
-        self._slots_of = [[] for _ in self._names]
-        names = clocks["source"].to_list()
-        for slot, (partition, name) in enumerate(zip(clocks["partition"].to_list(), names, strict=True)):
-            self._slots[(partition, name)] = slot
-            self._slots_of[self._ids[name]].append(slot)
-        self._newest, self._floor, self._moved, self._partition_of = (
-            clocks[name].to_numpy().copy() for name in ("newest", "floor", "moved", "partition")
-        )
-        self._source_of = np.array([self._ids[name] for name in names], np.int64)
-
-
-#: In place of a partition: where a source was before there were source clocks.
-BEFORE = -1
-_CLOCKS = pl.Schema(
-    {
-        "partition": pl.Int64(),
-        "source": pl.String(),
-        "newest": pl.Int64(),
-        "floor": pl.Int64(),
-        "moved": pl.Float64(),
-    }
-)
-_SOURCES = pl.Schema({"source": pl.String(), "mark": pl.Int64(), "late": pl.Int64()})
+        self._table.restore_sources(sources, max((watermark + self.lateness, *newest.values())))

@@ -96,7 +96,7 @@ class StreamState:
         """Whether time alone may change something now."""
         if self.clocks.skew.waits:
             return True
-        return elapsed >= self.clocks.idle_after() and any(one.has_open() for one in self.aggregates)
+        return any(one.has_open() for one in self.aggregates) and elapsed >= self.clocks.idle_after()
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
         """(small values, frames)."""
