@@ -33,10 +33,6 @@ must_not_fire = [{ WRDSK = 2147483648, DSK = 0.1 }]
 SETTINGS = """
 [detection]
 rules = ["rule.toml"]
-[streams.process]
-enabled = false
-[streams.memory]
-enabled = false
 [streams.disk]
 letterless_kib = true
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
@@ -84,6 +86,10 @@ def records(rows: int = 3000, seed: int = 1, attacks: float = 0.1, machines: int
     return frame.with_columns((pl.col("type") != "normal").cast(pl.Int8).alias("label"))
 
 
+#: Of small bundles.
+OPTIONS = Options(seed=1, trees=20, depth=4, alert_budget=0.01)
+
+
 def trained(method: str, seed: int = 1, rows: int = 3000) -> Bundle:
     """A small bundle of any method."""
-    return train(records(rows), STREAM, method, Options(seed=seed, trees=20, depth=4, alert_budget=0.01))
+    return train(records(rows), STREAM, method, replace(OPTIONS, seed=seed))

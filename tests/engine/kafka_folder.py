@@ -27,7 +27,7 @@ class KafkaFolder(Folder):
     @classmethod
     def on(cls, path: Path, broker: Broker, prefix: str, *, models: bool = True, more: str = "") -> KafkaFolder:
         made = Folder.make(path, models=models, more=more)
-        folder = cls(made.path, broker, prefix)
+        folder = cls(made.path, broker=broker, prefix=prefix)
         text = folder.config.read_text()
         for name in NAMES:
             text = text.replace(f"[streams.{name}]\n", f'[streams.{name}]\ntopic = "{folder.url(name)}"\n')

@@ -11,9 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from hackwatch.feeds.simulate.bulk import Batch
 from hackwatch.lake import Lake
-from tests.engine.processes import FAULTS, NAMES, EngineProcess, Folder, Outcome, simulated, until
+from tests.engine.processes import FAULTS, NAMES, EngineProcess, Folder, Outcome, stretches, until
 
 __all__ = ["PHASES", "Feed", "Killer", "assert_each_once"]
 
@@ -22,14 +21,17 @@ PHASES = ("starting", "recovering", "working", "working", "committing", "committ
 
 
 class Feed(threading.Thread):
-    """Writes simulated records to all folders, a share for each of so many `lives` of an engine."""
+    """Writes simulated records to all folders, a share for each of so many `lives` of an engine.
+
+    `records`: of hosts; of the shop as many more where it is among the streams of the folders.
+    """
 
     def __init__(self, folders: Sequence[Folder], records: int, seed: int, lives: int, *, pause: float = 0.02) -> None:
         super().__init__(daemon=True)
         self._folders, self._lives, self._pause = folders, lives, pause
         self._life = 0
-        self._batches: list[Batch] = list(simulated(records, seed, FAULTS))
-        self.messages = sum(len(batch.process) + len(batch.memory) for batch in self._batches)
+        self._stretches = list(stretches(folders[0].names, records, seed, FAULTS))
+        self.messages = sum(len(payload) for stretch in self._stretches for payload in stretch.values())
         self.written = threading.Event()
         self.failure: BaseException | None = None
 
@@ -40,12 +42,12 @@ class Feed(threading.Thread):
         try:
             with ExitStack() as stack:
                 topics = [stack.enter_context(folder.writers()) for folder in self._folders]
-                for number, batch in enumerate(self._batches):
-                    while number * self._lives > (self._life + 1) * len(self._batches):
+                for number, stretch in enumerate(self._stretches):
+                    while number * self._lives > (self._life + 1) * len(self._stretches):
                         time.sleep(0.01)
                     for writers in topics:
-                        for name in NAMES:
-                            getattr(batch, name).write_to(writers[name])
+                        for name, payload in stretch.items():
+                            payload.write_to(writers[name])
                     time.sleep(self._pause)
         except BaseException as error:  # a thread's exception would be lost: the test looks at it
             self.failure = error
@@ -95,7 +97,7 @@ class Killer:
         if checkpoint is not None:
             self.left["logged batches"] += bool(checkpoint.batches)
             lake = Lake(self._folder.data / "lake")
-            epochs = {lake.last_epoch(name, f"main@{identity}") or 0 for name in NAMES}
+            epochs = {lake.last_epoch(name, f"main@{identity}") or 0 for name in self._folder.names}
             self.left["lake ahead of store"] += max(epochs) > checkpoint.epoch
             self.left["lake half ahead"] += len(epochs) == 2
 
@@ -105,7 +107,7 @@ def assert_each_once(run: Outcome, messages: int) -> None:
     counts = run.accounting
     assert int(counts["messages"].sum()) == messages
     kept = 0
-    for name in NAMES:
+    for name in counts["stream"].unique():
         table = run.tables[name]
         assert table.select("partition", "offset", "index").is_unique().all()
         of = counts.filter(stream=name)

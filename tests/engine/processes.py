@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,13 +23,15 @@ from hackwatch.detect.registry import Registry, open_registry
 from hackwatch.detect.training import Options, train
 from hackwatch.engine.service import run_service
 from hackwatch.errors import EnvironmentError_
-from hackwatch.feeds.simulate import Faults, generate, labelled
+from hackwatch.feeds.simulate import Faults, Payload, generate, labelled
 from hackwatch.feeds.simulate.bulk import Batch
 from hackwatch.lake import Lake, open_lake
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions, Messages
 from hackwatch.topics import TopicReader, TopicWriter
+from tests.engine.support import intervals
 from tests.streams.support import messages
+from tests.third.support import RULES, SHOP, bundles
 
 NAMES = ("process", "memory")
 STARTED = "engine started"
@@ -66,6 +69,8 @@ duplicates_key = "uuid"
 [streams.memory]
 duplicates_key = "uuid"
 """
+#: The streams of the shop are read the same way.
+SHOP_SETTINGS = "".join(f'[streams.{name}]\nduplicates_key = "uuid"\n' for name in SHOP)
 
 
 def until(condition: Callable[[], Any], what: str, *, seconds: float = PATIENCE, pause: float = 0.02) -> Any:
@@ -79,9 +84,10 @@ def until(condition: Callable[[], Any], what: str, *, seconds: float = PATIENCE,
 
 @dataclass(frozen=True)
 class Folder:
-    """One data folder with its settings."""
+    """One data folder with its settings. `names`: its streams; those of the shop are there where it is installed."""
 
     path: Path
+    names: tuple[str, ...] = NAMES
 
     @classmethod
     def make(
@@ -93,14 +99,22 @@ class Folder:
         idle_seconds: float = 1e6,
         batch_bytes: int = 256 << 10,
         more: str = "",
+        shop: bool = False,
     ) -> Folder:
         path.mkdir(mode=0o700)
         text = SETTINGS.format(epoch_seconds=epoch_seconds, idle_seconds=idle_seconds, batch_bytes=batch_bytes)
+        if shop:
+            text = text.replace("[detection]\n", f'[detection]\nrules = ["{RULES}"]\n') + SHOP_SETTINGS
         (path / "hackwatch.toml").write_text(more + text)
-        folder = cls(path)
+        folder = cls(path, (*NAMES, *SHOP) if shop else NAMES)
         if models:
             add_models(folder, seed=1)
         return folder
+
+    @property
+    def correlations(self) -> list[str]:
+        """Names of those that join its streams, as are their tables."""
+        return [one.name for one in streams.correlations() if {one.left, one.right} <= set(self.names)]
 
     @property
     def config(self) -> Path:
@@ -128,14 +142,14 @@ class Folder:
     @contextmanager
     def writers(self) -> Iterator[dict[str, TopicWriter]]:
         self.data.mkdir(mode=0o700, exist_ok=True)
-        opened = {name: topics.open_writer(str(self.spool(name))) for name in NAMES}
+        opened = {name: topics.open_writer(str(self.spool(name))) for name in self.names}
         yield opened
         for writer in opened.values():
             writer.close()
 
     def ends(self) -> dict[tuple[str, int], int]:
         """Where each partition's messages end."""
-        readers: dict[str, TopicReader] = {name: topics.open_reader(str(self.spool(name))) for name in NAMES}
+        readers: dict[str, TopicReader] = {name: topics.open_reader(str(self.spool(name))) for name in self.names}
         ends = {(name, p): reader.end_offset(p) for name, reader in readers.items() for p in reader.partitions()}
         for reader in readers.values():
             reader.close()
@@ -285,6 +299,8 @@ def add_models(folder: Folder, seed: int) -> dict[str, str]:
         payload = frame.write_ndjson().encode()
         decoded = stream.decode(as_messages(payload), DecodeOptions(labels=True))
         versions[name] = folder.registry.add(train(decoded.records, stream, options=options), stream)
+    for name in SHOP if "visit" in folder.names else ():
+        versions[name] = folder.registry.add(bundles(seed)[name], streams.get(name))
     return versions
 
 
@@ -309,13 +325,38 @@ def simulated(
     )
 
 
+#: What is written to each topic at a time.
+Stretch = dict[str, Payload]
+
+
+def stretches(
+    names: Sequence[str], records: int, seed: int, faults: Faults, *, start: float = START
+) -> Iterator[Stretch]:
+    """The same minutes of all these streams; `records`: of hosts, and as many of the shop."""
+    hosts = simulated(records, seed, faults, start=start)
+    if "visit" not in names:
+        yield from ({name: getattr(batch, name) for name in NAMES} for batch in hosts)
+        return
+    import shop_simulator
+
+    visits = shop_simulator.generate(
+        records, seed, records_per_second=400.0, identified=True, start=start, faults=faults
+    )
+    for batch, visited in zip_longest(hosts, visits):
+        yield {
+            name: getattr(one, name)
+            for one, some in ((batch, NAMES), (visited, SHOP))
+            for name in some
+            if one is not None
+        }
+
+
 def feed(folder: Folder, records: int, seed: int = 1) -> int:
     """Write simulated records, those of another seed as a later part of the same story; how many messages that made."""
     written = 0
     with folder.writers() as writers:
-        for batch in simulated(records, seed, FAULTS, start=START + seed * records / 400):
-            for name in NAMES:
-                payload = getattr(batch, name)
+        for stretch in stretches(folder.names, records, seed, FAULTS, start=START + seed * records / 400):
+            for name, payload in stretch.items():
                 data = payload.data.replace(b'"uuid":"', b'"uuid":"%d-' % seed)
                 replace(payload, data=data).write_to(writers[name])
                 written += len(payload)
@@ -342,6 +383,7 @@ class Outcome:
 
     tables: dict[str, pl.DataFrame]
     windows: pl.DataFrame
+    intervals: list[tuple[Any, ...]]
     alerts: dict[str, tuple[Any, ...]]
     accounting: pl.DataFrame
 
@@ -350,8 +392,9 @@ class Outcome:
         with folder.store() as store:
             alerts = store.alerts(limit=1_000_000)
             return cls(
-                {name: lake_rows(folder, name) for name in (*NAMES, "attacks", "rejected")},
+                {name: lake_rows(folder, name) for name in (*folder.names, *folder.correlations, "rejected")},
                 store.windows(limit=1_000_000).sort("stream", "entity", "start"),
+                intervals(store),
                 {a.id: (a.kind, a.stream, a.entity, a.rule, a.count, a.last_seen) for a in alerts},
                 store.accounting(),
             )

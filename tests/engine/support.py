@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +29,10 @@ from hackwatch.pipeline.options import AlertOptions, StreamOptions
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.testing import FakeClock, MemoryTopic
+from tests.third.support import SHOP
 
 NAMES = ("process", "memory")
+FAULTS = Faults(disorder_seconds=10, late_share=0.02, malformed_share=0.02)
 
 
 class Crash(BaseException):
@@ -93,24 +96,34 @@ class MemoryLake:
         return pl.concat(self.tables.get(table) or [pl.DataFrame()])
 
 
+#: What makes a record suspect, and the column that says so.
+SUSPICIOUS = {
+    "process": ("PID", pl.col("PID") % 7 == 0),
+    "memory": ("PID", pl.col("PID") % 7 == 0),
+    "visit": ("status", pl.col("status") == 404),
+    "login": ("failed", pl.col("failed") == 1),
+}
+
+
 class Planted:
-    """A detector that finds every seventh PID suspect: cheap, and the same on every machine."""
+    """A detector that finds every seventh PID suspect, or what has failed: cheap, and the same on every machine."""
 
     def __init__(self, stream: str) -> None:
         self.stream, self.version, self.threshold = stream, f"{stream}-planted", 0.5
+        self._column, self._suspicious = SUSPICIOUS[stream]
 
     def score(self, records: pl.DataFrame) -> npt.NDArray[np.float32]:
-        return np.where(records["PID"].to_numpy() % 7 == 0, 0.9, 0.1).astype(np.float32)
+        return np.where(records.select(self._suspicious).to_series().to_numpy(), 0.9, 0.1).astype(np.float32)
 
     def explain(self, records: pl.DataFrame, top: int = 4) -> list[list[Driver]]:
-        return [[Driver("PID", str(pid), "1", 1.0)] for pid in records["PID"]]
+        return [[Driver(self._column, str(value), "1", 1.0)] for value in records[self._column]]
 
 
 class PlantedSource:
     """A registry whose bundles are planted detectors."""
 
     def __init__(self) -> None:
-        self.versions = {name: f"{name}-planted" for name in NAMES}
+        self.versions = {name: f"{name}-planted" for name in SUSPICIOUS}
 
     def current(self, stream: str, role: str = CHAMPION) -> str | None:
         return self.versions.get(place(stream, role))
@@ -160,8 +173,20 @@ class JumpyClock(FakeClock):
 
 def simulated_topics(seed: int, records: int = 1500, faults: Faults | None = None) -> dict[str, MemoryTopic]:
     """A few minutes of two machines, out of order within the bound, with late, repeated and malformed messages."""
-    faults = faults or Faults(disorder_seconds=10, late_share=0.02, malformed_share=0.02)
-    return testing.simulated_topics(records, seed, faults=faults)
+    return testing.simulated_topics(records, seed, faults=faults or FAULTS)
+
+
+def shop_topics(seed: int, records: int = 1500) -> dict[str, MemoryTopic]:
+    """The same minutes of the shop, which must be installed."""
+    import shop_simulator
+
+    made = {name: MemoryTopic(f"{name}-topic") for name in SHOP}
+    for batch in shop_simulator.generate(
+        records, seed, clients=100, attack_share=0.2, records_per_second=8.0, faults=FAULTS
+    ):
+        batch.visit.write_to(made["visit"])
+        batch.login.write_to(made["login"])
+    return made
 
 
 @dataclass
@@ -178,25 +203,31 @@ class House:
     told: list[tuple[str, ...]] = field(default_factory=list)
 
     @classmethod
-    def build(cls, folder: Path, seed: int, records: int = 1500) -> House:
-        return cls(simulated_topics(seed, records), open_store(folder / "store.sqlite"))
+    def build(cls, folder: Path, seed: int, records: int = 1500, *, shop: bool = False) -> House:
+        """`shop`: half of the records are the shop's, beside those of hosts."""
+        if not shop:
+            return cls(simulated_topics(seed, records), open_store(folder / "store.sqlite"))
+        made = simulated_topics(seed, records // 2) | shop_topics(seed, records // 2)
+        return cls(made, open_store(folder / "store.sqlite"))
 
     def engine(self, seed: int = 0, crasher: Crasher | None = None, *, epoch_seconds: float = 2.0) -> Engine:
         crasher = crasher or Crasher()
         calls = ("log_batches", "commit_epoch", "append", "commit", "read", "checkpoint")
-        options = StreamOptions()
         sources = {
             name: Source(streams.get(name), crasher.around(topic, calls), DecodeOptions())
             for name, topic in self.topics.items()
         }
-        enriching = Enriching({name: streams.stateful_enrichers(name) for name in NAMES})
-        folder = self.folder / "tables"
-        enrichments = Enrichments(NAMES, self.tables, folder, lambda *told: self.told.append(told), enriching)
-        models = Models(self.source or PlantedSource(), NAMES, lambda alert: None, self.roles, enrichments)
+        enriching = Enriching({name: streams.stateful_enrichers(name) for name in sources})
+        names, folder = tuple(sources), self.folder / "tables"
+        enrichments = Enrichments(names, self.tables, folder, lambda *told: self.told.append(told), enriching)
+        models = Models(self.source or PlantedSource(), names, lambda alert: None, self.roles, enrichments)
         parts = Parts(
             sources=sources,
             pipeline=Pipeline(
-                {name: (source.stream, options) for name, source in sources.items()},
+                {
+                    name: (source.stream, StreamOptions(aggregates=streams.aggregates(name)))
+                    for name, source in sources.items()
+                },
                 streams.correlations(),
                 AlertOptions(window_minimum=1, window_warmup=1),
                 enriching=enriching,
@@ -223,12 +254,31 @@ def work_off(engine: Engine) -> None:
     engine.drain()
 
 
+def intervals(store: Store) -> list[tuple[Any, ...]]:
+    """The intervals of all aggregates, without what depends on the order in which records are added.
+
+    Sums are compared but for the rounding of their last digits, of top values only how often they occur, and quantiles,
+    of which there may be a sketch, only in number.
+    """
+    places = ("stream", "aggregate", "keys", "source", "start_time", "end_time")
+    rows = store.frame("aggregates").select(*places, "measures").iter_rows()
+    return sorted((*where, *map(_settled, sorted(json.loads(measures).items()))) for *where, measures in rows)
+
+
+def _settled(measure: tuple[str, Any]) -> tuple[str, Any]:
+    name, value = measure
+    if isinstance(value, list):
+        return name, sorted(one["count"] if isinstance(one, dict) else 0 for one in value)
+    return name, float(f"{value:.9g}") if isinstance(value, float) else value
+
+
 @dataclass(frozen=True)
 class Result:
     """Everything that must not depend on crashes, as comparable values."""
 
     rows: Mapping[str, list[tuple[Any, ...]]]
     windows: list[tuple[Any, ...]]
+    intervals: list[tuple[Any, ...]]
     alerts: list[tuple[Any, ...]]
     accounting: list[tuple[Any, ...]]
 
@@ -237,12 +287,21 @@ class Result:
         lake: MemoryLake = house.lake
         rows = {
             name: sorted(lake.rows(name).select("partition", "offset", "index", "score", "late").iter_rows())
-            for name in NAMES
+            for name in house.topics
         }
-        attacks = ["machine", "CMD", "PID", *(f"{n}_{c}" for n in NAMES for c in ("partition", "offset"))]
-        rows["attacks"] = sorted(lake.rows("attacks").select(attacks).iter_rows())
+        for one in streams.correlations():
+            if {one.left, one.right} <= set(house.topics):
+                places = [f"{side}_{column}" for side in (one.left, one.right) for column in ("partition", "offset")]
+                rows[one.name] = sorted(lake.rows(one.name).select(*one.keys, *places).iter_rows())
         rejected = lake.rows("rejected")
         rows["rejected"] = sorted(rejected.select("stream", "partition", "offset", "reason", "raw").iter_rows())
         windows = house.store.windows().select("stream", "entity", "start", "end", "records", "suspects", "count")
-        alerts = [(a.id, a.count, a.last_seen) for a in house.store.alerts(limit=100_000)]
-        return cls(rows, sorted(windows.iter_rows()), sorted(alerts), sorted(house.store.accounting().iter_rows()))
+        # Whether a clock seems wrong is asked by engine time, of the sources that are active then.
+        alerts = [(a.id, a.count, a.last_seen) for a in house.store.alerts(limit=100_000) if a.rule != "clock-skew"]
+        return cls(
+            rows,
+            sorted(windows.iter_rows()),
+            intervals(house.store),
+            sorted(alerts),
+            sorted(house.store.accounting().iter_rows()),
+        )

@@ -10,27 +10,38 @@ from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.feeds.simulate import Faults
 from hackwatch.store import open_store
 from tests.engine.support import Crash, Crasher, House, MemoryLake, Result, simulated_topics, work_off
+from tests.third.support import SHOP, shop_all_along
+
+__all__ = ["shop_all_along"]
 
 SEEDS = 6
 #: Of the first seed every call; of each of the others every so many-th, another one first.
 MANY_SEEDS, EVERY = 24, 17
 
 
+pytestmark = pytest.mark.usefixtures("shop_all_along")
+
+
+def build(folder: Path, seed: int) -> House:
+    """Hosts, and a family of another kind beside them."""
+    return House.build(folder, seed, records=800, shop=True)
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Result, int]]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, shop_all_along: None) -> dict[int, tuple[Result, int]]:
     return {seed: calm(tmp_path_factory.mktemp("calm"), seed) for seed in range(SEEDS)}
 
 
 def calm(folder: Path, seed: int) -> tuple[Result, int]:
     """The result of a run without crashes, and how many I/O calls it made."""
-    house = House.build(folder, seed, records=600)
+    house = build(folder, seed)
     crasher = Crasher()
     work_off(house.engine(seed, crasher))
     return Result.of(house), crasher.calls
 
 
 def crash_and_recover(folder: Path, seed: int, at: int, *, after: bool) -> Result:
-    house = House.build(folder, seed, records=600)
+    house = build(folder, seed)
     crasher = Crasher(at, after=after)
     try:
         work_off(house.engine(seed, crasher))
@@ -43,8 +54,12 @@ def crash_and_recover(folder: Path, seed: int, at: int, *, after: bool) -> Resul
 def test_the_undisturbed_run_has_everything(undisturbed: dict[int, tuple[Result, int]]) -> None:
     for result, calls in undisturbed.values():
         assert calls > 15
-        assert all(result.rows[name] for name in ("process", "memory", "attacks", "rejected"))
-        assert any(late for *_, late in result.rows["process"])
+        correlated = ("attacks", "takeovers", "sprees")
+        assert all(result.rows[name] for name in ("process", "memory", *SHOP, *correlated, "rejected"))
+        assert {aggregate for _, aggregate, *_ in result.intervals} == {"servers", "gates"}
+        for name in ("process", "memory", *SHOP):
+            assert any(late for *_, late in result.rows[name]), name
+            assert any(stream == name for stream, *_ in result.windows), name
         assert result.alerts
 
 
@@ -62,13 +77,15 @@ def test_a_crash_in_any_call(tmp_path: Path, seed: int, after: bool) -> None:
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_crash_upon_crash(tmp_path: Path, undisturbed: dict[int, tuple[Result, int]], seed: int) -> None:
     """Engines that each live for a few calls only, crashing in their recovery too, still get through."""
-    house = House.build(tmp_path, seed, records=600)
+    house = build(tmp_path, seed)
     for life in range(1000):
         try:
-            work_off(house.engine(seed + life, Crasher(10 + life % 23, after=bool(life % 2))))
+            work_off(house.engine(seed + life, Crasher(20 + life % 23, after=bool(life % 2))))
         except Crash:
             continue
         break
+    else:
+        pytest.fail("a thousand lives did not get through")
     assert life > 3
     assert Result.of(house) == undisturbed[seed][0]
 

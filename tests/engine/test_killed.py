@@ -15,15 +15,21 @@ from polars.testing import assert_frame_equal
 from hackwatch.lake import Lake
 from tests.engine.killing import PHASES, Feed, Killer, assert_each_once
 from tests.engine.processes import NAMES, Folder, Outcome, until, work_off
+from tests.third.support import SHOP, shop_all_along
 
-RECORDS, KILLS, SEED = 500_000, 26, 7
+__all__ = ["shop_all_along"]
+
+#: Of hosts, and as many of the shop, a family of another kind beside them: with thousands of clients, and many pairs.
+RECORDS, KILLS, SEED = 100_000, 26, 7
+ALL = (*NAMES, *SHOP)
+CORRELATED = ("attacks", "takeovers", "sprees")
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Feed, Killer, Outcome, Outcome]:
+def runs(tmp_path_factory: pytest.TempPathFactory, shop_all_along: None) -> tuple[Feed, Killer, Outcome, Outcome]:
     """(what was fed, how it was killed, what is left of that, what is left of an undisturbed run)."""
     base = tmp_path_factory.mktemp("killed")
-    disturbed, calm = (Folder.make(base / name) for name in ("disturbed", "calm"))
+    disturbed, calm = (Folder.make(base / name, shop=True) for name in ("disturbed", "calm"))
     chance = random.Random(SEED)
     phases = [PHASES[number % len(PHASES)] for number in range(KILLS)]
     chance.shuffle(phases)
@@ -76,23 +82,28 @@ def test_nothing_is_lost_and_nothing_is_doubled(runs: Runs) -> None:
     """Every message that was written is in the lake exactly once, or is a counted repeat."""
     feed, _, disturbed, _ = runs
     assert_each_once(disturbed, feed.messages)
-    assert feed.messages >= RECORDS
+    assert feed.messages >= 2 * RECORDS
     rejected = disturbed.tables["rejected"]
     assert rejected.select("stream", "partition", "offset", "index").is_unique().all()
 
 
 def test_the_run_had_everything_in_it(runs: Runs) -> None:
     _, _, disturbed, _ = runs
+    assert set(disturbed.accounting["stream"]) == set(ALL)
     for column in ("on_time", "late", "duplicate", "rejected", "suspects"):
         assert (disturbed.accounting[column] > 0).all(), column
-    assert len(disturbed.tables["attacks"]) > 100
+    for table in CORRELATED:
+        assert len(disturbed.tables[table]) > 100, table
+    assert {aggregate for _, aggregate, *_ in disturbed.intervals} == {"servers", "gates"}
     assert len(disturbed.windows.filter("final")) > 50
+    alerted = Counter(stream for _, stream, *_ in disturbed.alerts.values())
+    assert {*SHOP} <= set(alerted), alerted
     kinds = Counter(kind for kind, *_ in disturbed.alerts.values())
     assert {"attack", "rule", "window"} <= set(kinds), kinds
     assert "system" not in kinds
 
 
-@pytest.mark.parametrize("table", [*NAMES, "attacks", "rejected"])
+@pytest.mark.parametrize("table", [*ALL, *CORRELATED, "rejected"])
 def test_the_lake_equals_an_undisturbed_run(runs: Runs, table: str) -> None:
     _, _, disturbed, calm = runs
     assert_frame_equal(disturbed.tables[table], calm.tables[table], check_exact=True)
@@ -105,6 +116,11 @@ PARTS: list[Callable[[Outcome], pl.DataFrame]] = [lambda run: run.windows, lambd
 def test_the_store_equals_an_undisturbed_run(runs: Runs, part: Callable[[Outcome], pl.DataFrame]) -> None:
     _, _, disturbed, calm = runs
     assert_frame_equal(part(disturbed), part(calm))
+
+
+def test_the_aggregates_equal_an_undisturbed_run(runs: Runs) -> None:
+    _, _, disturbed, calm = runs
+    assert disturbed.intervals == calm.intervals
 
 
 def test_the_alerts_equal_an_undisturbed_run(runs: Runs) -> None:

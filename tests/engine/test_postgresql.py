@@ -118,6 +118,7 @@ def test_two_sites_on_one_store(tmp_path: Path, postgres_url: str) -> None:
         own = Outcome(
             run.tables,
             run.windows.filter(site=f"at-{name}"),
+            run.intervals,
             {key: run.alerts[key] for key in calm[name].alerts},
             run.accounting.filter(pipeline=name),
         )

@@ -17,7 +17,7 @@ from hackwatch.errors import DataError, EnvironmentError_
 from hackwatch.feeds import files
 from hackwatch.feeds.files import read_file
 from hackwatch.streams.base import Decoded, DecodeOptions
-from tests.streams import visit
+from tests.streams.request import STREAM, short
 from tests.streams.support import MEMORY, PROCESS, record
 
 BOM = b"\xef\xbb\xbf"
@@ -171,9 +171,9 @@ def test_a_file_that_is_not_what_it_says_is_a_data_error(path: Path, content: by
     assert caught.value.next_step
 
 
-def visits(path: Path, content: bytes) -> pl.DataFrame:
+def requests(path: Path, content: bytes) -> pl.DataFrame:
     path.write_bytes(content)
-    return pl.concat([chunk.records for chunk in read_file(path, visit.STREAM)])
+    return pl.concat([chunk.records for chunk in read_file(path, STREAM)])
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
@@ -182,27 +182,27 @@ def test_lines_of_a_stream_s_own_format_are_read(
     path: Path, pack: Any, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "_CHUNK", chunk)
-    line = visit.short() + b"\r\n"
-    records = visits(path, pack(line * 30 + b"a stranger's\n" + line))
+    line = short() + b"\r\n"
+    records = requests(path, pack(line * 30 + b"a stranger's\n" + line))
     assert records["offset"].to_list() == [*(len(line) * n for n in range(30)), len(line) * 30 + 13]
     assert records["event_time"].n_unique() == 1
 
 
 def test_a_header_s_missing_fields_get_the_stream_s_defaults(path: Path) -> None:
-    records = visits(path, b"when;bot;bytes;path\n2000-10-10T13:55:36-07:00;no;-;/a\n1e9;YES;5;/b\n")
+    records = requests(path, b"when;bot;bytes;path\n2000-10-10T13:55:36-07:00;no;-;/a\n1e9;YES;5;/b\n")
     assert records.select("client", "when", "bot", "bytes", "path").rows() == [
         ("192.0.2.7", 971211336.0, False, None, "/a"), ("192.0.2.7", 1e9, True, 5, "/b")
     ]  # fmt: skip
 
 
 def test_a_file_of_another_stream_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {"memory": streams.get("memory"), "visit": visit.STREAM}
+    known = {"memory": streams.get("memory"), "request": STREAM}
     monkeypatch.setattr(streams, "names", lambda: tuple(known))
     monkeypatch.setattr(streams, "get", known.__getitem__)
-    path.write_bytes(visit.short() + b"\n")
+    path.write_bytes(short() + b"\n")
     with pytest.raises(DataError) as caught:
         list(read_file(path, known["memory"]))
-    assert "this is no file of memory: it seems to hold short (of visit)" in str(caught.value)
+    assert "this is no file of memory: it seems to hold short (of request)" in str(caught.value)
     assert "memory reads json, csv" in str(caught.value)
 
 

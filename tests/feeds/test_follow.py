@@ -21,7 +21,7 @@ from hackwatch.feeds.pace import Progress
 from hackwatch.streams.formats import CSV, JSON, recognised
 from hackwatch.testing import FakeClock, MemoryTopic
 from tests.pipeline.support import stream
-from tests.streams import visit
+from tests.streams.request import STREAM, short
 from tests.topics.support import lines
 
 
@@ -338,8 +338,8 @@ def test_csv_lines_become_objects(payload: bytes, expected: list[str], bad: int)
 
 
 def test_lines_of_a_stream_s_own_format_are_sent_as_they_are(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, stream=visit.STREAM, form=None, from_start=True)
-    line = visit.short().decode()
+    scene = Scene(tmp_path, stream=STREAM, form=None, from_start=True)
+    line = short().decode()
     scene.write(f"{line}\n")
     scene.look()
     scene.write("a stranger's\n")
@@ -349,8 +349,8 @@ def test_lines_of_a_stream_s_own_format_are_sent_as_they_are(tmp_path: Path) -> 
 
 
 def test_a_log_that_a_stranger_begins_anew_is_read_as_the_one_before(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, stream=visit.STREAM, form=None, from_start=True)
-    line = visit.short().decode()
+    scene = Scene(tmp_path, stream=STREAM, form=None, from_start=True)
+    line = short().decode()
     scene.write(f"{line}\n")
     scene.look()
     rename(scene)
@@ -365,13 +365,13 @@ def test_a_log_that_a_stranger_begins_anew_is_read_as_the_one_before(tmp_path: P
 @pytest.mark.parametrize(
     ("head", "says"),
     [
-        ("a stranger's\n", "visit reads json, csv, short, tabbed"),
+        ("a stranger's\n", "request reads json, csv, short, tabbed"),
         ("a,b\n", "no column source, client, when, bot, bytes, path in the header"),
         ("path,path\n", "columns occur twice: path"),
     ],
 )
 def test_a_log_of_no_format_of_its_stream_is_refused(tmp_path: Path, head: str, says: str) -> None:
-    scene = Scene(tmp_path, stream=visit.STREAM, form=None, from_start=True)
+    scene = Scene(tmp_path, stream=STREAM, form=None, from_start=True)
     scene.write(head)
     with pytest.raises(DataError, match=says):
         scene.look()

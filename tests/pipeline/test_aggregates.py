@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hackwatch.pipeline import measures
 from hackwatch.pipeline.aggregates import Aggregates, Closed
 from hackwatch.pipeline.detection import SCORED
 from hackwatch.streams.base import POSITION, Decoded, DecodeOptions, Features, Messages, Noun, Stream
@@ -527,3 +528,12 @@ def test_a_sketch_is_never_left_again() -> None:
     again.add(frame([request(5, path="/0"), request(6, path="/9")]))
     assert again.take_changes()["paths"].to_list() == [5]
     assert again.snapshot()["paths"].to_list() == [None]
+
+
+def test_sketches_are_as_large_as_their_stated_error_asks() -> None:
+    import datasketches
+
+    errors = [
+        datasketches.hll_sketch.get_rel_err(False, True, size, 1) for size in (measures._LG_K - 1, measures._LG_K)
+    ]
+    assert errors[0] > measures.STANDARD_ERROR >= errors[1]

@@ -277,6 +277,13 @@ def test_what_waited_during_an_outage_is_behind_for_a_moment_only() -> None:
     assert skewed(target, 60.0) == {}
 
 
+def test_one_late_record_at_the_end_is_no_wrong_clock() -> None:
+    target = clocks()
+    observe(target, [*minutes(("m4", 0.0)), (0, "m4", 1100.0)])
+    observe(target, [(0, "m4", 1101.0)], elapsed=1.0)
+    assert skewed(target, 60.0) == {}
+
+
 def test_between_two_nobody_can_tell_who_is_wrong() -> None:
     target = clocks()
     observe(target, [(0, name, 100.0 + off) for name, off in (("a", 0.0), ("b", 900.0), ("c", 1800.0))])

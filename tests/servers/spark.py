@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 from tests.servers.process import parts
+from tests.third.support import SITE
 
 __all__ = ["CONF", "jars", "missing", "spark"]
 
@@ -57,6 +58,8 @@ def start(folder: Path) -> SparkSession:
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
         "spark.local.dir": str(folder),
         "spark.log.level": "ERROR",
+        # Workers know the family of a third party, for tests that install it.
+        "spark.executorEnv.PYTHONPATH": str(SITE),
     }
     builder = SparkSession.builder.master("local[2]").appName("hackwatch-tests")
     for name, value in conf.items():

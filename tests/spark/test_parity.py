@@ -18,6 +18,9 @@ from tests.servers.kafka import Broker
 from tests.servers.spark import missing
 from tests.spark.support import SPARK, assert_same, on_spark, work_off_embedded
 from tests.streams.support import record
+from tests.third.support import SHOP, shop
+
+__all__ = ["shop"]
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -37,17 +40,25 @@ def assert_everything_occurred(found: Outcome) -> None:
     assert {kind for kind, *_ in found.alerts.values()} >= {"attack", "rule"}
 
 
+@pytest.mark.usefixtures("shop")
 def test_spool_folders(spark: SparkSession, tmp_path: Path) -> None:
-    """In two parts, so that state is carried over in every query; batches are small."""
-    embedded, sparkling = Folder.make(tmp_path / "embedded"), Folder.make(tmp_path / "spark", more=SPARK)
+    """In two parts, so that state is carried over in every query; batches are small.
+
+    Hosts, and a family of another kind beside them.
+    """
+    embedded, sparkling = (
+        Folder.make(tmp_path / name, more=more, shop=True) for name, more in (("embedded", ""), ("spark", SPARK))
+    )
     for part in (1, 2):
         for folder in (embedded, sparkling):
-            feed(folder, RECORDS, seed=part)
+            feed(folder, RECORDS // 2, seed=part)
         work_off_embedded(embedded)
         on_spark(sparkling, spark)
     found = Outcome.of(sparkling)
     assert_same(found, Outcome.of(embedded))
     assert_everything_occurred(found)
+    assert set(SHOP) <= {stream for _, stream, *_ in found.alerts.values()}
+    assert all(len(found.tables[name]) > RECORDS // 4 for name in SHOP)
 
 
 #: Each unlike its default, and unlike that of the other stream.

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -48,7 +49,7 @@ MEMORY: dict[str, tuple[str, float, float]] = {
     "CMD": ("name", 1, 4096),
     "ts": ("time", 1, 2**33),
 }
-VISIT: dict[str, tuple[str, float, float]] = {
+REQUEST: dict[str, tuple[str, float, float]] = {
     "source": ("name", 1, 255),
     "client": ("address", -math.inf, math.inf),
     "when": ("moment", 1, 2**33),
@@ -56,12 +57,35 @@ VISIT: dict[str, tuple[str, float, float]] = {
     "bytes": ("integer?", 0, 2**53),
     "path": ("name", 1, 4096),
 }
-FIELDS = {"process": PROCESS, "memory": MEMORY, "visit": VISIT}
-OPTIONAL = {"visit": {"source"}}
-TRUTH = {"process": {"label", "attack", "type"}, "memory": {"label", "attack", "type"}, "visit": {"verdict"}}
+VISIT: dict[str, tuple[str, float, float]] = {
+    "client": ("text", 1, 64),
+    "server": ("text", 1, 255),
+    "path": ("name", 1, 4096),
+    "agent": ("text", 1, 256),
+    "status": ("integer", 100, 599),
+    "bytes": ("size", 0, 2**50),
+    "seconds": ("fraction", 0, 86_400),
+    "ts": ("time", 1, 2**33),
+}
+LOGIN: dict[str, tuple[str, float, float]] = {
+    "client": ("text", 1, 64),
+    "gate": ("text", 1, 255),
+    "user": ("text", 1, 255),
+    "agent": ("text", 1, 256),
+    "failed": ("integer", 0, 1),
+    "waited": ("fraction?", 0, 86_400),
+    "ts": ("time", 1, 2**33),
+}
+FIELDS = {"process": PROCESS, "memory": MEMORY, "request": REQUEST, "visit": VISIT, "login": LOGIN}
+OPTIONAL = {"request": {"source"}}
+#: Those that have the option; to others it means nothing.
+LETTERLESS = {"memory"}
+#: The columns of truth, where they are not the usual ones.
+TRUTH = {"request": {"verdict"}}
+USUAL_TRUTH = {"label", "attack", "type"}
 #: The formats of lines, in their order.
 FORMATS: dict[str, dict[str, re.Pattern[str]]] = {
-    "visit": {
+    "request": {
         "short": re.compile(r"(?P<client>\S+) \[(?P<when>[^\]]+)\] (?P<bot>\S+) (?P<bytes>\S+) (?P<path>.+)"),
         "tabbed": re.compile(
             r"\[(?P<when>[^\t]+)\t(?P<client>[^\t]+)\t(?P<bot>[^\t]+)\t(?P<bytes>[^\t]+)\t(?P<path>[^\t]+)\]"
@@ -102,6 +126,7 @@ class Expected:
 
 def decode(lines: list[bytes], stream: str, *, letterless_kib: bool = False, longest: int = 1 << 20) -> Expected:
     out = Expected()
+    letterless_kib = letterless_kib and stream in LETTERLESS
     for number, line in enumerate(lines):
         before = out.unknown.total()
         if len(line) > longest:
@@ -205,8 +230,9 @@ def _record(
     if not isinstance(pairs, Pairs):
         raise Impossible("record is not an object")
     fields = FIELDS[stream]
+    known = fields.keys() | TRUTH.get(stream, USUAL_TRUTH)
     seen = Counter(name for name, _ in pairs)
-    unknown.update({name: times for name, times in seen.items() if name not in fields and name not in TRUTH[stream]})
+    unknown.update({name: times for name, times in seen.items() if name not in known})
     values = dict(reversed(pairs))
     for name, _ in pairs:
         if name in fields and seen[name] > 1:
@@ -216,13 +242,14 @@ def _record(
             raise Impossible(f"{name}: not a text")
     values |= outer or {}
     optional = OPTIONAL.get(stream, set())
-    out = {
+    out: dict[str, Any] = {
         name: None
         if name in optional and values.get(name) is None
         else _value(name, kind, low, high, values, letterless_kib)
         for name, (kind, low, high) in fields.items()
     }
-    return _derive_visit(out) if stream == "visit" else _derive(out)
+    out["event_time"] = EPOCH + timedelta(microseconds=round(out[TIMES.get(stream, "ts")] * 1e6))
+    return out | DERIVED[stream](out)
 
 
 def _value(name: str, kind: str, low: float, high: float, values: dict[str, Any], letterless_kib: bool) -> Any:
@@ -320,17 +347,25 @@ def _moment(text: str) -> float | None:
     return None
 
 
-def _derive_visit(out: dict[str, Any]) -> dict[str, Any]:
-    event_time = EPOCH + timedelta(microseconds=round(out["when"] * 1e6))
-    return {**out, "source": out["source"] or "here", "event_time": event_time}
+def _host(out: dict[str, Any]) -> dict[str, Any]:
+    finished = out["CMD"].startswith("<") and out["CMD"].endswith(">") and len(out["CMD"]) > 2
+    command = out["CMD"][1:-1] if finished else out["CMD"]
+    return {"finished": finished, "CMD": command, "CMD_PID": f"{command}_{out['PID']}"}
 
 
-def _derive(out: dict[str, Any]) -> dict[str, Any]:
-    name = out["CMD"]
-    out["finished"] = name.startswith("<") and name.endswith(">") and len(name) > 2
-    out["CMD"] = name[1:-1] if out["finished"] else name
-    out["CMD_PID"] = f"{out['CMD']}_{out['PID']}"
-    out["event_time"] = EPOCH + timedelta(microseconds=round(out["ts"] * 1e6))
-    if out.get("PRI") is not None and (out["PRI"] == 0 or out["PRI"] >= 100):
-        out["NICE"] = 0 if out["PRI"] == 0 else out["PRI"] - 120
-    return out
+def _process(out: dict[str, Any]) -> dict[str, Any]:
+    restored = out["PRI"] is not None and (out["PRI"] == 0 or out["PRI"] >= 100)
+    nice = {"NICE": 0 if out["PRI"] == 0 else out["PRI"] - 120} if restored else {}
+    return _host(out) | nice
+
+
+#: The field that holds a record's own time, where it is not `ts`.
+TIMES = {"request": "when"}
+#: What follows of the fields of a record, of each stream.
+DERIVED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "process": _process,
+    "memory": _host,
+    "request": lambda out: {"source": out["source"] or "here"},
+    "visit": lambda out: {"client_path": f"{out['client']} {out['path']}"},
+    "login": lambda out: {},
+}

@@ -10,8 +10,8 @@ import numpy as np
 
 from hackwatch import streams
 from hackwatch.streams.base import Decoded, DecodeOptions, Messages, Stream
-from tests.streams import visit
-from tests.streams.visit import VISIT
+from tests.streams import request
+from tests.streams.request import REQUEST
 
 PROCESS: dict[str, Any] = {
     "sequence": 17,
@@ -47,12 +47,32 @@ MEMORY: dict[str, Any] = {
     "CMD": "mysqld",
     "ts": 1554218915.25,
 }
-BASE = {"process": PROCESS, "memory": MEMORY, "visit": VISIT}
+#: Those of a third party's family, `tests.third`.
+VISIT: dict[str, Any] = {
+    "client": "203.0.113.7",
+    "server": "www-1",
+    "path": "/item/17",
+    "agent": "Firefox/128.0",
+    "status": 200,
+    "bytes": "12.5K",
+    "seconds": 0.25,
+    "ts": 1554218915.25,
+}
+LOGIN: dict[str, Any] = {
+    "client": "203.0.113.7",
+    "gate": "gate-a",
+    "user": "ada",
+    "agent": "Firefox/128.0",
+    "failed": 0,
+    "waited": 12.5,
+    "ts": 1554218915.25,
+}
+BASE = {"process": PROCESS, "memory": MEMORY, "request": REQUEST, "visit": VISIT, "login": LOGIN}
 
 
 def named(name: str) -> Stream:
     """A registered stream, or that of these tests."""
-    return visit.STREAM if name == "visit" else streams.get(name)
+    return request.STREAM if name == "request" else streams.get(name)
 
 
 def messages(lines: Sequence[bytes], *, partition: int = 3) -> Messages:

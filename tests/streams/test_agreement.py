@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from typing import Any
 
 import polars as pl
@@ -12,10 +13,14 @@ from hypothesis import strategies as st
 
 from hackwatch.streams.base import Decoded, DecodeOptions
 from tests.streams import oracle
+from tests.streams.request import short, wrapped
 from tests.streams.support import BASE, kib, messages, named
-from tests.streams.visit import short, wrapped
+from tests.third.support import SHOP, shop_all_along
 
-OWN = ("process", "memory", "visit")
+__all__ = ["OWN", "facts", "payloads", "shop_all_along"]
+
+OWN = ("process", "memory", "request", *SHOP)
+pytestmark = pytest.mark.usefixtures("shop_all_along")
 
 #: JSON texts of values: usual ones, traps, and what no field may hold.
 TOKENS = st.sampled_from(
@@ -41,8 +46,8 @@ TOKENS = st.sampled_from(
 )  # fmt: skip
 NAMES = st.sampled_from(
     [
-        *BASE["process"], *BASE["memory"], *BASE["visit"], "label", "attack", "type", "verdict", "host", "source",
-        "position", "format", "line", "a:b", "", "x" * 70, "\u00e9", 'q"',
+        *sorted({*chain(*BASE.values())}), "label", "attack", "type", "verdict", "host", "source", "position", "format",
+        "line", "a:b", "", "x" * 70, "\u00e9", 'q"',
     ]
 )  # fmt: skip
 SEPARATORS = st.sampled_from([(b",", b":"), (b", ", b": "), (b" ,\t", b" : ")])
@@ -88,7 +93,7 @@ def lines_and_envelopes(draw: st.DrawFn, usual: int) -> bytes:
     if draw(st.booleans()):
         return line
     form = draw(st.sampled_from(["short", "short", "tabbed", "json", "json", "xml"]))
-    text = draw(record_texts("visit", usual)) if form == "json" else line
+    text = draw(record_texts("request", usual)) if form == "json" else line
     whole = wrapped(text.decode(errors="replace"), form, draw(st.sampled_from(["a", "a", "b:c", None, 5, ["x"]])))
     envelope = json.dumps(dict(draw(st.permutations(list(whole.items())))), ensure_ascii=draw(st.booleans())).encode()
     odd = draw(st.sampled_from(["", "", "", "", "array", "more", "less", "blank"]))
@@ -103,7 +108,7 @@ def lines_and_envelopes(draw: st.DrawFn, usual: int) -> bytes:
 
 @st.composite
 def message_texts(draw: st.DrawFn, stream: str, usual: int) -> bytes:
-    if stream == "visit" and draw(st.booleans()):
+    if stream == "request" and draw(st.booleans()):
         return draw(lines_and_envelopes(usual))
     kind = draw(st.sampled_from(["object"] * 12 + ["array"] * 6 + ["cut", "junk", "odd", "many"]))
     if kind == "object":

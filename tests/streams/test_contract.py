@@ -13,17 +13,20 @@ import pytest
 from hackwatch import streams
 from hackwatch.errors import ConfigurationError
 from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, DecodeOptions, Features, Messages, Noun, Stream
+from hackwatch.streams.declarations import Family, windows_of
 from hackwatch.streams.decode import Decoder
 from hackwatch.streams.fields import Field, Kind
 from hackwatch.streams.formats import LineFormat, matching
 from tests.streams.support import BASE, messages, named
+from tests.third.support import SHOP, installed
 
 OPTIONS = DecodeOptions()
 
 
-@pytest.fixture(params=[*streams.names(), "visit"])
-def stream(request: pytest.FixtureRequest) -> Stream:
-    return named(request.param)
+@pytest.fixture(params=sorted({*streams.names(), "request", *SHOP}))
+def stream(request: pytest.FixtureRequest) -> Iterator[Stream]:
+    with installed():
+        yield named(request.param)
 
 
 @pytest.fixture
@@ -155,12 +158,14 @@ def never() -> Any:
 
 
 def test_the_declaration_is_consistent(stream: Stream) -> None:
-    assert {stream.entity, stream.identity, "event_time"} <= set(stream.schema)
+    assert {stream.entity, stream.subject, stream.identity, "event_time"} <= set(stream.schema)
+    assert stream.source is None or stream.source in stream.schema
+    assert {stream.entity, "event_time"} <= set(stream.identifiers)
     assert stream.schema["event_time"] == pl.Datetime("us", "UTC")
     assert set(stream.features.columns) <= set(stream.schema)
     assert set(stream.units) <= set(stream.schema)
     assert not set(POSITION) & set(stream.schema)
-    assert not {"sequence", "ts", "event_time", stream.entity, stream.identity} & set(stream.features.columns)
+    assert not {"sequence", "ts", stream.source, *stream.identifiers} & set(stream.features.columns)
     for name in stream.features.categorical:
         assert stream.schema[name] == pl.String
     for name in (*stream.features.numeric, *stream.features.log):
@@ -173,7 +178,7 @@ def test_the_declaration_is_consistent(stream: Stream) -> None:
         (DecodeOptions(), {}),
         (DecodeOptions(key="uuid"), {"key": pl.String()}),
         (DecodeOptions(labels=True), {"label": pl.Int8(), "type": pl.String()}),
-        (DecodeOptions(labels=True, key="CMD"), {"key": pl.String(), "label": pl.Int8(), "type": pl.String()}),
+        (DecodeOptions(labels=True, key="ts"), {"key": pl.String(), "label": pl.Int8(), "type": pl.String()}),
     ],
 )
 @pytest.mark.parametrize("kind", ["none", "sound", "broken", "both"])
@@ -219,3 +224,42 @@ def test_a_field_that_is_missing_rejects_and_a_new_one_does_not(stream: Stream, 
 def test_normalised_columns_hold_no_unexpected_null(stream: Stream, sound: bytes) -> None:
     decoded = stream.decode(messages([sound]), OPTIONS)
     assert not any(decoded.records.null_count().row(0))
+
+
+def test_a_large_payload_is_read_as_a_small_one_is(stream: Stream, sound: bytes) -> None:
+    """Small payloads may be read another way."""
+    few = stream.decode(messages([sound] * 3), OPTIONS).records.drop("offset")
+    many = stream.decode(messages([sound] * 2000), OPTIONS).records.drop("offset")
+    assert many.unique().equals(few.unique())
+    assert many.height == 2000
+
+
+@pytest.fixture(params=["host", "shop"])
+def family(request: pytest.FixtureRequest) -> Iterator[Family]:
+    with installed():
+        yield streams.family(request.param)
+
+
+def test_a_family_names_registered_streams_and_what_joins_them(family: Family) -> None:
+    assert set(family.streams) <= set(streams.names())
+    assert family in streams.families()
+    for correlation in family.correlations:
+        assert correlation in streams.correlations()
+        sides = [streams.get(name) for name in (correlation.left, correlation.right)]
+        assert all(set(correlation.keys) <= set(side.schema) for side in sides)
+    for aggregate in family.aggregates:
+        assert aggregate in streams.aggregates(aggregate.stream)
+
+
+def test_every_stream_has_windows(stream: Stream) -> None:
+    first = windows_of(stream, 300)
+    assert (first.keys, first.seconds) == ((stream.entity,), 300)
+    assert [measure.name for measure in first.measures] == ["records", "suspects", "count"]
+
+
+def test_an_installed_family_is_gone_with_its_package() -> None:
+    with installed():
+        assert {"visit", "login"} <= set(streams.names())
+        assert [one.name for one in streams.families()] == ["host", "shop"]
+    assert not {"visit", "login"} & set(streams.names())
+    assert "takeovers" not in {correlation.name for correlation in streams.correlations()}

@@ -11,8 +11,8 @@ import pytest
 
 from hackwatch.streams.base import Decoded, DecodeOptions
 from hackwatch.streams.formats import CSV, JSON, matching, recognised
+from tests.streams.request import REQUEST, STREAM, short, wrapped
 from tests.streams.support import messages
-from tests.streams.visit import STREAM, VISIT, short, wrapped
 
 
 def decode(*lines: bytes | dict[str, Any] | list[Any], **options: Any) -> Decoded:
@@ -31,7 +31,7 @@ TABBED = b"[10/Oct/2000:13:55:36 -0700\t192.0.2.1\tF\t512\t/index]"
 
 #: What a message is, and what becomes of it.
 READ: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "JSON": (VISIT, ONE),
+    "JSON": (REQUEST, ONE),
     "a line of the first format": (short(), ONE),
     "a line of the second, which begins as JSON does": (TABBED, ONE),
     "a carriage return at its end": (short() + b"\r", ONE),
@@ -43,10 +43,10 @@ READ: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "what is no UTF-8 is kept as escapes": (short(path="/x") + b"\xff", (*ONE[:5], "/x\\xff")),
     "a line in an envelope": (wrapped(short().decode()), WRAPPED),
     "its parts in another order": (dict(reversed(wrapped(short().decode()).items())), WRAPPED),
-    "JSON in an envelope": (wrapped(json.dumps(VISIT), "json"), WRAPPED),
-    "JSON over several lines in an envelope": (wrapped(json.dumps(VISIT, indent=1), "json"), WRAPPED),
+    "JSON in an envelope": (wrapped(json.dumps(REQUEST), "json"), WRAPPED),
+    "JSON over several lines in an envelope": (wrapped(json.dumps(REQUEST, indent=1), "json"), WRAPPED),
     "an envelope knows its source better than the line": (
-        wrapped(json.dumps({"source": "liar", **VISIT}), "json"), WRAPPED
+        wrapped(json.dumps({"source": "liar", **REQUEST}), "json"), WRAPPED
     ),
     "an envelope without a source": (wrapped(short().decode(), source=None), ONE),
 }  # fmt: skip
@@ -123,30 +123,30 @@ def test_lines_are_tried_against_the_formats_that_are_named_in_their_order(
 
 def test_a_position_can_be_the_key_of_duplicates() -> None:
     lines = [wrapped(short().decode(), position=f"log:{number}") for number in (1, 2, 2)]
-    keys = decode(*lines, short(), wrapped(json.dumps(VISIT), "json", position=9), key="position").records["key"]
+    keys = decode(*lines, short(), wrapped(json.dumps(REQUEST), "json", position=9), key="position").records["key"]
     assert keys.to_list() == ["log:1", "log:2", "log:2", None, "9"]
 
 
 def test_truth_is_what_the_stream_says_it_is() -> None:
-    decoded = decode({**VISIT, "verdict": "normal"}, {**VISIT, "verdict": "scan"}, VISIT, short(), labels=True)
+    decoded = decode({**REQUEST, "verdict": "normal"}, {**REQUEST, "verdict": "scan"}, REQUEST, short(), labels=True)
     assert decoded.records.select("label", "type").rows() == [
         (0, "normal"), (1, "scan"), (None, None), (None, None)
     ]  # fmt: skip
-    assert decode({**VISIT, "verdict": "scan"}).unknown_fields == {}
+    assert decode({**REQUEST, "verdict": "scan"}).unknown_fields == {}
 
 
 def test_unknown_fields_are_counted_for_each_message() -> None:
-    more = {**VISIT, "colour": 1, "size": 2}
-    lines: list[Any] = [short(), more, VISIT, [more, {**VISIT, "size": 0}], wrapped(json.dumps(more), "json"), b"{"]
+    more = {**REQUEST, "colour": 1, "size": 2}
+    lines: list[Any] = [short(), more, REQUEST, [more, {**REQUEST, "size": 0}], wrapped(json.dumps(more), "json"), b"{"]
     decoded = decode(*lines)
     assert decoded.unknown_by_message is not None
     assert decoded.unknown_by_message.tolist() == [0, 2, 0, 3, 2, 0]
     assert dict(decoded.unknown_fields) == {"colour": 3, "size": 4}
-    assert decode(short(), VISIT).unknown_by_message is None
+    assert decode(short(), REQUEST).unknown_by_message is None
 
 
 def test_many_lines_keep_their_order_and_positions() -> None:
-    kinds = [(short(bytes=n), json.dumps({**VISIT, "bytes": n}).encode(), b"no") for n in range(3000)]
+    kinds = [(short(bytes=n), json.dumps({**REQUEST, "bytes": n}).encode(), b"no") for n in range(3000)]
     lines = [one[n % 3] for n, one in enumerate(kinds)]
     decoded = decode(*lines)
     expected = [n for n in range(3000) if n % 3 < 2]

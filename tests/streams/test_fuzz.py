@@ -11,10 +11,14 @@ import orjson
 import pytest
 
 from hackwatch.streams.base import DecodeOptions
+from tests.streams.request import short, wrapped
 from tests.streams.support import BASE, messages, named
-from tests.streams.visit import short, wrapped
+from tests.third.support import SHOP, shop
+
+__all__ = ["mutated", "shop"]
 
 MESSAGES, BATCH = 200_000, 2_000
+STREAMS = ("process", "memory", "request", *SHOP)
 OPTIONS = DecodeOptions(labels=True, key="uuid", max_message_bytes=1 << 20)
 PIECES = [
     b"NaN", b"Infinity", b"1e999", b"1e-999", b"9" * 100, b"-0", b"null", b"true", b'"-"', b'"<x>"', b'"\\ud800"',
@@ -71,7 +75,7 @@ MUTATIONS: list[Mutation] = [flip, flip, insert, insert, cut, remove, repeat, ch
 
 def mutated(chance: random.Random, stream: str) -> bytes:
     text = json.dumps(BASE[stream], separators=chance.choice([(",", ":"), (", ", ": ")])).encode()
-    if stream == "visit":
+    if stream == "request":
         text = chance.choice([text, short(), json.dumps(wrapped(short().decode())).encode()])
     for _ in range(chance.choice([0, 0, 0, 1, 1, 2, 4])):
         text = chance.choice(MUTATIONS)(chance, text) or b" "
@@ -92,12 +96,13 @@ def deep(line: bytes) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stream", ["process", "memory", "visit"])
+@pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize("stream", STREAMS)
 def test_nothing_raises_nothing_is_lost_memory_is_bounded(stream: str) -> None:
     chance = random.Random(stream)
     accounted = rejected = 0
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for number in range(MESSAGES // 2 // BATCH):
+    for number in range(MESSAGES // len(STREAMS) // BATCH):
         lines = [mutated(chance, stream) for _ in range(BATCH)]
         if number % 10 == 0:
             lines[5] = b'{"CMD":"' + b"x" * 10_000_000 + b'"}'
@@ -111,6 +116,6 @@ def test_nothing_raises_nothing_is_lost_memory_is_bounded(stream: str) -> None:
         assert max(map(len, decoded.rejected["raw"])) <= 4 * 64 * 1024
         accounted += decoded.messages
         rejected += decoded.rejected.height
-    assert accounted == MESSAGES // 2
+    assert accounted == MESSAGES // len(STREAMS)
     assert 0.2 < rejected / accounted < 0.9
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 << 10

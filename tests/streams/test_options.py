@@ -25,14 +25,14 @@ MEANT: dict[str, tuple[str, dict[str, Any], DecodeOptions]] = {
     ),
     "an option": ("memory", {"options": ("letterless_kib",)}, DecodeOptions(own=kib(True))),
     "its old name": ("memory", {"letterless_kib": True}, DecodeOptions(own=kib(True))),
-    "formats": ("visit", {"formats": ("tabbed", "short")}, DecodeOptions(formats=("tabbed", "short"))),
+    "formats": ("request", {"formats": ("tabbed", "short")}, DecodeOptions(formats=("tabbed", "short"))),
 }
 
 #: Settings that a stream cannot follow, and what is said of it.
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "an option that it lacks": ("memory", {"options": ("kib",)}, "memory has no option 'kib'"),
-    "one that only others have": ("visit", {"letterless_kib": True}, "visit has no option 'letterless_kib'"),
-    "a format that it lacks": ("visit", {"formats": ("short", "clf")}, "visit has no line format 'clf'"),
+    "one that only others have": ("request", {"letterless_kib": True}, "request has no option 'letterless_kib'"),
+    "a format that it lacks": ("request", {"formats": ("short", "clf")}, "request has no line format 'clf'"),
     "a format of files only": ("memory", {"formats": ("csv",)}, "memory has no line format 'csv'"),
 }
 

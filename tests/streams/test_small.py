@@ -14,10 +14,15 @@ from hackwatch.feeds.simulate import generate
 from hackwatch.streams import small
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.streams.decode import Decoder
+from tests.streams.request import REQUEST
 from tests.streams.support import BASE, kib, messages, named, record
 from tests.streams.test_agreement import OWN, facts, payloads
 from tests.streams.test_fuzz import mutated
-from tests.streams.visit import VISIT
+from tests.third.support import shop_all_along
+
+__all__ = ["shop_all_along"]
+
+pytestmark = pytest.mark.usefixtures("shop_all_along")
 
 PRINTS = st.text("-.0123456789KMGT +e%", max_size=8)
 NUMBERS = st.integers(-200, 200) | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -64,18 +69,25 @@ def test_any_time(seconds: float, more: float) -> None:
     assert agree("memory", lines, DecodeOptions()) or seconds + more > 2**33
 
 
-#: Of payloads of `visit` two thirds hold lines or envelopes, which are left to the ordinary decoder.
-@pytest.mark.parametrize(("stream", "least"), [("process", 300), ("memory", 300), ("visit", 50)])
+#: Those that are read the small way too.
+SMALL = [name for name in OWN if name != "login"]
+
+
+#: Of payloads of `request` two thirds hold lines or envelopes, which are left to the ordinary decoder.
+@pytest.mark.parametrize(("stream", "least"), [(name, 50 if name == "request" else 300) for name in SMALL])
 def test_mutated_payloads(stream: str, least: int) -> None:
     chance = random.Random(7)
     cut = [[mutated(chance, stream) for _ in range(chance.randrange(1, 4))] for _ in range(1500)]
     assert least < sum(agree(stream, lines, DecodeOptions()) for lines in cut) < 1200
 
 
-@pytest.mark.parametrize("stream", ["process", "memory"])
+@pytest.mark.parametrize("stream", [name for name in SMALL if name != "request"])
 def test_what_a_feed_writes_is_read_the_small_way(stream: str) -> None:
-    batch = next(iter(generate(400, 1)))
-    lines = b"".join(payload for _, payload in getattr(batch, stream).parts()).splitlines()
+    import shop_simulator
+
+    batches = (next(iter(simulate(400, 1))) for simulate in (generate, shop_simulator.generate))
+    [written] = [getattr(batch, stream) for batch in batches if hasattr(batch, stream)]
+    lines = b"".join(payload for _, payload in written.parts()).splitlines()
     assert agree(stream, lines[:200], DecodeOptions())
 
 
@@ -89,12 +101,12 @@ USUAL: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "sizes as numbers": ("memory", [record("memory", VSIZE=612, RSIZE=2.5)]),
     "fields that nobody knows": ("memory", [record("memory", host="a", rack=None, up=True, label=1, type="x:y")] * 3),
     "addresses, dates and booleans": (
-        "visit", [
-            VISIT | {"bot": "F"},
-            VISIT | {"client": "2001:DB8::1", "when": "10/Oct/2000:13:55:36 -0700", "bot": "no"},
+        "request", [
+            REQUEST | {"bot": "F"},
+            REQUEST | {"client": "2001:DB8::1", "when": "10/Oct/2000:13:55:36 -0700", "bot": "no"},
         ]
     ),
-    "times as numbers": ("visit", [VISIT | {"when": 971211336.25}, VISIT | {"when": 1, "bot": True}]),
+    "times as numbers": ("request", [REQUEST | {"when": 971211336.25}, REQUEST | {"when": 1, "bot": True}]),
     "colons in texts": ("process", [record("process", CMD="kworker/0:1")]),
 }  # fmt: skip
 

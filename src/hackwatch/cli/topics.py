@@ -156,7 +156,10 @@ def list_topics(context: CliContext, as_json: bool) -> None:
     from hackwatch.topics.inspection import TopicStatus
 
     settings = context.settings()
-    found = {name: _status(context, settings.spool_url(name)) for name in settings.streams}
+    from hackwatch import streams
+
+    named = streams.in_order(settings.streams)
+    found = {name: _status(context, settings.spool_url(name)) for name in named}
     if as_json:
         click.echo(json.dumps([{"stream": name, **status.as_dict()} for name, status in found.items()]))
         return

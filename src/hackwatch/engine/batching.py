@@ -48,6 +48,8 @@ class Former:
         }
         self._known: list[tuple[str, int]] = sorted(self._positions)
         self._behind: set[tuple[str, int]] = set()
+        #: What the pipeline was told last; after a start that may be anything.
+        self._waiting = tuple(self._known)
 
     @property
     def known(self) -> list[tuple[str, int]]:
@@ -101,7 +103,10 @@ class Former:
             self._positions[place] = messages.next_offset
         self._behind = {(s, m.partition) for s, m in runs if len(m.payload) >= share // 2}
         held = set(self._known) - set(chosen)
-        return Taken(tuple(runs), tuple(ranges), tuple(sorted(self._behind | held))) if ranges else None
+        # Once more without messages, to say that none wait any more.
+        told = bool(ranges or self._waiting)
+        self._waiting = tuple(sorted(self._behind | held)) if told else ()
+        return Taken(tuple(runs), tuple(ranges), self._waiting) if told else None
 
     def _aligned(self, typical: Callable[[str, int], int]) -> list[tuple[str, int]]:
         """Partitions to read: all, but those far ahead of one of their time group that is being caught up."""
@@ -120,6 +125,7 @@ class Former:
     def again(self, entry: BatchEntry) -> Taken:
         """Exactly the messages that a logged micro-batch took. Raises ConfigurationError if they are not read now."""
         runs = []
+        self._waiting = entry.waiting
         for part in entry.ranges:
             self._check_still_read(part)
             self._positions[(part.stream, part.partition)] = part.end

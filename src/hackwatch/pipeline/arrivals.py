@@ -27,8 +27,8 @@ ARRIVALS = pl.Schema(
         "source": pl.String(),
         "least": pl.Int64(),
         "greatest": pl.Int64(),
-        "last": pl.Int64(),
         "row": pl.Int64(),
+        "clock": pl.Int64(),
         "late": pl.Int64(),
         "skew": pl.Float64(),
     }
@@ -40,8 +40,9 @@ SMALL_ROWS = 512
 
 @dataclass(slots=True)
 class Arrival:
-    """Event times (microseconds) of one source in one partition: extremes, and those of its last record and its row.
+    """Event times (microseconds) of one source in one partition: extremes, and the row of its last record.
 
+    `clock`: the greatest of all that it has sent there, once it is known.
     `late`: how many of its records are late. `skew`: by how many seconds its clock differs from the others' (0: it does
     not), None where that was not looked at, or too few others are there to compare it with.
     """
@@ -50,15 +51,15 @@ class Arrival:
     source: str
     least: int
     greatest: int
-    last: int
     row: int
+    clock: int = 0
     late: int = 0
     skew: float | None = None
 
     def follow(self, later: Arrival) -> None:
         """Add what came later of the same source in the same partition."""
         self.least, self.greatest = min(self.least, later.least), max(self.greatest, later.greatest)
-        self.last, self.row, self.late = later.last, later.row, self.late + later.late
+        self.clock, self.row, self.late = later.clock, later.row, self.late + later.late
         self.skew = self.skew if later.skew is None else later.skew
 
 
@@ -73,9 +74,9 @@ def arrivals_of_few(partitions: Sequence[int], sources: Sequence[str], times: Se
     for row, (partition, source, time) in enumerate(zip(partitions, sources, times, strict=True)):
         one = found.get((partition, source))
         if one is None:
-            found[(partition, source)] = Arrival(partition, source, time, time, time, row)
+            found[(partition, source)] = Arrival(partition, source, time, time, row)
             continue
-        one.last, one.row = time, row
+        one.row = row
         if time > one.greatest:
             one.greatest = time
         elif time < one.least:
@@ -93,7 +94,6 @@ def arrivals(rows: pl.DataFrame) -> Sequence[Arrival]:
         .agg(
             time.min().alias("least"),
             time.max().alias("greatest"),
-            time.last().alias("last"),
             row.last().cast(pl.Int64),
             row.first().alias("first"),
         )

@@ -133,6 +133,7 @@ class SourceClocks:
         names = sources.fill_null("") if sources.null_count() else sources
         rows, seen = self._crowded_together(pl.DataFrame({"partition": partition, "source": names, "time": event_time}))
         slots = self._places(seen)
+        self._tell_clocks(seen, slots)
         before = self._watermarks(np.array(slots, np.intp))
         late = self._judge(rows, seen, slots, before)
         marks = self._running(rows, self._clocks(seen, slots, before)) if watermarks else None
@@ -175,10 +176,15 @@ class SourceClocks:
                 clock[0] = time
                 clock[1] = max(clock[1], time - self.lateness)
         if self.skew.due_to_look(elapsed):
+            self._tell_clocks(seen, slots)
             rows = pl.DataFrame({"partition": partition, "source": names, "time": event_time})
             self.skew.look(rows, seen, self._moving, elapsed, wall)
         self._take(seen, slots, before)
         return Judged(late, seen=seen)
+
+    def _tell_clocks(self, seen: Sequence[Arrival], slots: Sequence[int]) -> None:
+        for one, slot in zip(seen, slots, strict=True):
+            one.clock = max(one.greatest, int(self._newest[slot]))
 
     def _crowded_together(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Sequence[Arrival]]:
         """What has arrived, with the sources beyond the limit under one name."""

@@ -11,9 +11,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 from typing import Any
 
-import datasketches
 import numpy as np
 import polars as pl
 
@@ -24,12 +25,20 @@ __all__ = ["STANDARD_ERROR", "Collected", "Collection", "Number", "Part", "part_
 #: The standard error of estimated distinct counts, relative.
 STANDARD_ERROR = 0.008
 #: The least size (log2 of registers) of HyperLogLog with that error, also after sketches have been united.
-_LG_K = next(lg for lg in range(7, 22) if datasketches.hll_sketch.get_rel_err(False, True, lg, 1) <= STANDARD_ERROR)
+_LG_K = 15
 #: k of the KLL sketches: a rank error of 1.3 % (99 of 100 times). So many values it keeps as they are.
 _KLL_K = 200
 
 Condition = Callable[[str], pl.Expr]
 """The column that says where a condition (SQL) holds."""
+
+
+@cache
+def _sketches() -> ModuleType:
+    """The library of sketches, loaded once something is too large to be counted exactly: mostly nothing is."""
+    import datasketches
+
+    return datasketches  # type: ignore[no-any-return]  # it ships no types
 
 
 # -- collections: state of one measure in one group --------------------------------------------------------------------
@@ -77,11 +86,11 @@ class DistinctValues(Collection):
 
     def merge(self, sketch: bytes) -> None:
         self._estimate()
-        self._many.update(datasketches.hll_sketch.deserialize(sketch))
+        self._many.update(_sketches().hll_sketch.deserialize(sketch))
 
     def _estimate(self) -> None:
         if self._many is None:
-            self._many = datasketches.hll_union(_LG_K)
+            self._many = _sketches().hll_union(_LG_K)
             self._update(self._few)
             self._few = set()
 
@@ -95,7 +104,7 @@ class DistinctValues(Collection):
     def sketch(self) -> bytes | None:
         if self._many is None:
             return None
-        found: bytes = self._many.get_result(datasketches.HLL_8).serialize_compact()
+        found: bytes = self._many.get_result(_sketches().HLL_8).serialize_compact()
         return found
 
     def count(self) -> int:
@@ -124,11 +133,11 @@ class FrequentValues(Collection):
 
     def merge(self, sketch: bytes) -> None:
         self._estimate()
-        self._many.merge(datasketches.frequent_strings_sketch.deserialize(sketch))
+        self._many.merge(_sketches().frequent_strings_sketch.deserialize(sketch))
 
     def _estimate(self) -> None:
         if self._many is None:  # a sketch holds three quarters of its size
-            self._many = datasketches.frequent_strings_sketch(max(3, math.ceil(math.log2(self._exact / 0.75))))
+            self._many = _sketches().frequent_strings_sketch(max(3, math.ceil(math.log2(self._exact / 0.75))))
             self._update(self._few.items())
             self._few = {}
 
@@ -151,7 +160,7 @@ class FrequentValues(Collection):
         """The most frequent values, with their numbers or, once estimated, lower bounds of these."""
         counts: Iterable[tuple[str, int]] = self._few.items()
         if self._many is not None:
-            kind = datasketches.frequent_items_error_type.NO_FALSE_NEGATIVES
+            kind = _sketches().frequent_items_error_type.NO_FALSE_NEGATIVES
             counts = [(value, low) for value, _, low, _ in self._many.get_frequent_items(kind) if low > 0]
         return sorted(counts, key=lambda each: (-each[1], each[0]))[:most]
 
@@ -178,11 +187,11 @@ class Ranked(Collection):
 
     def merge(self, sketch: bytes) -> None:
         self._estimate()
-        self._many.merge(datasketches.kll_doubles_sketch.deserialize(sketch))
+        self._many.merge(_sketches().kll_doubles_sketch.deserialize(sketch))
 
     def _estimate(self) -> None:
         if self._many is None:
-            self._many = datasketches.kll_doubles_sketch(_KLL_K)
+            self._many = _sketches().kll_doubles_sketch(_KLL_K)
             if self._few:
                 self._many.update(np.asarray(self._few))
             self._few = []

@@ -41,8 +41,8 @@ class Skew:
 class SkewWatch:
     """Names each source once whose clock differs from the median of its partition's other sources.
 
-    Compared is the last record of a source with what the others sent shortly before it in the same partition, so that
-    recordings in which a source ends early raise nothing; and a source that agrees with the wall clock is right,
+    Compared is the clock of a source with what the others sent shortly before its last record in the same partition, so
+    that recordings in which a source ends early raise nothing; and a source that agrees with the wall clock is right,
     whatever the others say.
     """
 
@@ -119,7 +119,7 @@ def _compare(rows: pl.DataFrame, seen: Sequence[Arrival], clocks: Callable[[int]
     """Set by how much each source differs from the others of its partition."""
     for partition in {one.partition for one in seen}:
         mine = [one for one in seen if one.partition == partition]
-        last = np.array([one.last for one in mine], np.int64)
+        last = np.array([one.clock for one in mine], np.int64)
         known = clocks(partition)
         if len(known) + len(mine) <= LEAST_OTHERS:
             continue
@@ -130,13 +130,13 @@ def _compare(rows: pl.DataFrame, seen: Sequence[Arrival], clocks: Callable[[int]
 
 
 def _difference(rows: pl.DataFrame, one: Arrival, known: Times) -> float | None:
-    """By how many seconds a source's last record differs from the others' latest before it; None if it does not."""
+    """By how many seconds a source's clock differs from the others' before its last record; None if it does not."""
     near = rows.slice(max(0, one.row - NEAR_ROWS), min(one.row, NEAR_ROWS) + 1)
     others = near.filter((pl.col("partition") == one.partition) & (pl.col("source") != one.source))
-    latest = others.group_by("source").agg(pl.col("time").last())["time"].to_numpy()
+    latest = others.group_by("source").agg(pl.col("time").max())["time"].to_numpy()
     if len(latest) < LEAST_OTHERS:
         latest = np.concatenate([latest, known])
     if len(latest) < LEAST_OTHERS:
         return None
-    seconds = float(one.last - np.median(latest)) / 1e6
+    seconds = float(one.clock - np.median(latest)) / 1e6
     return seconds if abs(seconds) > SKEW_SECONDS else None

@@ -6,6 +6,7 @@ group `hackwatch.families` that names a `Family`. Both are checked when they are
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, entry_points
@@ -83,8 +84,17 @@ def family_names() -> tuple[str, ...]:
 
 @cache
 def families() -> tuple[Family, ...]:
-    """All registered families, by name."""
-    return tuple(family(name) for name in family_names())
+    """All registered families, by name. Raises ConfigurationError if two of them declare one correlation."""
+    found = tuple(family(name) for name in family_names())
+    named = Counter(correlation.name for one in found for correlation in one.correlations)
+    if twice := [name for name, number in named.items() if number > 1]:
+        homes = [one.name for one in found if any(correlation.name in twice for correlation in one.correlations)]
+        raise ConfigurationError(
+            f"the correlation {', '.join(map(repr, twice))} is declared by more than one family",
+            where=f"families {', '.join(homes)}",
+            next_step="give each a name of its own: it is that of its table in the lake",
+        )
+    return found
 
 
 def in_order(chosen: Iterable[str]) -> list[str]:

@@ -227,8 +227,8 @@ class StatefulEnricher:
 class Family:
     """What belongs together because it watches the same thing.
 
-    `streams`: names of registered streams. `simulator`, `collector`: "module:name" of what plays it
-    (`hackwatch.feeds.simulator.Simulator`) and of what watches this machine, loaded only when asked for.
+    `streams`: names of registered streams. `simulator`: "module:name" of what plays it
+    (`hackwatch.feeds.simulator.Simulator`), loaded only when asked for.
     """
 
     name: str
@@ -237,4 +237,3 @@ class Family:
     aggregates: tuple[Aggregate, ...] = ()
     enrichers: tuple[Enricher | StatefulEnricher, ...] = field(default=())
     simulator: str | None = None
-    collector: str | None = None

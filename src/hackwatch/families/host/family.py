@@ -19,5 +19,4 @@ FAMILY = Family(
         ),
     ),
     simulator="hackwatch.feeds.simulate.simulator:SIMULATOR",
-    collector="hackwatch.feeds.collect.feed:CollectFeed",
 )

@@ -13,7 +13,7 @@ from hackwatch.streams.fields import Field, Kind, Truth
 from hackwatch.streams.formats import CSV, JSON, matching
 from hackwatch.streams.small import Columns
 
-__all__ = ["SHORT", "STREAM", "TABBED", "VISIT", "short", "wrapped"]
+__all__ = ["REQUEST", "SHORT", "STREAM", "TABBED", "short", "wrapped"]
 
 #: `192.0.2.1 [10/Oct/2000:13:55:36 -0700] F 512 /index`
 SHORT = r"(?P<client>\S+) \[(?P<when>[^\]]+)\] (?P<bot>\S+) (?P<bytes>\S+) (?P<path>.+)"
@@ -49,7 +49,7 @@ def _derive(columns: Columns) -> Columns:
 
 
 STREAM = Stream(
-    name="visit",
+    name="request",
     schema=SCHEMA,
     entity="client",
     noun=Noun("client", "clients"),
@@ -60,7 +60,7 @@ STREAM = Stream(
     features=Features((), ("bytes",), ()),
     units={"bytes": "bytes"},
     decode=Decoder(
-        "visit",
+        "request",
         SCHEMA,
         FIELDS,
         {
@@ -83,7 +83,7 @@ STREAM = Stream(
 )
 
 #: A sound record.
-VISIT: dict[str, Any] = {
+REQUEST: dict[str, Any] = {
     "client": "192.0.2.1",
     "when": "2000-10-10T13:55:36-07:00",
     "bot": False,
@@ -94,7 +94,7 @@ VISIT: dict[str, Any] = {
 
 def short(**changes: Any) -> bytes:
     """A record as a line of the first format."""
-    one = {**VISIT, "when": "10/Oct/2000:13:55:36 -0700", "bot": "F", **changes}
+    one = {**REQUEST, "when": "10/Oct/2000:13:55:36 -0700", "bot": "F", **changes}
     return f"{one['client']} [{one['when']}] {one['bot']} {one['bytes']} {one['path']}".encode()
 
 
