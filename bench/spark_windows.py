@@ -27,7 +27,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 # Only the extras `bench` and `spark` install pyspark, so the type checker may find it or not.
 from pyspark.sql import SparkSession
-from pyspark.sql.streaming import StatefulProcessor
+from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from hackwatch import streams
 from hackwatch.pipeline.aggregates import Aggregates
@@ -46,7 +46,7 @@ class Windows(StatefulProcessor):  # type: ignore[misc,unused-ignore]  # its bas
         self.seen = handle.getMapState("seen", "start bigint, identity string", "there boolean")
 
     def handleInputRows(self, key: Any, rows: Iterator[Any], timers: Any) -> Iterator[Any]:
-        import pandas as pd
+        import pandas as pd  # type: ignore[import-untyped,unused-ignore]  # it ships no types
 
         changed: dict[int, tuple[int, int]] = {}
         for frame in rows:
