@@ -31,7 +31,7 @@ from hackwatch.spark.plan import (
     spark_type,
 )
 from hackwatch.spark.rounds import Rounds
-from hackwatch.spark.scorer import Scorer, rows_schema
+from hackwatch.spark.scorer import Scorer
 from hackwatch.spark.shipping import pack
 from hackwatch.spark.sources import KafkaTopic, SpoolTopic, source_of
 from hackwatch.spark.suspects import EpochSuspects, Suspects
@@ -71,7 +71,8 @@ class Ingest(SparkQuery):
         )
         self._options = stream_options(settings, stream)
         folder = settings.streams[stream].spark_ml
-        self._scorer = Scorer(context.spark, folder, self.stream) if folder is not None else None
+        keyed = self._options.duplicates_key is not None
+        self._scorer = Scorer(context.spark, folder, self.stream, keyed=keyed) if folder is not None else None
         if self._scorer is not None:
             context.given[stream] = self._scorer.detector
         self.state = StreamState(self.stream, self._options, alert_options(settings))
@@ -278,7 +279,7 @@ class Ingest(SparkQuery):
     def _run_given(self, prepared: DataFrame, plan: Plan, scorer: Scorer) -> Told:
         """Two passes: what is rejected is written without Spark's model, then it scores the records."""
         first = collected(prepared.mapInArrow(partial(work, replace(plan, rejects_only=True)), REPORTS))
-        columns = ", ".join(f"`{name}` {spark_type(kind)}" for name, kind in rows_schema(self.stream).items())
+        columns = ", ".join(f"`{name}` {spark_type(kind)}" for name, kind in plan.rows_schema.items())
         scored = scorer.scored(prepared.mapInArrow(partial(normalise, plan), columns))
         second = collected(scored.mapInArrow(partial(finish, plan), REPORTS))
         return read_told(second, plan).reported(read_told(first, plan).report)
