@@ -33,7 +33,7 @@ def core(one: Made) -> Pipeline:
 
 def run(target: Pipeline, batches: Iterable[Batch]) -> list[Output]:
     """Step through batches, a millisecond of engine time apart: nothing becomes idle."""
-    return [target.step(batch, Now(wall=START + 1e6, elapsed=number * 1e-3)) for number, batch in enumerate(batches)]
+    return [target.step(batch, Now(wall=START + 1e6, elapsed=number * 0.3)) for number, batch in enumerate(batches)]
 
 
 def frames(outputs: Iterable[Output], table: str) -> pl.DataFrame:

@@ -73,7 +73,8 @@ def test_alerts_do_not_depend_on_the_split(seed: int) -> None:
     for split in (1, 2):
         target = core(one)
         outputs = run(target, cut(one, random.Random(1000 * split + seed)))
-        raised = [alert.id for output in outputs for alert in output.alerts]
+        # Whose clock is wrong is a matter of engine time.
+        raised = [alert.id for output in outputs for alert in output.alerts if alert.kind != "system"]
         updates = {update.id: (update.count, update.last_seen, update.subjects) for update in target.take_updates()}
         assert sorted(updates) == sorted(raised), "every alert has its final count, and is raised once"
         seen.append(updates)

@@ -40,8 +40,8 @@ __all__ = [
 
 #: With state that waits for idle sources, a step is due this often without messages (engine time).
 TICK_SECONDS = 1.0
-#: What is counted of occurrences is looked through so often (engine time).
-SWEEP_SECONDS = 1.0
+#: Suspects and occurrences are looked through so often (engine time).
+SWEEP_SECONDS = 0.25
 
 #: What the step itself adds to a record: whether it was late, and when it was processed.
 STAMP = pl.Schema({"late": pl.Boolean(), "processing_time": pl.Datetime("us", "UTC")})
@@ -230,13 +230,17 @@ class Pipeline:
             waiting = [partition for stream, partition in batch.waiting if stream == name]
             marks = state.clocks.advance(now.elapsed, waiting)
             output.alerts += state.close(marks, self.policy, now.wall)
+        if now.elapsed - self._swept >= SWEEP_SECONDS:
+            self._swept = now.elapsed
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Let go of suspects and occurrences that are over: nothing depends on when."""
         for correlator in self.correlators.values():
             left, right = (self._streams[side.name].clocks for side in (correlator.left, correlator.right))
             if len(correlator):
                 correlator.evict(left.mark, right.mark, (left.slowest(), right.slowest()))
-        if now.elapsed - self._swept >= SWEEP_SECONDS:
-            self._swept = now.elapsed
-            self.policy.evict(self._mark)
+        self.policy.evict(self._mark)
 
     def _mark(self, stream: str, entity: str) -> int:
         """The watermark that decides for what was counted of an entity; `stream` may be a pair, `left+right`."""

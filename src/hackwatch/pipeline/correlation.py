@@ -190,6 +190,16 @@ class _Side:
                 del self._held[key]
         self.frame, self.times, self._ids = self.frame[kept], self.times[kept], self._ids[kept]
         self._codes = [codes[kept] for codes in self._codes]
+        if len(self._sources) > 2 * len(kept) + 100:
+            self._renumber()
+
+    def _renumber(self) -> None:
+        """Forget the sources that have no suspects any more."""
+        used = np.unique(np.concatenate(self._codes))
+        used = used[used >= 0]
+        names = list(self._sources)
+        self._sources = {names[number]: place for place, number in enumerate(used.tolist())}
+        self._codes = [np.where(codes >= 0, np.searchsorted(used, codes), -1) for codes in self._codes]
 
     def _keys(self, frame: pl.DataFrame) -> list[Key]:
         return list(zip(*(frame.get_column(name).to_list() for name in self._names), strict=True))
