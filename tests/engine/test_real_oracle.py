@@ -110,7 +110,7 @@ def oracle_records(name: str, topic: MemoryTopic) -> pl.DataFrame:
         if messages is not None:
             parts.append(streams.get(name).decode(messages, DecodeOptions()).records)
     time = pl.col("event_time").to_physical()
-    newest_before = time.cum_max().shift(1).over("partition", order_by="offset")
+    newest_before = time.cum_max().shift(1).over("partition", "machine", order_by="offset")
     return (
         pl.concat(parts)
         .with_columns(
