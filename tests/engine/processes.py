@@ -372,8 +372,6 @@ def lake_rows(folder: Folder, table: str) -> pl.DataFrame:
     frame = rows.drop("processing_time", "epoch", "model", strict=False).collect()
     if table == "rejected":
         frame = frame.drop("date")  # of the processing time
-    if table == "attacks":
-        frame = frame.drop("date")
     places = [column for column in frame.columns if column.rpartition("_")[2] in ("partition", "offset", "index")]
     streams_ = ["stream"] if "stream" in frame.columns else []
     return frame.select(sorted(frame.columns)).sort([*streams_, *sorted(places)])

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 
 RECORDS = 6000
+#: Fields of an enriched record that tell one run, and the models made for it, from another.
+OF_A_RUN = ("epoch", "processing_time", "model")
 
 
 def assert_everything_occurred(found: Outcome) -> None:
@@ -133,5 +135,5 @@ def records(broker: Broker, topic: str) -> dict[str, dict[str, Any]]:
     for message in sent(broker, topic, 2):
         record = json.loads(message.value())
         place = ":".join(str(record[name]) for name in ("stream", *IDENTITY))
-        found[place] = {name: value for name, value in record.items() if name not in ("epoch", "processing_time")}
+        found[place] = {name: value for name, value in record.items() if name not in OF_A_RUN}
     return found

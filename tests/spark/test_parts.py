@@ -1,4 +1,4 @@
-"""What needs no Spark: rows as messages, options of Kafka's Java client, batches of a spool, the ledger of a query."""
+"""What needs no run on Spark: rows as messages, Java's options, batches of a spool, ledgers, files, engine time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pickle
 import threading
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
@@ -27,13 +27,18 @@ from tests.engine.enrichers import NTH, OWNER, register
 from tests.engine.support import Planted
 from tests.streams.support import decode, record
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 pytest.importorskip("pyspark")
 
 from hackwatch.spark.context import Context, SparkQuery
+from hackwatch.spark.folder import LocalFolder, open_folder
 from hackwatch.spark.kafka import java_options
 from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.messages import kafka_messages
 from hackwatch.spark.progress import lag_of
+from hackwatch.spark.rounds import EngineTime
 from hackwatch.spark.shipping import Shipped, pack
 from hackwatch.spark.spool import Planner
 
@@ -251,3 +256,50 @@ def test_a_ledger_refuses_the_checkpoint_of_another_store(tmp_path: Path, batch:
         ledger.commit(entry, {}, 100.0)
         with pytest.raises(DataError, match=says):
             ledger.begin(batch, query, Now(200.0, 1.0), {})
+
+
+def test_engine_time_stands_still_while_the_driver_does() -> None:
+    clock = FakeClock(0.0)
+    engine = EngineTime(clock, 100.0, waits=1.0)
+    clock.advance(0.5)
+    assert engine.tick() == 100.5
+    clock.advance(3600.0)
+    assert engine.tick() == 102.5, "no more than a step, and what it waits between two"
+
+
+def test_files_beside_the_checkpoints_are_whole_or_not_there(tmp_path: Path) -> None:
+    folder = LocalFolder(tmp_path / "a" / "b")
+    folder.prepare()
+    assert (folder.names(), folder.read("1")) == ([], None)
+    folder.write("1", b"one")
+    folder.write("1", b"other")
+    (tmp_path / "a" / "b" / ".2.tmp").write_bytes(b"a write that was cut off")
+    assert (folder.names(), folder.read("1")) == (["1"], b"other")
+    folder.delete(["1", "2"])
+    assert folder.names() == []
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(EnvironmentError_, match="checkpoint folder") as error:
+        LocalFolder(tmp_path / "file" / "b").prepare()
+    assert str(tmp_path / "file" / "b") in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_folder_of_hadoop_is_like_one_of_this_machine(spark: SparkSession, tmp_path: Path) -> None:
+    """Through the driver's JVM, as hdfs:// and s3a:// are reached."""
+    mounted = "fs.viewfs.mounttable.parts.link./"
+    spark.conf.set(f"{mounted}{tmp_path.parts[1]}", f"file:///{tmp_path.parts[1]}")
+    try:
+        folder = open_folder(spark, f"viewfs://parts{tmp_path}/made")
+        assert (folder.names(), folder.read("1")) == ([], None)
+        content = bytes(range(256)) * 100
+        for given in (b"", content):
+            folder.write("1", given)
+        assert (folder.names(), folder.read("1")) == (["1"], content)
+        folder.delete(["1", "2"])
+        assert folder.names() == []
+    finally:
+        spark.conf.unset(f"{mounted}{tmp_path.parts[1]}")
+    assert isinstance(open_folder(spark, str(tmp_path)), LocalFolder)

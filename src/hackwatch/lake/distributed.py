@@ -16,7 +16,7 @@ from hackwatch.lake.log import Action
 from hackwatch.lake.schema import merge
 from hackwatch.lake.writer import write_rows
 
-__all__ = ["Share", "commit_files", "ensure_table", "share", "start_reading"]
+__all__ = ["Share", "commit_files", "share"]
 
 Schema = Mapping[str, pl.DataType]
 
@@ -43,28 +43,6 @@ def share(lake: Lake, table: str, schema: Schema) -> Share:
     with log.home.explained():
         log.refresh()
         return Share(lake.location, table, tuple(log.bounded(schema)), lake.options)
-
-
-def ensure_table(lake: Lake, table: str, schema: Schema) -> None:
-    """Make a table without rows, with these columns (`date` and `site` among them); add those that one lacks."""
-    log = lake._log(table)
-
-    def build(_: list[Action]) -> list[Action] | None:
-        if log.schema is None:
-            return log.creation(schema)
-        wider = merge(log.schema, schema, log.home.where)
-        return None if wider is None else log.evolution(wider)
-
-    with log.home.explained():
-        log.commit("CREATE TABLE" if log.schema is None else "ADD COLUMNS", build)
-
-
-def start_reading(lake: Lake, table: str, application: str) -> int:
-    """Mark a place in the table's log; the version of the mark: what is committed after it has a greater one."""
-    log = lake._log(table)
-    with log.home.explained():
-        log.commit("START READING", lambda _: [{"txn": {"appId": application, "version": 0}}])
-        return log.version
 
 
 def commit_files(

@@ -12,12 +12,11 @@ import numpy.typing as npt
 import polars as pl
 
 from hackwatch.pipeline.arrivals import Arrival, arrivals, arrivals_of_few, count_late, few
+from hackwatch.pipeline.marks import NEVER, Judged, Marks, Mask, Times
 from hackwatch.pipeline.skew import SkewWatch
 
 __all__ = ["HOLD_SECONDS", "NEVER", "OTHERS", "Judged", "Marks", "SourceClocks"]
 
-#: The watermark before the first record (microseconds).
-NEVER = -(2**62)
 #: What the sources beyond the limit are called together: they share one clock.
 OTHERS = "(others)"
 #: While a partition is caught up in which a source has not been seen, its watermark stays back by this much.
@@ -28,27 +27,8 @@ FORGET_SECONDS, LOOK_SECONDS = 86_400.0, 600.0
 #: have sent something.
 FEW_SOURCES, SWEEP_SECONDS = 2_000, 0.25
 
-Times = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int32]
 Slots = npt.NDArray[np.intp]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """Which records are late, and if asked for, the watermark of each one's source before it. `seen`: what came."""
-
-    late: Mask
-    watermarks: Times | None = None
-    seen: Sequence[Arrival] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """The watermarks that a step has moved: by source, microseconds. `others`: the shared clock's, if it moved."""
-
-    moved: Mapping[str, int]
-    others: int | None = None
 
 
 @dataclass(slots=True)

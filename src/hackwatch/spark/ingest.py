@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ from hackwatch.spark.plan import (
     spark_type,
 )
 from hackwatch.spark.rounds import Rounds
-from hackwatch.spark.scorer import Scorer, rows_schema
+from hackwatch.spark.scorer import Scorer
 from hackwatch.spark.shipping import pack
 from hackwatch.spark.sources import KafkaTopic, SpoolTopic, source_of
 from hackwatch.spark.suspects import EpochSuspects, Suspects
@@ -59,19 +59,21 @@ class Ingest(SparkQuery):
     for the correlations.
     """
 
-    def __init__(self, context: Context, stream: str, suspects: Suspects, *, correlated: bool) -> None:
-        """`suspects`: where those go that are `correlated`."""
+    def __init__(self, context: Context, stream: str, suspects: Suspects, correlations: Sequence[str]) -> None:
+        """`suspects`: where those go that one of the `correlations` takes."""
         super().__init__(context, stream, (stream,))
         settings = context.settings
         self.stream, self.source, self.suspects = streams.get(stream), source_of(settings, stream), suspects
-        #: The last epoch whose suspects were not kept; None while none are.
-        self.since: int | None = self._since() if correlated else None
+        known = self.ledger.state.get("since", {})
+        #: By correlation: the last epoch whose suspects were not kept for it.
+        self.since: dict[str, int] = {name: known.get(name, self.ledger.epoch) for name in correlations}
         self.models.enrichments = Enrichments(
             (stream,), settings.enrichment.tables, settings.tables_folder / f"{settings.pipeline}-{stream}", self._tell
         )
         self._options = stream_options(settings, stream)
         folder = settings.streams[stream].spark_ml
-        self._scorer = Scorer(context.spark, folder, self.stream) if folder is not None else None
+        keyed = self._options.duplicates_key is not None
+        self._scorer = Scorer(context.spark, folder, self.stream, keyed=keyed) if folder is not None else None
         if self._scorer is not None:
             context.given[stream] = self._scorer.detector
         self.state = StreamState(self.stream, self._options, alert_options(settings))
@@ -104,10 +106,6 @@ class Ingest(SparkQuery):
 
     def _tell(self, rule: str, occurrence: str, title: str, detail: str) -> None:
         self.models.report(system_alert(self.name, rule, occurrence, title, detail, self.context.clock.wall()))
-
-    def _since(self) -> int:
-        since = self.ledger.state.get("since")
-        return self.ledger.epoch if since is None else int(since)
 
     @property
     def committed(self) -> int:
@@ -232,7 +230,7 @@ class Ingest(SparkQuery):
         alerts += state.close(marks, self.policy, entry.wall)
         updates = self.policy.take_updates()
         self.policy.evict(lambda _, entity: state.mark(entity))
-        if self.since is not None:
+        if self.since:
             left = EpochSuspects.of(told.suspects, marks, state.clocks.slowest(), state.clocks.typical())
             self.patiently("checkpoint folder", partial(self.suspects.write, entry.epoch, left))
         self.patiently("store", lambda: self.ledger.tell(alerts, updates))
@@ -278,7 +276,7 @@ class Ingest(SparkQuery):
     def _run_given(self, prepared: DataFrame, plan: Plan, scorer: Scorer) -> Told:
         """Two passes: what is rejected is written without Spark's model, then it scores the records."""
         first = collected(prepared.mapInArrow(partial(work, replace(plan, rejects_only=True)), REPORTS))
-        columns = ", ".join(f"`{name}` {spark_type(kind)}" for name, kind in rows_schema(self.stream).items())
+        columns = ", ".join(f"`{name}` {spark_type(kind)}" for name, kind in plan.rows_schema.items())
         scored = scorer.scored(prepared.mapInArrow(partial(normalise, plan), columns))
         second = collected(scored.mapInArrow(partial(finish, plan), REPORTS))
         return read_told(second, plan).reported(read_told(first, plan).report)
@@ -303,7 +301,7 @@ class Ingest(SparkQuery):
             known=known(self.state, self._keys),
             shares=shares,
             shipped=self._ship(deciders),  # type: ignore[arg-type]  # a broadcast variable
-            suspects=self.since is not None,
+            suspects=bool(self.since),
             roles=deciders.panels[self.name].roles,
             spool=self.source.spool,
             enriched=self._enriched(),

@@ -21,6 +21,7 @@ from hackwatch.pipeline.core import STAMP, Counts
 from hackwatch.pipeline.detection import SCORED
 from hackwatch.pipeline.lengths import Lengths
 from hackwatch.pipeline.options import StreamOptions
+from hackwatch.spark.scorer import rows_schema
 from hackwatch.spark.shipping import Shipped
 from hackwatch.spark.spool import Spool
 from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, DecodeOptions, Stream
@@ -133,6 +134,11 @@ class Plan:
     spool: Spool | None = None
     enriched: Enriched | None = None
     rejects_only: bool = False
+
+    @property
+    def rows_schema(self) -> pl.Schema:
+        """The columns that go through Spark where it scores."""
+        return rows_schema(streams.get(self.stream), keyed=self.options.duplicates_key is not None)
 
 
 @dataclass(slots=True)

@@ -44,7 +44,7 @@ class GivenModel:
 class Scorer:
     """The pipeline saved in a folder, loaded once for a run."""
 
-    def __init__(self, spark: SparkSession, folder: Path, stream: Stream) -> None:
+    def __init__(self, spark: SparkSession, folder: Path, stream: Stream, *, keyed: bool = False) -> None:
         """Raises DataError if the folder holds no saved PipelineModel, ConfigurationError if it needs other columns."""
         from pyspark.errors import PySparkException
         from pyspark.ml import PipelineModel
@@ -57,7 +57,7 @@ class Scorer:
                 where=str(folder),
                 next_step="name the folder that pipeline_model.save(...) wrote",
             ) from error
-        self._stream, self._guard = stream, Guard(folder, stream)
+        self._schema, self._guard = rows_schema(stream, keyed=keyed), Guard(folder, stream)
         self.detector = GivenModel(stream.name, f"spark-ml-{self._model.uid.rpartition('_')[2]}")
 
     def scored(self, records: DataFrame) -> DataFrame:
@@ -74,7 +74,7 @@ class Scorer:
         if "probability" in found.columns:
             score = F.element_at(vector_to_array(F.col("probability")), 2)
         scored: DataFrame = found.select(
-            *(F.col(f"`{name}`") for name in rows_schema(self._stream)),
+            *(F.col(f"`{name}`") for name in self._schema),
             *(
                 F.when(F.col(REFUSED), F.lit(0.0)).otherwise(told.cast("double")).alias(name)
                 for name, told in (("given_score", score), ("given_prediction", F.col("prediction")))
@@ -83,6 +83,6 @@ class Scorer:
         return scored
 
 
-def rows_schema(stream: Stream) -> pl.Schema:
-    """The columns that go through Spark, in both directions."""
-    return pl.Schema({**stream.schema, **POSITION})
+def rows_schema(stream: Stream, *, keyed: bool = False) -> pl.Schema:
+    """The columns that go through Spark, in both directions. `keyed`: with that by which repeats are known."""
+    return pl.Schema({**stream.schema, **POSITION, **({"key": pl.String()} if keyed else {})})

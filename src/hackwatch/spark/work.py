@@ -23,7 +23,6 @@ from hackwatch.pipeline.detection import Scored, detect_messages, score_records,
 from hackwatch.spark.judging import Judge
 from hackwatch.spark.messages import kafka_messages
 from hackwatch.spark.plan import ADDED, ALERTING, Enriched, Plan, Report, pack_told, to_ipc
-from hackwatch.spark.scorer import rows_schema
 from hackwatch.spark.spool import Spool
 from hackwatch.streams.base import REJECTED_SCHEMA, Messages, Stream
 
@@ -48,9 +47,7 @@ def normalise(plan: Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Reco
     for runs in _runs(plan, batches):
         scored = detect_messages(stream, runs, plan.decode, Panel(), None, latest=plan.latest, enrichment=enrichment)
         yield from (
-            scored.records.select(rows_schema(stream).names())
-            .to_arrow(compat_level=pl.CompatLevel.oldest())
-            .to_batches()
+            scored.records.select(plan.rows_schema.names()).to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()
         )
 
 
@@ -130,8 +127,7 @@ class _Task:
         """Take records that are scored already."""
         given = pl.from_arrow(batch)
         assert isinstance(given, pl.DataFrame)
-        schema = rows_schema(self._stream)
-        records = given.select(pl.col(name).cast(kind) for name, kind in schema.items())
+        records = given.select(pl.col(name).cast(kind) for name, kind in self._plan.rows_schema.items())
         panel = self._shipped.panel
         champion = _Given(given["given_prediction"], panel.versions()[CHAMPION])
         scored = score_records(self._stream, records, replace(panel, champion=champion), self._shipped.book)
