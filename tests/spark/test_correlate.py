@@ -52,7 +52,7 @@ class FakeSide:
     """The ingest of a stream, as far as correlations see it."""
 
     suspects: Suspects
-    since: int | None = 0
+    since: dict[str, int] = field(default_factory=lambda: {ATTACKS.name: 0})
     committed: int = 0
     caught_up: bool = True
     topic: str = "topic"
@@ -301,6 +301,21 @@ def test_what_ingest_did_before_a_correlation_was_there_is_left_out(tmp_path: Pa
         side.add({"a": [20]}, 30)
     place.work()
     assert place.pairs() == [("a", 20, 20)]
+
+
+def test_a_correlation_that_was_off_goes_on_from_when_it_is_on_again(tmp_path: Path) -> None:
+    """What came meanwhile was kept for others alone, and is gone."""
+    place = Place(tmp_path / "run")
+    for time in (0, 100, 200):
+        for side in place.sides.values():
+            side.add({"a": [time]}, time)
+        if time != 100:
+            for side in place.sides.values():
+                side.since = {ATTACKS.name: 0 if time == 0 else 2}
+            place.work()
+        for side in place.sides.values():
+            side.suspects.forget(side.committed)
+    assert place.pairs() == [("a", 200, 200)]
 
 
 def test_an_epoch_that_somebody_has_deleted_is_told(tmp_path: Path) -> None:

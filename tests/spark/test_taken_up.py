@@ -81,7 +81,7 @@ def leave(place: Place) -> None:
     offsets.write("0", b'v1\n{"batchWatermarkMs":0}\n{}')
     for name, side in place.sides.items():
         side.before = Before(streams.get(name), "topic", "local", COMMITTED, 400.0)
-        side.committed = side.since = COMMITTED
+        side.committed, side.since = COMMITTED, {ATTACKS.name: COMMITTED}
 
 
 def test_what_a_killed_query_of_spark_left_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,8 @@ def enricher_of(stream: Stream) -> Callable[[pl.DataFrame], pl.DataFrame]:
     """What fills the columns of the stream's decoded records that messages do not hold, with the settings' tables."""
     from hackwatch.engine.enrichments import offline
 
-    context = click.get_current_context().find_object(CliContext) or CliContext()
+    current = click.get_current_context(silent=True)
+    context = (current.find_object(CliContext) if current else None) or CliContext()
     return offline(stream, context.settings().enrichment.tables)
 
 

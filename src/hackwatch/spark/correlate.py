@@ -45,8 +45,8 @@ class Side(Protocol):
         ...
 
     @property
-    def since(self) -> int | None:
-        """The last epoch whose suspects were not kept."""
+    def since(self) -> Mapping[str, int]:
+        """By correlation: the last epoch whose suspects were not kept for it."""
         ...
 
     @property
@@ -145,7 +145,7 @@ class Correlate(Query):
         state, parts = self.ledger.state, self.ledger.parts
         #: By stream: the last epoch that is done.
         self.done = {
-            name: max(state.get("done", {}).get(name, side.committed), side.since or 0)
+            name: max(state.get("done", {}).get(name, side.committed), side.since[self.declared.name])
             for name, side in self._sides.items()
         }
         if "marks" in state:

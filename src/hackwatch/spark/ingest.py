@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -59,13 +59,14 @@ class Ingest(SparkQuery):
     for the correlations.
     """
 
-    def __init__(self, context: Context, stream: str, suspects: Suspects, *, correlated: bool) -> None:
-        """`suspects`: where those go that are `correlated`."""
+    def __init__(self, context: Context, stream: str, suspects: Suspects, correlations: Sequence[str]) -> None:
+        """`suspects`: where those go that one of the `correlations` takes."""
         super().__init__(context, stream, (stream,))
         settings = context.settings
         self.stream, self.source, self.suspects = streams.get(stream), source_of(settings, stream), suspects
-        #: The last epoch whose suspects were not kept; None while none are.
-        self.since: int | None = self._since() if correlated else None
+        known = self.ledger.state.get("since", {})
+        #: By correlation: the last epoch whose suspects were not kept for it.
+        self.since: dict[str, int] = {name: known.get(name, self.ledger.epoch) for name in correlations}
         self.models.enrichments = Enrichments(
             (stream,), settings.enrichment.tables, settings.tables_folder / f"{settings.pipeline}-{stream}", self._tell
         )
@@ -105,10 +106,6 @@ class Ingest(SparkQuery):
 
     def _tell(self, rule: str, occurrence: str, title: str, detail: str) -> None:
         self.models.report(system_alert(self.name, rule, occurrence, title, detail, self.context.clock.wall()))
-
-    def _since(self) -> int:
-        since = self.ledger.state.get("since")
-        return self.ledger.epoch if since is None else int(since)
 
     @property
     def committed(self) -> int:
@@ -233,7 +230,7 @@ class Ingest(SparkQuery):
         alerts += state.close(marks, self.policy, entry.wall)
         updates = self.policy.take_updates()
         self.policy.evict(lambda _, entity: state.mark(entity))
-        if self.since is not None:
+        if self.since:
             left = EpochSuspects.of(told.suspects, marks, state.clocks.slowest(), state.clocks.typical())
             self.patiently("checkpoint folder", partial(self.suspects.write, entry.epoch, left))
         self.patiently("store", lambda: self.ledger.tell(alerts, updates))
@@ -304,7 +301,7 @@ class Ingest(SparkQuery):
             known=known(self.state, self._keys),
             shares=shares,
             shipped=self._ship(deciders),  # type: ignore[arg-type]  # a broadcast variable
-            suspects=self.since is not None,
+            suspects=bool(self.since),
             roles=deciders.panels[self.name].roles,
             spool=self.source.spool,
             enriched=self._enriched(),

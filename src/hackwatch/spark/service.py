@@ -137,8 +137,8 @@ class _Service:
     def _ingest(self, stream: str) -> Ingest:
         settings = self.settings
         folder = open_folder(self.spark, f"{settings.spark_checkpoint}/{settings.pipeline}/suspects-{stream}")
-        correlated = any(stream in (one.left, one.right) for one in self.correlations)
-        return Ingest(self.context, stream, Suspects(stream, folder), correlated=correlated)
+        mine = [one.name for one in self.correlations if stream in (one.left, one.right)]
+        return Ingest(self.context, stream, Suspects(stream, folder), mine)
 
     def _forget(self, _: float) -> None:
         """Delete the suspects that all correlations have taken."""
