@@ -18,7 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-import orjson
 import polars as pl
 
 from bench.latency import marker, wait_for_store
@@ -107,12 +106,10 @@ def _state(data: Path) -> int:
         checkpoint = store.checkpoint("main")
     if checkpoint is None:
         return 0
-    small = orjson.loads(checkpoint.states["state"])
-    windows = sum(len(stream["windows"]) for stream in small["streams"].values())
-    return windows + sum(
+    return sum(
         pl.read_ipc_stream(io.BytesIO(part)).height
         for name, part in checkpoint.states.items()
-        if name.startswith("correlation.")
+        if name.startswith(("aggregate.", "correlation."))
     )
 
 

@@ -18,7 +18,7 @@ from hackwatch.feeds.pace import OnProgress, Progress
 from hackwatch.streams.base import EventFields, Features, Noun, Stream
 from hackwatch.streams.declarations import Correlation, Family
 from hackwatch.streams.decode import Decoder
-from hackwatch.streams.fields import Field, Kind
+from hackwatch.streams.fields import LABELLED, Field, Kind
 from hackwatch.topics.base import TopicWriter
 
 __all__ = ["FAMILY", "LOGINS", "REQUESTS", "SIMULATOR", "install", "record"]
@@ -65,7 +65,7 @@ def _stream(name: str) -> Stream:
         identifiers=("client", "server", "visit", "at", "event_time"),
         features=Features(numeric=("status",), log=("seconds",), categorical=("path",)),
         units={"seconds": "seconds"},
-        decode=Decoder(name, _SCHEMA, _FIELDS, _DERIVED),
+        decode=Decoder(name, _SCHEMA, _FIELDS, _DERIVED, truth=LABELLED),
         bounded=("client", "path"),
         events=EventFields(
             ecs={"client": "source.ip", "path": "url.path", "status": "http.response.status_code"},
