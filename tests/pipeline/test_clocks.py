@@ -236,6 +236,17 @@ def test_a_restored_snapshot_goes_on_as_if_nothing_had_happened() -> None:
     assert other.snapshot()[0] == target.snapshot()[0]
 
 
+def test_a_snapshot_stays_as_it_is_while_it_is_written_and_the_clocks_go_on() -> None:
+    target = clocks()
+    observe(target, [(0, "m", 100), (1, "m", 100)])
+    target.advance(0.0, ())
+    _, frames = target.snapshot()
+    before = {name: frame.to_dicts() for name, frame in frames.items()}
+    observe(target, [(0, "m", 200), (1, "m", 300), (0, "m", 100)])
+    target.advance(1.0, ())
+    assert {name: frame.to_dicts() for name, frame in frames.items()} == before
+
+
 # -- skew ----------------------------------------------------------------------------------------------------------
 
 

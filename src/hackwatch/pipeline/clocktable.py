@@ -108,14 +108,15 @@ class ClockTable:
         self.restore(clocks, self.sources().join(clocks.select("source"), on="source", how="semi"))
 
     def clocks(self) -> pl.DataFrame:
-        """As CLOCKS."""
+        """As CLOCKS. Copies: Polars would share the columns, which go on changing while a snapshot is written."""
         names = [self.names[source] for source in self.source.tolist()]
-        columns = {"partition": self.partition, "newest": self.newest, "floor": self.floor, "moved": self.moved}
+        columns = {name: getattr(self, name).copy() for name in ("partition", "newest", "floor", "moved")}
         return pl.DataFrame({**columns, "source": names}).select(pl.col(n).cast(kind) for n, kind in CLOCKS.items())
 
     def sources(self) -> pl.DataFrame:
-        """As SOURCES."""
-        return pl.DataFrame({"source": self.names, "mark": self.mark, "late": self.late}, schema=SOURCES)
+        """As SOURCES, copies too."""
+        columns = {"source": list(self.names), "mark": self.mark.copy(), "late": self.late.copy()}
+        return pl.DataFrame(columns, schema=SOURCES)
 
     def restore(self, clocks: pl.DataFrame, sources: pl.DataFrame) -> None:
         """Take up what `clocks` and `sources` gave."""
