@@ -22,6 +22,8 @@ __all__ = ["Aggregates", "Closed"]
 
 #: Records that wait to be counted, at the most.
 MOST_WAITING = 50_000
+#: Batches that wait, at the most: what many small ones cost at once would hold up the alerts of an epoch's end.
+MOST_BATCHES = 64
 #: Sources without open intervals that are remembered, at the least, before they are forgotten.
 IDLE_SOURCES = 10_000
 _SECOND = 1_000_000
@@ -114,7 +116,7 @@ class Aggregates:
             return
         self._waiting.append(pl.DataFrame([records.get_column(name) for name in self._query.columns]))
         self._rows_waiting += len(records)
-        if self._rows_waiting >= MOST_WAITING:
+        if self._rows_waiting >= MOST_WAITING or len(self._waiting) >= MOST_BATCHES:
             self._count()
 
     def partial(self, records: pl.DataFrame) -> pl.DataFrame:
