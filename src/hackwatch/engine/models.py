@@ -10,7 +10,8 @@ from hackwatch.detect.base import Detector
 from hackwatch.detect.panel import CHAMPION, Member, Panel, place
 from hackwatch.engine.enrichments import TABLE, Enrichments
 from hackwatch.errors import HackwatchError
-from hackwatch.pipeline.alert import Alert, alert_id
+from hackwatch.pipeline import alerting
+from hackwatch.pipeline.alert import Alert
 from hackwatch.pipeline.enrichment import Enrichment
 
 __all__ = ["BundleSource", "Deciders", "Models", "system_alert"]
@@ -175,19 +176,5 @@ def _panel(roles: dict[str, Member | None]) -> Panel:
 
 
 def system_alert(stream: str, rule: str, occurrence: str, title: str, detail: str, wall: float) -> Alert:
-    """An alert of hackwatch about itself; `occurrence` makes its id unique."""
-    return Alert(
-        id=alert_id(stream, "hackwatch", rule, occurrence),
-        kind="system",
-        stream=stream,
-        entity="hackwatch",
-        rule=rule,
-        title=title,
-        severity="medium",
-        risk=50,
-        subject=occurrence,
-        first_seen=wall,
-        last_seen=wall,
-        created=wall,
-        evidence={"detail": detail},
-    )
+    """An alert of hackwatch about itself as a whole; `occurrence` makes its id unique."""
+    return alerting.system_alert(stream, "hackwatch", rule, occurrence, title, detail, wall)
