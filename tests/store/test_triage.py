@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from hackwatch.alerts.alert import Alert
 from hackwatch.errors import ConfigurationError, DataError
-from hackwatch.pipeline.alert import Alert
 from hackwatch.store import Store
 from hackwatch.store.base import AGGREGATES_SCHEMA
 from hackwatch.store.frames import FRAMES

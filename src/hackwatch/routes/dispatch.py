@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from hackwatch.alerts.alert import SEVERITIES, Alert, Severity
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.errors import HackwatchError
 from hackwatch.log import logger
-from hackwatch.pipeline.alert import SEVERITIES, Alert, Severity
 from hackwatch.routes.base import DeliveryError, Route
 
 __all__ = ["Delivery", "Dispatcher", "Message", "Outbox", "Worker", "backoff"]

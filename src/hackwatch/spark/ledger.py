@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
+from hackwatch.alerts.alert import Alert, AlertUpdate
 from hackwatch.errors import DataError
-from hackwatch.pipeline.alert import Alert, AlertUpdate
 from hackwatch.pipeline.core import Changed, Counts, Now
 from hackwatch.store.aggregates import aggregate_rows, window_rows
 from hackwatch.store.base import BatchEntry, EngineStore, EpochCommit, OffsetRange

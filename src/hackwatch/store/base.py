@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from hackwatch.pipeline.alert import Alert, AlertUpdate
+from hackwatch.alerts.alert import Alert, AlertUpdate
 
 __all__ = [
     "AGGREGATES_SCHEMA",

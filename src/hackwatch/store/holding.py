@@ -8,10 +8,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 from hackwatch.store.schema import Database, Lock, Transaction
 
-__all__ = ["Holds", "TakenOver"]
+__all__ = ["PipelineLease", "TakenOver"]
 
 _TAKE = (
     "INSERT INTO holder (pipeline, token, host, process) VALUES (?, ?, ?, ?) ON CONFLICT (pipeline) DO UPDATE SET "
@@ -19,13 +19,13 @@ _TAKE = (
 )
 
 
-class TakenOver(EnvironmentError_):
+class TakenOver(ResourceError):
     """Another engine works on the pipeline by now: this one may not write any more, however long it waits."""
 
     passing = False
 
 
-class Holds:
+class PipelineLease:
     """The pipelines that this process works on.
 
     The database's lock refuses a second engine. It is lost with its connection (the server restarts, the network is
@@ -40,10 +40,10 @@ class Holds:
 
     @contextmanager
     def hold(self, pipeline: str, store: str) -> Iterator[Lock]:
-        """Work on a pipeline of a store (its identity). EnvironmentError_ if another engine does."""
+        """Work on a pipeline of a store (its identity). ResourceError if another engine does."""
         lock = self._database.lock(f"{store} {pipeline}")
         if lock is None:
-            raise EnvironmentError_(
+            raise ResourceError(
                 f"another engine ({self._who(pipeline)}) works on the pipeline {pipeline!r} of this store",
                 where=self._database.name,
                 next_step="stop it, or give this engine a pipeline of its own: the setting `pipeline`",

@@ -9,11 +9,11 @@ from typing import Any
 
 import orjson
 
+from hackwatch.alerts.alert import Alert, AlertUpdate
 from hackwatch.errors import InternalError
-from hackwatch.pipeline.alert import Alert, AlertUpdate
 from hackwatch.store.aggregates import UPSERT_AGGREGATE, UPSERT_WINDOW, rows_of_aggregates, rows_of_windows
 from hackwatch.store.base import BatchEntry, Checkpoint, EpochCommit, OffsetRange
-from hackwatch.store.holding import Holds
+from hackwatch.store.holding import PipelineLease
 from hackwatch.store.rows import Mute, insert_alerts, to_json, to_row
 from hackwatch.store.schema import COUNTERS, Database, Lock, Transaction
 
@@ -66,7 +66,7 @@ class Progress:
     def __init__(self, database: Database, site: str) -> None:
         self.database, self.site = database, site
         self._routes: tuple[str, ...] = ()
-        self._holds = Holds(database)
+        self._holds = PipelineLease(database)
         self._epoch_lock = threading.Lock()
 
     @property
@@ -79,7 +79,7 @@ class Progress:
     def hold(self, pipeline: str) -> AbstractContextManager[Lock]:
         """Be the one engine of a pipeline, and of its parts `PIPELINE/...`; renew the lock every few seconds.
 
-        Raises EnvironmentError_ if another engine works on it. From here on whatever is written for the pipeline
+        Raises ResourceError if another engine works on it. From here on whatever is written for the pipeline
         raises TakenOver once another engine has begun, which it can only after this one's connection was lost.
         """
         return self._holds.hold(pipeline, self.identity)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import orjson
 
+from hackwatch.alerts.alert import Alert, Cause
 from hackwatch.detect.base import Driver
-from hackwatch.pipeline.alert import Alert, Cause
 
 __all__ = ["ALERT_COLUMNS", "STATUSES", "AlertStatus", "Mute", "OutboxMessage", "StoredAlert", "to_json"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import polars as pl
 
+from hackwatch.alerts.alert import SEVERITIES, Kind, Severity
 from hackwatch.errors import ConfigurationError, DataError
-from hackwatch.pipeline.alert import SEVERITIES, Kind, Severity
 from hackwatch.store.base import WINDOWS_SCHEMA
 from hackwatch.store.conditions import Conditions
 from hackwatch.store.frames import frame

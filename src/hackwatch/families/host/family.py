@@ -18,5 +18,6 @@ FAMILY = Family(
             seconds=30.0,
         ),
     ),
-    simulator="hackwatch.feeds.simulate.simulator:SIMULATOR",
+    simulator="hackwatch.families.host.simulate.simulator:SIMULATOR",
+    rules="hackwatch.families.host:rules.toml",
 )
