@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +12,16 @@ import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
 from hackwatch.cli.detecting import enricher_of, from_lake, note_unread_role, progress, registry, role_option, used_as
-from hackwatch.cli.numbers import COUNT, POSITIVE, SEED
+from hackwatch.numbers import COUNT, POSITIVE, SEED
 
 if TYPE_CHECKING:
     import polars as pl
 
     from hackwatch.config import KafkaSettings, Settings
+    from hackwatch.feeds.collector import LocalCollector, Watching
+    from hackwatch.feeds.pace import OnProgress
     from hackwatch.streams.base import Stream
+    from hackwatch.topics import TopicWriter
 
 __all__ = ["command"]
 
@@ -67,18 +72,21 @@ def command(
     """
     from hackwatch import streams
     from hackwatch.detect.training.learn import learn
+    from hackwatch.feeds.collector import local_collectors
 
     if lake and spool:
         raise click.UsageError("Give --lake or --spool, not both.")
     if names and not (lake or spool):
         raise click.UsageError("--as goes with --lake or --spool: only a Linux host can be watched from here.")
-    chosen = [streams.get(name) for name in names or streams.family("host").streams]
+    collectors = local_collectors()
+    watched = tuple(name for collector in collectors for name in collector.streams)
+    chosen = [streams.get(name) for name in names or watched]
     if lake:
         data = {stream.name: from_lake(context, stream, records) for stream in chosen}
     elif spool:
         data = _from_topics(context.settings(), chosen, records)
     else:
-        data = _watched(chosen, minutes, interval)
+        data = _watched(collectors, minutes, interval)
     models = registry(context)
     learned = {}
     for stream in chosen:
@@ -89,13 +97,12 @@ def command(
     _say(learned, role, as_json)
 
 
-def _watched(chosen: list[Stream], minutes: float, interval: float) -> dict[str, pl.DataFrame]:
+def _watched(collectors: Sequence[LocalCollector], minutes: float, interval: float) -> dict[str, pl.DataFrame]:
     """Samples of this machine for so long, by way of a temporary spool."""
     import tempfile
-    import threading
 
+    from hackwatch import streams
     from hackwatch.errors import ConfigurationError
-    from hackwatch.families.host.collect import CollectFeed
     from hackwatch.topics import open_writer
 
     samples = int(minutes * 60 / interval)
@@ -104,20 +111,35 @@ def _watched(chosen: list[Stream], minutes: float, interval: float) -> dict[str,
             f"{minutes:g} minutes at one sample per {interval:g} s are {samples} samples",
             next_step="watch longer (--minutes) or more often (--interval)",
         )
+    names = [name for collector in collectors for name in collector.streams]
     with tempfile.TemporaryDirectory(prefix="hackwatch-learn-") as folder, progress() as report:
-        urls = [str(Path(folder) / stream.name) for stream in chosen]
-        writers = [open_writer(url, 1, "none") for url in urls]
-        taken = 0
-
-        def heard(*_: object) -> None:
-            nonlocal taken
-            taken += 1
-            report("watching this machine", taken, samples)
-
-        CollectFeed(interval=interval, samples=samples).run(writers[0], writers[1], threading.Event(), heard)
-        for writer in writers:
+        urls = {name: str(Path(folder) / name) for name in names}
+        writers = {name: open_writer(url, 1, "none") for name, url in urls.items()}
+        taken = count(1)
+        _together(
+            [collector.watch(interval, samples) for collector in collectors],
+            writers,
+            lambda _: report("watching this machine", next(taken), samples * len(collectors)),
+        )
+        for writer in writers.values():
             writer.close()
-        return {stream.name: _from_topic(url, stream, 1 << 62) for stream, url in zip(chosen, urls, strict=True)}
+        return {name: _from_topic(url, streams.get(name), 1 << 62) for name, url in urls.items()}
+
+
+def _together(watching: list[Watching], writers: Mapping[str, TopicWriter], heard: OnProgress) -> None:
+    """Run collectors until each has taken its samples; one that fails stops the others."""
+    import threading
+
+    from hackwatch.threads import ThreadGroup
+
+    threads = ThreadGroup(threading.Event())
+    for one in watching:
+        threads.start("collector", partial(one.run, writers, threads.stop, heard))
+    try:
+        threads.join()
+    finally:
+        threads.stop.set()
+        threads.join()
 
 
 def _from_topics(settings: Settings, chosen: list[Stream], most: int) -> dict[str, pl.DataFrame]:
