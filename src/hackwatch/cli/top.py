@@ -53,8 +53,8 @@ Without an engine, counting what arrives in a topic:
 )
 @click.option(
     "--by",
-    help="With --from: the field of a record that it is counted by. Default: the entity of the stream that the topic is "
-    "called after.",
+    help="With --from: the field of a record that it is counted by. Default: the entity of the stream that the topic "
+    "is called after.",
 )
 @click.option(
     "--save-plot",
