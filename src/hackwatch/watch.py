@@ -64,7 +64,7 @@ def watch(
     story = Story(clock.wall)
     models = open_registry(settings)
     entities = {name: one.collector.entity for one in all_watched for name in one.streams}
-    known = all(models.current(name) for name in entities)
+    unknown = {name: entity for name, entity in entities.items() if minutes is not None or not models.current(name)}
     began = clock.wall()
     with (
         open_store(settings.store_url, site=settings.site) as store,
@@ -78,10 +78,10 @@ def watch(
                 story.tell(f"watching {one.collector.doing}, rules at once")
                 for sentence in one.collector.blind_spots:
                     story.tell(sentence, "warning")
-            if learning and (minutes is not None or not known):
-                learner = Learner(settings, models, entities, story, threads.stop, clock)
+            if learning and unknown:
+                learner = Learner(settings, models, unknown, story, threads.stop, clock)
                 threads.start("learner", lambda: learner.run(60 * (10.0 if minutes is None else minutes)))
-            elif known:
+            elif not unknown:
                 story.tell("detectors learned earlier watch too; to learn anew: --learn 10")
             reader = Reader(
                 store, settings.pipeline, clock.wall, story.notes, story.progress, "this machine", since=began
@@ -133,7 +133,7 @@ class Learner:
         self._file = settings.data / "learning.json"
 
     def run(self, seconds: float) -> None:
-        """Learn for so long in all (a restart goes on), then train; with too few records, as long again."""
+        """Learn for so long in all (a restart goes on), then train; what has too few records, as long again."""
         while not self._stop.is_set():
             self._wait(seconds)
             if self._stop.is_set():
@@ -173,9 +173,9 @@ class Learner:
         self._keep(_Learned(progress.since, progress.seconds + self._clock.monotonic() - began))
 
     def _train(self) -> None:
-        bundles = []
+        """Learn what can be learned. Raises DataError if something is left, which the next call learns."""
+        bundles, lacking = {}, {}
         for number, name in enumerate(self._entities):
-            records = self._records(name)
 
             def report(what: str, done: int, steps: int, place: int = number) -> None:
                 if self._stop.is_set():
@@ -183,11 +183,18 @@ class Learner:
                 share = (place + done / max(1, steps)) / len(self._entities)
                 self._story.going_on(f"training detectors: {bar(share)}")
 
-            bundles.append(learn(records, streams.get(name), progress=report))
-        for bundle, name in zip(bundles, self._entities, strict=True):
+            try:
+                bundles[name] = learn(self._records(name), streams.get(name), progress=report)
+            except DataError as error:
+                lacking[name] = error
+        for name, bundle in bundles.items():
             self._models.add(bundle, streams.get(name))
-        rows = sum(bundle.description.rows for bundle in bundles)
-        self._story.tell(f"learned from {rows:,} records: detectors watch from now on, with the rules", "found")
+        if bundles:
+            rows = sum(bundle.description.rows for bundle in bundles.values())
+            self._story.tell(f"learned from {rows:,} records: detectors watch from now on, with the rules", "found")
+        self._entities = {name: self._entities[name] for name in lacking}
+        if lacking:
+            raise next(iter(lacking.values()))
 
     def _records(self, stream: str) -> pl.DataFrame:
         """What this machine showed since learning began, but for what a rule found suspect."""

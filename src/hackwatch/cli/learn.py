@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -72,6 +72,7 @@ def command(
     """
     from hackwatch import streams
     from hackwatch.detect.training.learn import learn
+    from hackwatch.errors import DataError
     from hackwatch.feeds.collector import local_collectors
 
     if lake and spool:
@@ -81,20 +82,34 @@ def command(
     collectors = local_collectors()
     watched = tuple(name for collector in collectors for name in collector.streams)
     chosen = [streams.get(name) for name in names or watched]
+    records_of: Callable[[Stream], pl.DataFrame]
     if lake:
-        data = {stream.name: from_lake(context, stream, records) for stream in chosen}
+        records_of = partial(from_lake, context, most=records)
     elif spool:
-        data = _from_topics(context.settings(), chosen, records)
+        records_of = partial(_from_the_topic, context.settings(), most=records)
     else:
-        data = _watched(collectors, minutes, interval)
+        seen = _watched(collectors, minutes, interval)
+
+        def records_of(stream: Stream) -> pl.DataFrame:
+            return seen[stream.name]
+
     models = registry(context)
-    learned = {}
+    learned: dict[str, tuple[str, int, float]] = {}
+    lacking: list[DataError] = []
     for stream in chosen:
-        with progress() as report:
-            bundle = learn(data[stream.name], stream, seed=seed, progress=report)
-        learned[stream.name] = (models.add(bundle, stream, role=role), data[stream.name].height, bundle.threshold)
-        note_unread_role(context, stream.name, role)
-    _say(learned, role, as_json)
+        try:
+            found = records_of(stream)
+            with progress() as report:
+                bundle = learn(found, stream, seed=seed, progress=report)
+        except DataError as error:  # of the others there may be enough
+            lacking.append(error)
+        else:
+            learned[stream.name] = (models.add(bundle, stream, role=role), found.height, bundle.threshold)
+            note_unread_role(context, stream.name, role)
+    if learned:
+        _say(learned, role, as_json)
+    if lacking:
+        raise lacking[0]
 
 
 def _watched(collectors: Sequence[LocalCollector], minutes: float, interval: float) -> dict[str, pl.DataFrame]:
@@ -142,10 +157,8 @@ def _together(watching: list[Watching], writers: Mapping[str, TopicWriter], hear
         threads.join()
 
 
-def _from_topics(settings: Settings, chosen: list[Stream], most: int) -> dict[str, pl.DataFrame]:
-    return {
-        stream.name: _from_topic(settings.spool_url(stream.name), stream, most, settings.kafka) for stream in chosen
-    }
+def _from_the_topic(settings: Settings, stream: Stream, most: int) -> pl.DataFrame:
+    return _from_topic(settings.spool_url(stream.name), stream, most, settings.kafka)
 
 
 def _from_topic(url: str, stream: Stream, most: int, kafka: KafkaSettings | None = None) -> pl.DataFrame:
