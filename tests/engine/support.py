@@ -16,10 +16,12 @@ import numpy.typing as npt
 import polars as pl
 
 from hackwatch import streams, testing
-from hackwatch.alerts.options import AlertOptions
+from hackwatch.alerts.policy import AlertPolicy
+from hackwatch.alerts.system import Notice
+from hackwatch.config import AlertSettings, EngineSettings
 from hackwatch.detect.base import Detector, Driver
 from hackwatch.detect.panel import CHAMPION, place
-from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
+from hackwatch.engine.loop import Engine, Parts, Source
 from hackwatch.families.host.simulate import Faults
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
@@ -201,7 +203,7 @@ class House:
     roles: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tables: Mapping[str, Path] = field(default_factory=dict)
     folder: Path = Path()
-    told: list[tuple[str, ...]] = field(default_factory=list)
+    told: list[Notice] = field(default_factory=list)
 
     @classmethod
     def build(cls, folder: Path, seed: int, records: int = 1500, *, shop: bool = False) -> House:
@@ -220,8 +222,8 @@ class House:
         }
         enriching = Enriching({name: streams.stateful_enrichers(name) for name in sources})
         names, folder = tuple(sources), self.folder / "tables"
-        enrichments = Enrichments(names, self.tables, folder, lambda *told: self.told.append(told), enriching)
-        models = Models(self.source or PlantedSource(), names, lambda alert: None, self.roles, enrichments)
+        enrichments = Enrichments(names, self.tables, folder, self.told.append, enriching)
+        models = Models(self.source or PlantedSource(), names, lambda notice: None, self.roles, enrichments)
         parts = Parts(
             sources=sources,
             pipeline=Pipeline(
@@ -230,7 +232,7 @@ class House:
                     for name, source in sources.items()
                 },
                 streams.correlations(),
-                AlertOptions(window_minimum=1, window_warmup=1),
+                AlertPolicy(AlertSettings(window_minimum=1, window_warmup=1)),
                 enriching=enriching,
             ),
             models=models,
@@ -243,8 +245,8 @@ class House:
             observer=Quiet(models),
         )
         size = random.Random(seed).choice((2_000, 20_000, 60_000))
-        options_ = EngineOptions(epoch_seconds=epoch_seconds, batch_bytes=size, epoch_records=10_000)
-        return Engine(parts, options_, threading.Event())
+        settings = EngineSettings(epoch_seconds=epoch_seconds, batch_bytes=size, epoch_records=10_000)
+        return Engine(parts, settings, threading.Event())
 
 
 def work_off(engine: Engine) -> None:

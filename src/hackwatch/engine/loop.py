@@ -15,6 +15,7 @@ import polars as pl
 
 from hackwatch.alerts.alert import Alert, AlertUpdate
 from hackwatch.clock import Clock
+from hackwatch.config import EngineSettings
 from hackwatch.engine.batching import MicroBatch, MicroBatcher
 from hackwatch.engine.epoch import Epoch, EpochObserver, EpochSink, EpochWriter, LakeWriter
 from hackwatch.errors import DataError, ResourceError
@@ -27,7 +28,7 @@ from hackwatch.streams.base import DecodeOptions, Messages, Stream
 from hackwatch.streams.small import SMALL_BYTES
 from hackwatch.topics.base import TopicReader
 
-__all__ = ["Engine", "EngineOptions", "Observer", "Parts", "Source"]
+__all__ = ["Engine", "Observer", "Parts", "Source"]
 
 #: Engine time never jumps by more than this between two turns: a process that was stopped, or waited for a disk,
 #: must not find all partitions idle.
@@ -35,20 +36,6 @@ LONGEST_STEP = 1.0
 DISCOVER_SECONDS = 1.0
 #: With nothing to read for so long, the topics are looked at less often, by this factor.
 QUIET_SECONDS, QUIET_FACTOR = 0.5, 5
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """How the engine cuts time. All in seconds, records and bytes; `in_flight`: micro-batches being scored."""
-
-    pipeline: str = "main"
-    site: str = "local"
-    epoch_seconds: float = 5.0
-    epoch_records: int = 100_000
-    batch_bytes: int = 10 << 20
-    poll_seconds: float = 0.002
-    reload_seconds: float = 1.0
-    in_flight: int = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,17 +49,31 @@ class Source:
 
 
 class Observer(EpochObserver, Protocol):
-    """Is told what happens; must be quick and never fail."""
+    """Is told what happens, by the engine's thread where nothing else is said; must be quick and never fail."""
 
-    def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None: ...
-    def turn(self, engine: Engine) -> None: ...
-    def paused(self, why: str | None) -> None: ...
-    def stored(self) -> None: ...
+    def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None:
+        """After each step. `began`: monotonic seconds. `wall`: the batch's time, Unix seconds UTC."""
+        ...
+
+    def turn(self, engine: Engine) -> None:
+        """At the end of each turn of the loop, many times a second."""
+        ...
+
+    def paused(self, why: str | None) -> None:
+        """When something that is to be tried again has failed, and with None once it is done; by any thread."""
+        ...
+
+    def stored(self) -> None:
+        """After alerts have come into the store."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """What an engine is made of: every file, clock and thread comes in here. `sinks`: see EpochSink."""
+    """What an engine is made of: every file, clock and thread comes in here.
+
+    `name`: of the pipeline in the store. `sinks`: see EpochSink.
+    """
 
     sources: Mapping[str, Source]
     pipeline: Pipeline
@@ -85,6 +86,8 @@ class Parts:
     epochs: Executor
     observer: Observer
     sinks: Sequence[EpochSink] = ()
+    name: str = "main"
+    site: str = "local"
 
 
 @dataclass(slots=True, eq=False)
@@ -122,7 +125,8 @@ class Engine:
     alerts, lake rows and windows; what was not logged has left no trace and is read anew.
     """
 
-    def __init__(self, parts: Parts, options: EngineOptions, stop: threading.Event) -> None:
+    def __init__(self, parts: Parts, options: EngineSettings, stop: threading.Event) -> None:
+        """`stop`: set by whoever wants it to end, or by the engine when it fails."""
         self.parts, self.options, self._stop = parts, options, stop
         self._clock = parts.clock
         self._retry = Retry(parts.clock, stop, parts.observer.paused)
@@ -130,8 +134,8 @@ class Engine:
         self._unlogged: list[BatchEntry] = []
         readers = {name: source.reader for name, source in parts.sources.items()}
         self._writer = EpochWriter(
-            options.pipeline,
-            options.site,
+            parts.name,
+            parts.site,
             parts.store,
             parts.lake,
             readers,
@@ -168,8 +172,8 @@ class Engine:
 
     def recover(self) -> None:
         """Take up the last committed epoch and repeat the micro-batches that were logged after it."""
-        self.parts.models.refresh(self._clock.wall())
-        checkpoint = self.parts.store.checkpoint(self.options.pipeline)
+        self.parts.models.refresh()
+        checkpoint = self.parts.store.checkpoint(self.parts.name)
         if checkpoint is not None:
             self._restore(checkpoint.states)
             self._former = MicroBatcher(
@@ -196,7 +200,7 @@ class Engine:
         except (KeyError, ValueError, TypeError, OSError, pl.exceptions.PolarsError) as error:
             raise DataError(
                 f"the checkpoint cannot be read: {error}",
-                where=f"store, pipeline {self.options.pipeline}",
+                where=f"store, pipeline {self.parts.name}",
                 next_step="restore the store from a backup, or move it away: topics are then read from their start",
             ) from error
 
@@ -255,7 +259,7 @@ class Engine:
     def _refresh(self) -> None:
         if self._elapsed - self._reloaded_at >= self.options.reload_seconds:
             self._reloaded_at = self._elapsed
-            self.parts.models.refresh(self._clock.wall())
+            self.parts.models.refresh()
 
     def _take(self) -> MicroBatch | None:
         try:
@@ -330,7 +334,7 @@ class Engine:
     def _log(self, alerts: Sequence[Alert], updates: Sequence[AlertUpdate]) -> None:
         if self._unlogged or alerts or updates:
             entries = self._unlogged
-            self._retry("store", lambda: self.parts.store.log_batches(self.options.pipeline, entries, alerts, updates))
+            self._retry("store", lambda: self.parts.store.log_batches(self.parts.name, entries, alerts, updates))
             self._unlogged = []
             if alerts:
                 self.parts.observer.stored()

@@ -13,22 +13,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from hackwatch import streams, topics
+from hackwatch.alerts.policy import AlertPolicy
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
 from hackwatch.detect.rules import RuleSet
 from hackwatch.engine.epoch import EpochSink
-from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
+from hackwatch.engine.loop import Engine, Parts, Source
 from hackwatch.errors import ConfigurationError
 from hackwatch.lake import open_lake
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
 from hackwatch.pipeline.enriching import Enriching
-from hackwatch.runtime.detectors import Models, system_alert
+from hackwatch.runtime.detectors import Models
 from hackwatch.runtime.drift import DriftWatch
 from hackwatch.runtime.enrichments import Enrichments
 from hackwatch.runtime.housekeeping import Housekeeping
 from hackwatch.runtime.lock import EngineLock
-from hackwatch.runtime.options import alert_options, correlations_of, rules_of, stream_options
+from hackwatch.runtime.options import correlations_of, rules_of, stream_options
 from hackwatch.runtime.reload import open_bundles, roles_of
 from hackwatch.runtime.status import StatusBoard
 from hackwatch.store import Store
@@ -116,7 +117,7 @@ class _Service:
         self.drift = DriftWatch(
             settings.detection.drift_records,
             settings.detection.drift_psi,
-            self.housekeeping.system_alert if settings.detection.drift_alerts else None,
+            self.housekeeping.tell if settings.detection.drift_alerts else None,
         )
         self.enriching = Enriching({name: streams.stateful_enrichers(name) for name in settings.streams})
         self.dispatcher = self.housekeeping.open_routes()
@@ -151,8 +152,10 @@ class _Service:
             epochs=stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="epoch")),
             observer=_Observers(self.board, self.drift, models, self.dispatcher.wake, self.clock),
             sinks=_sinks(settings, sources, stack),
+            name=settings.pipeline,
+            site=settings.site,
         )
-        return Engine(parts, _options(settings), self.stop)
+        return Engine(parts, settings.engine, self.stop)
 
     def _status_board(self, entities: dict[str, str]) -> StatusBoard:
         settings = self.settings
@@ -167,14 +170,12 @@ class _Service:
         )
 
     def _models(self, names: tuple[str, ...], stack: ExitStack) -> Models:
-        settings, source = self.settings, open_bundles(self.settings, names, stack)
+        settings, tell = self.settings, self.housekeeping.tell
+        source = open_bundles(settings, names, stack)
         enrichments = Enrichments(
-            names, settings.enrichment.tables, settings.tables_folder / settings.pipeline, self._tell, self.enriching
+            names, settings.enrichment.tables, settings.tables_folder / settings.pipeline, tell, self.enriching
         )
-        return Models(source, names, self.housekeeping.system_alert, roles_of(settings), enrichments)
-
-    def _tell(self, rule: str, occurrence: str, title: str, detail: str) -> None:
-        self.housekeeping.system_alert(system_alert("hackwatch", rule, occurrence, title, detail, self.clock.wall()))
+        return Models(source, names, tell, roles_of(settings), enrichments)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,8 +224,7 @@ def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet, en
     return Pipeline(
         {name: (source.stream, stream_options(settings, name)) for name, source in sources.items()},
         correlations_of(settings),
-        alert_options(settings),
-        rules,
+        AlertPolicy(settings.alerts, rules, settings.site),
         enriching,
     )
 
@@ -241,17 +241,3 @@ def _sinks(settings: Settings, sources: Mapping[str, Source], stack: ExitStack) 
     sink = EnrichedSink(url, found, settings.kafka, partitions=partitions)
     stack.callback(sink.close)
     return [sink]
-
-
-def _options(settings: Settings) -> EngineOptions:
-    engine = settings.engine
-    return EngineOptions(
-        pipeline=settings.pipeline,
-        site=settings.site,
-        epoch_seconds=engine.epoch_seconds,
-        epoch_records=engine.epoch_records,
-        batch_bytes=engine.batch_bytes,
-        poll_seconds=engine.poll_seconds,
-        reload_seconds=engine.reload_seconds,
-        in_flight=engine.in_flight,
-    )

@@ -13,8 +13,8 @@ import orjson
 import polars as pl
 
 from hackwatch.alerts.alert import Alert, AlertUpdate
-from hackwatch.alerts.options import AlertOptions
-from hackwatch.alerts.policy import AlertPolicy, Detectors, RuleBook
+from hackwatch.alerts.observed import Detectors, Pairs, Records
+from hackwatch.alerts.policy import AlertPolicy
 from hackwatch.pipeline.clocks import NEVER
 from hackwatch.pipeline.correlation import Correlator, pair_date
 from hackwatch.pipeline.detection import SCORED, Scored
@@ -140,14 +140,15 @@ class Pipeline:
         self,
         streams: Mapping[str, tuple[Stream, StreamOptions]],
         correlations: Sequence[Correlation],
-        alerts: AlertOptions,
-        rules: RuleBook | None = None,
+        policy: AlertPolicy,
         enriching: Enriching | None = None,
     ) -> None:
         """Correlations of streams that are not read are left out."""
         self.enriching = enriching or Enriching()
-        self.policy = AlertPolicy(alerts, rules)
-        self._streams = {name: StreamState(stream, options, alerts) for name, (stream, options) in streams.items()}
+        self.policy = policy
+        self._streams = {
+            name: StreamState(stream, options, policy.options) for name, (stream, options) in streams.items()
+        }
         self.totals: dict[tuple[str, str, int], Counts] = {}
         carried = pl.Schema({**POSITION, **SCORED})
         self.correlators = {
@@ -188,7 +189,10 @@ class Pipeline:
         for aggregates in state.aggregates:
             aggregates.add(on_time)
         output.alerts += self.policy.records(
-            state.stream, scored.topic, kept, detectors, now.wall, on_suspect=state.options.alert_on_suspect
+            Records(state.stream, scored.topic, kept),
+            detectors,
+            now.wall,
+            on_suspect=state.options.stream.alert_on_suspect,
         )
         output.add(scored.stream, kept)
         if len(scored.rejected):
@@ -221,7 +225,8 @@ class Pipeline:
         if pairs.is_empty():
             return
         topics = {s.name: self._streams[s.name].topic for s in (left, right)}
-        output.alerts += self.policy.pairs(correlator.declared, left, right, topics, pairs, detectors, now.wall)
+        found = Pairs(correlator.declared, left, right, topics, pairs)
+        output.alerts += self.policy.pairs(found, detectors, now.wall)
         dated = pairs.with_columns(_time(now).alias("processing_time"), pair_date(left, right))
         output.add(correlator.declared.name, dated)
 

@@ -6,10 +6,9 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 
 from hackwatch import metrics
-from hackwatch.alerts.alert import Alert, alert_id
+from hackwatch.alerts.system import Notice
 from hackwatch.clock import Clock
 from hackwatch.config import Settings
 from hackwatch.errors import HackwatchError
@@ -54,21 +53,20 @@ class Housekeeping:
         if settings.metrics.port is not None:
             self._stack.enter_context(metrics.serve(settings.metrics.port, settings.metrics.host))
 
-    def system_alert(self, alert: Alert) -> None:
-        """Write an alert of hackwatch about itself."""
-        site = self.settings.site
-        alert = replace(alert, site=site, id=alert_id(alert.stream, alert.entity, alert.rule, alert.subject, site))
-        _LOG.warning(alert.title, extra={"detail": alert.evidence.get("detail")})
+    def tell(self, notice: Notice) -> None:
+        """Write an alert of hackwatch about itself; may be called by any thread."""
+        alert = notice.alert(self.clock.wall(), self.settings.site)
+        _LOG.warning(notice.title, extra={"detail": notice.detail})
         try:
             self.store.log_batches(self.settings.pipeline, (), [alert], ())
         except HackwatchError as error:
             _LOG.error("alert not stored", extra={"error": str(error)})
 
     @contextmanager
-    def beside(self, more: Callable[[float], object]) -> Iterator[None]:
+    def beside(self, more: Callable[[], object]) -> Iterator[None]:
         """What is done every few seconds beside the engine, in a thread.
 
-        `more` is called with the time, for what else there is to do.
+        `more`: what else there is to do.
         """
         done = threading.Event()
 
@@ -77,7 +75,7 @@ class Housekeeping:
             while not done.wait(EVERY_SECONDS):
                 try:
                     self._once()
-                    more(self.clock.wall())
+                    more()
                     said = False
                 except HackwatchError as error:
                     if not said:

@@ -8,12 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hackwatch import streams
+from hackwatch.alerts.observed import Records
+from hackwatch.alerts.system import Notice
 from hackwatch.lake.distributed import commit_files, share
 from hackwatch.pipeline.core import TICK_SECONDS, Now, changes_of, serialise
 from hackwatch.pipeline.streamstate import StreamState
-from hackwatch.runtime.detectors import Deciders, system_alert
+from hackwatch.runtime.detectors import Deciders
 from hackwatch.runtime.enrichments import Enrichments
-from hackwatch.runtime.options import alert_options, stream_options
+from hackwatch.runtime.options import stream_options
 from hackwatch.spark.context import Context, SparkQuery, collected
 from hackwatch.spark.judging import known, merged
 from hackwatch.spark.ledger import Ledger
@@ -71,11 +73,11 @@ class Ingest(SparkQuery):
         )
         self._options = stream_options(settings, stream)
         folder = settings.streams[stream].spark_ml
-        keyed = self._options.duplicates_key is not None
+        keyed = self._options.stream.duplicates_key is not None
         self._scorer = Scorer(context.spark, folder, self.stream, keyed=keyed) if folder is not None else None
         if self._scorer is not None:
             context.given[stream] = self._scorer.detector
-        self.state = StreamState(self.stream, self._options, alert_options(settings))
+        self.state = StreamState(self.stream, self._options, settings.alerts)
         self.state.topic = self.source.topic
         self._keys: dict[int, bytes] = {}
         #: What version 0.1 has left, if it was the last one that ran.
@@ -103,8 +105,8 @@ class Ingest(SparkQuery):
             return
         self._keys = {int(name.removeprefix(_KEYS)): part for name, part in parts.items() if name.startswith(_KEYS)}
 
-    def _tell(self, rule: str, occurrence: str, title: str, detail: str) -> None:
-        self.models.report(system_alert(self.name, rule, occurrence, title, detail, self.context.clock.wall()))
+    def _tell(self, notice: Notice) -> None:
+        self.models.tell(replace(notice, stream=self.name))
 
     @property
     def committed(self) -> int:
@@ -169,7 +171,7 @@ class Ingest(SparkQuery):
             self.caught_up = True
             return ends is None and self._tick_if_due(now)
         with self.open_gate():
-            versions = self.versions(now)
+            versions = self.versions()
             begin = partial(self.ledger.begin, None, self.ledger.spark_query, now, versions, ranges, waiting)
             entry = self.patiently("store", begin)
             assert entry is not None
@@ -202,7 +204,7 @@ class Ingest(SparkQuery):
         return True
 
     def _tick(self, now: Now) -> None:
-        versions = self.versions(now)
+        versions = self.versions()
         entry = self.patiently("store", lambda: self.ledger.tick(self.name, now, versions))
         self._commit(entry, nothing_told(self.stream), self.deciders(entry), self.context.clock.monotonic())
 
@@ -224,7 +226,10 @@ class Ingest(SparkQuery):
         state, topic, waiting = self.state, self.source.topic, self._waiting(entry, told.report)
         marks = merged(state, told, entry.elapsed, [partition for _, partition in waiting])
         alerts = self.policy.records(
-            self.stream, topic, told.alerting, deciders.champions, entry.wall, on_suspect=self._options.alert_on_suspect
+            Records(self.stream, topic, told.alerting),
+            deciders.champions,
+            entry.wall,
+            on_suspect=self._options.stream.alert_on_suspect,
         )
         alerts += state.close(marks, self.policy, entry.wall)
         updates = self.policy.take_updates()

@@ -17,7 +17,7 @@ from hackwatch.lake import open_lake
 from hackwatch.runtime.detectors import Models
 from hackwatch.runtime.housekeeping import Housekeeping
 from hackwatch.runtime.lock import EngineLock
-from hackwatch.runtime.options import alert_options, correlations_of, rules_of
+from hackwatch.runtime.options import correlations_of, rules_of
 from hackwatch.runtime.reload import open_bundles, roles_of
 from hackwatch.runtime.retry import Retry
 from hackwatch.spark.context import Context, Query, gist
@@ -142,7 +142,7 @@ class _Service:
         mine = [one.name for one in self.correlations if stream in (one.left, one.right)]
         return Ingest(self.context, stream, Suspects(stream, folder), mine)
 
-    def _forget(self, _: float) -> None:
+    def _forget(self) -> None:
         """Delete the suspects that all correlations have taken."""
         for query in self.ingest:
             done = [one.done[query.name] for one in self.after if query.name in one.names]
@@ -193,8 +193,8 @@ class _Service:
     # -- parts -----------------------------------------------------------------------------------------------------
 
     def _context(self, stack: ExitStack) -> Context:
-        settings, options = self.settings, alert_options(self.settings)
-        rules, roles, alert = rules_of(settings), roles_of(settings), self.housekeeping.system_alert
+        settings = self.settings
+        rules, roles, tell = rules_of(settings), roles_of(settings), self.housekeeping.tell
         return Context(
             settings=settings,
             spark=self.spark,
@@ -204,8 +204,8 @@ class _Service:
             board=self.board,
             retry=Retry(self.clock, self.stop, self.board.paused),
             lake=lambda: open_lake(settings),
-            models=lambda names: Models(open_bundles(settings, names, stack), names, alert, roles),
-            policy=lambda: AlertPolicy(options, rules),
+            models=lambda names: Models(open_bundles(settings, names, stack), names, tell, roles),
+            policy=lambda: AlertPolicy(settings.alerts, rules, settings.site),
             given={},
         )
 

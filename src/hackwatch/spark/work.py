@@ -18,8 +18,9 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 from hackwatch import streams
 from hackwatch.detect.base import Driver
 from hackwatch.detect.panel import CHAMPION, Panel
+from hackwatch.detect.rules import with_rules
 from hackwatch.pipeline.core import STAMP, Counts, accounted
-from hackwatch.pipeline.detection import Scored, detect_messages, score_records, with_rules
+from hackwatch.pipeline.detection import Scored, detect_messages, score_records
 from hackwatch.spark.judging import Judge
 from hackwatch.spark.messages import kafka_messages
 from hackwatch.spark.plan import ADDED, ALERTING, Enriched, Plan, Report, pack_told, to_ipc
@@ -158,7 +159,7 @@ class _Task:
     def _keep(self, records: pl.DataFrame) -> None:
         """Hold the rows for their file; those that may raise an alert also go to the driver."""
         alerting = records[with_rules(records["rules"])]
-        if self._plan.options.alert_on_suspect:
+        if self._plan.options.stream.alert_on_suspect:
             matched = pl.col("rules").list.len() > 0
             alerting = records.filter(matched.fill_null(False) | (pl.col("prediction") == 1))
         if len(alerting):
