@@ -20,10 +20,15 @@ __all__ = ["Epoch", "EpochObserver", "EpochSink", "EpochWriter", "LakeWriter"]
 
 
 class EpochObserver(Protocol):
-    """Is told, from the writing thread, what was written and how long it took (seconds)."""
+    """Is told, by the writing thread, what was written and how long it took (seconds); must be quick and never fail."""
 
-    def wrote(self, table: str, seconds: float) -> None: ...
-    def committed(self, epoch: int, seconds: float) -> None: ...
+    def wrote(self, table: str, seconds: float) -> None:
+        """After the rows of an epoch have come into a table of the lake."""
+        ...
+
+    def committed(self, epoch: int, seconds: float) -> None:
+        """After an epoch has been committed: it will not be repeated."""
+        ...
 
 
 _JOINED = 32
@@ -31,10 +36,13 @@ Retry = Callable[[str, Callable[[], object]], None]
 
 
 class LakeWriter(Protocol):
-    """What the engine needs of the lake."""
+    """What the engine needs of the lake; called by the writing thread."""
 
     def append(self, table: str, frame: pl.DataFrame, epoch: int, pipeline: str) -> bool:
-        """Append rows once; False if this pipeline has already committed this epoch to the table."""
+        """Append rows once; False if this pipeline has already committed this epoch to the table.
+
+        Raises ResourceError; where that may pass, the same call is tried again until it succeeds.
+        """
         ...
 
 

@@ -87,12 +87,13 @@ class Counts:
         return replace(self)
 
 
-def accounted(scored: Scored, partition: Numbers, late: Mask, duplicate: Mask, suspects: Numbers) -> dict[int, Counts]:
+def accounted(scored: Scored, late: Mask, duplicate: Mask, suspects: Numbers) -> dict[int, Counts]:
     """Where the records of each partition went, but for unknown fields, which `scored.unknown` has.
 
-    `partition`, `late`, `duplicate`: of each record. `suspects`: the partition of each suspect that was on time.
+    `late`, `duplicate`: of each record. `suspects`: the partition of each suspect that was on time.
     """
     found = {}
+    partition = scored.records["partition"].to_numpy()
     rejected = scored.rejected["partition"].to_numpy()
     for number, messages in scored.messages.items():
         mine = partition == number
@@ -180,7 +181,6 @@ class Pipeline:
         """Judge, count and aggregate the records of one stream; returns its on-time suspects."""
         state = self._streams[scored.stream]
         state.topic = scored.topic
-        partition = scored.records["partition"].to_numpy()
         late, duplicate = state.judge(scored.records, now)
         stamped = _stamp(scored.records, late, now)
         kept = stamped.filter(~pl.Series(duplicate)) if duplicate.any() else stamped
@@ -198,14 +198,12 @@ class Pipeline:
         if len(scored.rejected):
             output.add("rejected", scored.rejected.with_columns(_time(now).alias("processing_time")))
         suspects = on_time[np.flatnonzero(on_time["prediction"].to_numpy())]
-        self._count(scored, partition, late, duplicate, suspects["partition"].to_numpy(), output)
+        self._count(scored, late, duplicate, suspects["partition"].to_numpy(), output)
         return suspects
 
-    def _count(
-        self, scored: Scored, partition: Numbers, late: Mask, duplicate: Mask, suspects: Numbers, output: Output
-    ) -> None:
+    def _count(self, scored: Scored, late: Mask, duplicate: Mask, suspects: Numbers, output: Output) -> None:
         """Account for every record, per partition."""
-        for number, counts in accounted(scored, partition, late, duplicate, suspects).items():
+        for number, counts in accounted(scored, late, duplicate, suspects).items():
             key = (scored.stream, scored.topic, number)
             output.counts.setdefault(key, Counts()).add(counts)
             self.totals.setdefault(key, Counts()).add(counts)

@@ -188,7 +188,7 @@ class _Task:
         report = self.report
         partition = scored.records["partition"].to_numpy()
         suspect = (scored.records["prediction"].to_numpy() == 1) & ~late & ~duplicate
-        for number, counts in accounted(scored, partition, late, duplicate, partition[suspect]).items():
+        for number, counts in accounted(scored, late, duplicate, partition[suspect]).items():
             report.counts.setdefault(number, Counts()).add(counts)
         for number, unknown in scored.unknown.items():
             report.unknown_fields += unknown
