@@ -45,9 +45,9 @@ def objects(
         for parent in parents:
             inner = inner.setdefault(parent, {})
         inner[name] = value
-    for name, rest in (required or {}).items():
+    for name, more in (required or {}).items():
         if name in found:
-            found[name] |= rest
+            found[name] |= more
     return found
 
 
@@ -60,10 +60,12 @@ def _value(alert: Alert, stream: Stream, column: str) -> Any:
 
 
 def tactic_of(alert: Alert) -> tuple[str | None, str | None]:
+    """The id and the name of an alert's ATT&CK tactic; one that is not ATT&CK's has a name only."""
     return TACTICS.get(alert.tactic or "", (None, alert.tactic))
 
 
 def present(**values: Any) -> dict[str, Any]:
+    """Those of the values that say something."""
     return {name: value for name, value in values.items() if value}
 
 
@@ -86,13 +88,20 @@ def plain(value: Any) -> Any:
 
 
 def milliseconds(seconds: float) -> int:
+    """Unix seconds as whole milliseconds."""
     return round(seconds * 1000)
 
 
 def iso(seconds: float) -> str:
+    """Unix seconds as ISO 8601 in UTC, to the millisecond.
+
+    >>> iso(1_700_000_000.25)
+    '2023-11-14T22:13:20.250Z'
+    """
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @lru_cache(maxsize=1)
 def product_version() -> str:
+    """The version of hackwatch that is installed."""
     return version("hackwatch")
