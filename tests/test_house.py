@@ -166,35 +166,44 @@ def test_layers_hold() -> None:
     assert done.returncode == 0, done.stdout
 
 
-#: What is a host's own: its streams and family, what plays, watches and replays it, the commands about this machine.
-_OF_A_HOST = (
-    "streams/host.py", "streams/process.py", "streams/memory.py", "families/host/", "feeds/collect/", "feeds/simulate/",
-    "feeds/replay.py", "watch.py", "demo/",
-)  # fmt: skip
-#: What general files may name: words that mean something else there, and what is still to be taken out.
-_MAY_NAME = {
-    "doctor.py": {"memory"},  # that of the machine
-    "testing.py": {"memory"},  # where its topics are
-    "pipeline/options.py": {"process", "memory", "machine", "CMD", "PID", "CMD_PID"},
-    "streams/files.py": {"machine", "CMD", "PID"},
-}
+# ---------------------------------------------------------------------------------------------- no family is known
+
+SOURCE = ROOT / "src" / "hackwatch"
+#: Columns that are words of their own too, in prose about something else.
+_COMMON = {"event_time", "finished", "machine", "sequence", "State", "Status", "ts"}
+#: Of the pipeline itself; every stream may have them.
+_GENERAL = {"event_time", "sequence", "ts"}
+#: Where a name of a stream is something else: the machine's memory; where the topics of a test are.
+_MAY_NAME = {"doctor.py": {"memory"}, "testing.py": {"memory"}}
+GENERAL = [path for path in sorted(SOURCE.rglob("*.py")) if path.relative_to(SOURCE).parts[0] != "families"]
 
 
-def _host_names(path: Path) -> set[str]:
-    """The columns and streams of a host that a file names in a text of its own."""
-    told = {"process", "memory"}
-    for name in ("process", "memory"):
-        told |= set(streams.get(name).schema) - {"event_time", "ts", "sequence"}
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return told & {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and type(node.value) is str}
+def _columns(family: str) -> set[str]:
+    return {column for name in streams.family(family).streams for column in streams.get(name).schema}
 
 
-def test_general_code_knows_no_column_or_stream_of_a_host() -> None:
-    source = ROOT / "src" / "hackwatch"
-    general = {str(path.relative_to(source)): path for path in source.rglob("*.py")}
-    named = {
-        place: _host_names(path) - _MAY_NAME.get(place, set())
-        for place, path in general.items()
-        if not place.startswith(_OF_A_HOST)
+@pytest.mark.parametrize("family", streams.family_names())
+def test_general_code_names_no_column_that_only_a_family_has(family: str) -> None:
+    """Neither in code nor in docstrings, comments and examples of help."""
+    names = "|".join(sorted(_columns(family) - _COMMON, key=len, reverse=True))
+    column = re.compile(rf"\b(?:{names})\b")
+    found = {
+        f"{path.relative_to(SOURCE)}:{number}": line.strip()
+        for path in GENERAL
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if column.search(line)
     }
-    assert {place: found for place, found in named.items() if found} == {}
+    assert found == {}
+
+
+def _quoted(path: Path) -> set[str]:
+    """The texts of a file that are nothing but one word."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and type(node.value) is str}
+
+
+@pytest.mark.parametrize("family", streams.family_names())
+def test_general_code_looks_for_no_stream_family_or_column_by_its_name(family: str) -> None:
+    told = {family, *streams.family(family).streams, *_columns(family)} - _GENERAL
+    named = {path.relative_to(SOURCE).as_posix(): _quoted(path) & told for path in GENERAL}
+    assert {place: found for place, found in named.items() if found - _MAY_NAME.get(place, set())} == {}

@@ -30,9 +30,10 @@ from hackwatch.store import open_store
 from hackwatch.streams.base import DecodeOptions, Messages
 from hackwatch.testing import FakeClock
 from hackwatch.top import Story
-from hackwatch.watch import STREAMS, Learner
+from hackwatch.watch import Learner
 from tests.conftest import STRICT
 
+STREAMS = ("process", "memory")
 HACKWATCH = [sys.executable, "-m", "hackwatch"]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="collects from /proc")
 #: At rest, minutes: 10 are the whole proof, which strict runs (CI) make.
@@ -62,7 +63,7 @@ class Waiting(threading.Event):
 
 def learner(settings: Settings, clock: FakeClock) -> tuple[Learner, Registry, Story, Waiting]:
     models, story, stop = open_registry(settings), Story(clock.wall), Waiting(clock)
-    return Learner(settings, models, "web-1", story, stop, clock), models, story, stop
+    return Learner(settings, models, dict.fromkeys(STREAMS, "web-1"), story, stop, clock), models, story, stop
 
 
 def fill(settings: Settings, began: float, *, records: int = 800) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.numbers import COUNT
+from hackwatch.numbers import COUNT
 from hackwatch.words import SEVERITIES, Form
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _filters(function: Callable[..., None]) -> Callable[..., None]:
         (
             click.option("--since", type=moment, help="Raised since: 2h, 7d (ago) or 2026-01-31T12:00."),
             click.option("--severity", type=click.Choice(SEVERITIES), help="This severity or a worse one."),
-            click.option("--entity", help="About this entity (machine)."),
+            click.option("--entity", help="About this entity."),
             click.option("--rule", help="Of this rule."),
             click.option("--site", help="Of this site, where several share the store."),
             click.option(
