@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import orjson
 import polars as pl
 
+from hackwatch.counts import OUTCOMES, Counts
 from hackwatch.pipeline.alert import Alert, AlertUpdate
 from hackwatch.pipeline.alerting import AlertPolicy, Detectors, RuleBook
 from hackwatch.pipeline.clocks import NEVER
@@ -27,7 +28,6 @@ __all__ = [
     "STAMP",
     "Batch",
     "Changed",
-    "Counts",
     "Now",
     "Output",
     "Pipeline",
@@ -65,27 +65,6 @@ class Batch:
     detectors: Detectors = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Counts:
-    """Where the records of one topic partition went: records = on_time + late + duplicate + rejected."""
-
-    messages: int = 0
-    records: int = 0
-    on_time: int = 0
-    late: int = 0
-    duplicate: int = 0
-    rejected: int = 0
-    unknown_fields: int = 0
-    suspects: int = 0
-
-    def add(self, other: Counts) -> None:
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    def copy(self) -> Counts:
-        return replace(self)
-
-
 def accounted(scored: Scored, partition: Numbers, late: Mask, duplicate: Mask, suspects: Numbers) -> dict[int, Counts]:
     """Where the records of each partition went, but for unknown fields, which `scored.unknown` has.
 
@@ -103,7 +82,7 @@ def accounted(scored: Scored, partition: Numbers, late: Mask, duplicate: Mask, s
             suspects=int(np.count_nonzero(suspects == number)),
         )
         counts.on_time = int(np.count_nonzero(mine)) - counts.late - counts.duplicate
-        counts.records = counts.on_time + counts.late + counts.duplicate + counts.rejected
+        counts.records = sum(getattr(counts, outcome) for outcome in OUTCOMES)
     return found
 
 
@@ -299,9 +278,7 @@ class Pipeline:
         for correlator in self.correlators.values():
             name = correlator.declared.name
             frames |= {f"correlation.{name}.{side}": frame for side, frame in correlator.snapshot().items()}
-        small["totals"] = [
-            [*key, [getattr(counts, name) for name in Counts.__slots__]] for key, counts in self.totals.items()
-        ]
+        small["totals"] = [[*key, astuple(counts)] for key, counts in self.totals.items()]
         return frames | self.enriching.snapshot() | {"state": orjson.dumps(small)}
 
     def restore(self, states: Mapping[str, bytes]) -> None:
