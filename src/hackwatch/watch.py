@@ -56,7 +56,7 @@ def watch(
         open_store(settings.store_url, site=settings.site) as store,
         story.instead_of_the_log() if live else nullcontext(),
     ):
-        newest = store.alerts(limit=1)
+        newest = store.triage.alerts(limit=1)
         try:
             crew.start("engine", lambda: run_service(settings, crew.stop))
             crew.start("collector", lambda: _collect(settings, feed, crew.stop))

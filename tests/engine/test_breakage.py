@@ -48,8 +48,8 @@ def broken(call: Callable[..., Any], chance: random.Random, failures: list[str],
     return sometimes
 
 
-CALLS = [("topics", "read"), ("topics", "commit"), ("topics", "start_offset"), ("store", "log_batches"),
-         ("store", "commit_epoch"), ("lake", "append")]  # fmt: skip
+CALLS = [("topics", "read"), ("topics", "commit"), ("topics", "start_offset"), ("checkpoints", "log_batches"),
+         ("checkpoints", "commit_epoch"), ("lake", "append")]  # fmt: skip
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["refused", "done but refused"])
@@ -62,7 +62,9 @@ def test_a_machine_that_refuses_now_and_then_costs_nothing(
     work_off_in_memory(calm.engine(3))
     chance: random.Random = random.Random(3)
     failures: list[str] = []
-    for target in house.topics.values() if part == "topics" else [getattr(house, part)]:
+    for target in {"topics": house.topics.values(), "checkpoints": [house.store.checkpoints], "lake": [house.lake]}[
+        part
+    ]:
         monkeypatch.setattr(target, call, broken(getattr(target, call), chance, failures, after=after))
     engine = house.engine(3)
     work_off_in_memory(engine)

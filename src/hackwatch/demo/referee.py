@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hackwatch.feeds.simulate import Episode
-from hackwatch.store import Store, StoredAlert
+from hackwatch.store import StoredAlert
+from hackwatch.store.protocols import AlertTriage
 from hackwatch.top.read import Note
 from hackwatch.top.story import Story
 
@@ -48,11 +49,11 @@ class Referee:
         self._story.tell(f"simulated: {episode.type} on {episode.machine} begins ({programs})", "truth")
         self._episodes.append(episode)
 
-    def look(self, store: Store) -> Sequence[Note]:
+    def look(self, triage: AlertTriage) -> Sequence[Note]:
         """The story, with what has been found since the last look."""
         waiting = [n for n in range(len(self._episodes)) if n not in self._told]
         if waiting:
-            found = self.findings(store)
+            found = self.findings(triage)
             for number in waiting:
                 finding = found[number]
                 if finding.alert is not None and finding.alert.kind == "attack":
@@ -62,18 +63,18 @@ class Referee:
                     self._story.tell(f"found: {where}{when}", "found")
         return self._story.notes()
 
-    def findings(self, store: Store) -> list[Finding]:
+    def findings(self, triage: AlertTriage) -> list[Finding]:
         """Each attack in order of its begin, with its alert: one of both detectors together rather than of a rule."""
-        alerts = [alert for alert in store.alerts(limit=_ALERTS) if alert.kind in ("attack", "rule")]
+        alerts = [alert for alert in triage.alerts(limit=_ALERTS) if alert.kind in ("attack", "rule")]
         by_time = sorted(alerts, key=lambda alert: (alert.kind != "attack", alert.created))
         return [
             Finding(episode, next((alert for alert in by_time if names(alert, episode)), None))
             for episode in self._episodes
         ]
 
-    def unfounded(self, store: Store) -> int:
+    def unfounded(self, triage: AlertTriage) -> int:
         """Alerts of both detectors together that name no simulated attack."""
-        attacks = store.alerts(kind="attack", limit=_ALERTS)
+        attacks = triage.alerts(kind="attack", limit=_ALERTS)
         return sum(not any(names(alert, episode) for episode in self._episodes) for alert in attacks)
 
 

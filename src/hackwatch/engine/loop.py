@@ -22,7 +22,8 @@ from hackwatch.errors import DataError, EnvironmentError_
 from hackwatch.pipeline.alert import Alert, AlertUpdate
 from hackwatch.pipeline.core import Batch, Now, Output, Pipeline
 from hackwatch.pipeline.detection import RuleMatcher, Scored, detect_messages
-from hackwatch.store.base import BatchEntry, EngineStore, OffsetRange
+from hackwatch.store.commits import BatchEntry, OffsetRange
+from hackwatch.store.protocols import CheckpointStore
 from hackwatch.streams.base import DecodeOptions, Messages, Stream
 from hackwatch.streams.small import SMALL_BYTES
 from hackwatch.topics.base import TopicReader
@@ -78,7 +79,7 @@ class Parts:
     pipeline: Pipeline
     models: Models
     rules: RuleMatcher | None
-    store: EngineStore
+    checkpoints: CheckpointStore
     lake: LakeWriter
     clock: Clock
     scorers: Executor
@@ -132,7 +133,7 @@ class Engine:
         self._writer = EpochWriter(
             options.pipeline,
             options.site,
-            parts.store,
+            parts.checkpoints,
             parts.lake,
             readers,
             parts.epochs,
@@ -169,7 +170,7 @@ class Engine:
     def recover(self) -> None:
         """Take up the last committed epoch and repeat the micro-batches that were logged after it."""
         self.parts.models.refresh(self._clock.wall())
-        checkpoint = self.parts.store.checkpoint(self.options.pipeline)
+        checkpoint = self.parts.checkpoints.latest(self.options.pipeline)
         if checkpoint is not None:
             self._restore(checkpoint.states)
             self._former = Former(
@@ -331,7 +332,7 @@ class Engine:
         if self._unlogged or alerts or updates:
             entries = self._unlogged
             self._patience(
-                "store", lambda: self.parts.store.log_batches(self.options.pipeline, entries, alerts, updates)
+                "store", lambda: self.parts.checkpoints.log_batches(self.options.pipeline, entries, alerts, updates)
             )
             self._unlogged = []
             if alerts:

@@ -31,7 +31,7 @@ from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
 from hackwatch.pipeline.enriching import Enriching
 from hackwatch.pipeline.options import StreamOptions
-from hackwatch.store import Store
+from hackwatch.store.protocols import CheckpointStore
 from hackwatch.streams.declarations import Correlation
 from hackwatch.streams.options import of_settings
 from hackwatch.topics.retention import retention_of
@@ -118,7 +118,7 @@ class _Service:
         self.settings, self.clock, self.stop = settings, clock, stop
         self.upkeep = Upkeep(settings, clock, stack)
         self.store = self.upkeep.store
-        _check_not_on_spark(self.store, settings)
+        _check_not_on_spark(self.store.checkpoints, settings)
         self.lake = open_lake(settings)
         self.drift = DriftWatch(
             settings.detection.drift_records,
@@ -150,7 +150,7 @@ class _Service:
             pipeline=_pipeline(settings, sources, rules, self.enriching),
             models=self._models(tuple(sources), stack),
             rules=rules,
-            store=self.store,
+            checkpoints=self.store.checkpoints,
             lake=self.lake,
             clock=self.clock,
             scorers=stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="score")),
@@ -180,7 +180,7 @@ class _Board(StatusBoard):
             settings.pipeline,
             settings.site,
             service.clock,
-            lambda status: service.store.write_status(settings.pipeline, status),
+            lambda status: service.store.statuses.write(settings.pipeline, status),
             entities=entities,
             every_seconds=settings.engine.status_seconds,
             in_messages=[name for name in entities if topics.is_kafka(settings.spool_url(name))],
@@ -199,9 +199,9 @@ class _Board(StatusBoard):
         self._service.dispatcher.wake()
 
 
-def _check_not_on_spark(store: Store, settings: Settings) -> None:
+def _check_not_on_spark(checkpoints: CheckpointStore, settings: Settings) -> None:
     """Spark keeps its own positions: this engine would read everything again, and double it."""
-    if any(store.checkpoint(f"{settings.pipeline}/{name}") is not None for name in settings.streams):
+    if any(checkpoints.latest(f"{settings.pipeline}/{name}") is not None for name in settings.streams):
         raise ConfigurationError(
             f"the pipeline {settings.pipeline!r} of this store is run on Spark",
             where="pipeline",
