@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from bench.support import Figure, Workspace, say
-from hackwatch.feeds.collect import CollectFeed, blind_spots
+from hackwatch.families.host.collect import CollectFeed, blind_spots
 
 LIMIT = 0.005
 

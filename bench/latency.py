@@ -25,7 +25,7 @@ import orjson
 
 from bench.support import STREAMS, Figure, Sizes, Workspace, engine, main, memory_mib, say
 from hackwatch import topics
-from hackwatch.feeds.simulate import generate
+from hackwatch.families.host.simulate import generate
 
 __all__ = ["marker", "measure", "run", "wait_for_store"]
 

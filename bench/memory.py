@@ -20,7 +20,7 @@ import numpy as np
 from bench.latency import wait_for_store
 from bench.support import EVENT_RATE, STREAMS, Figure, Workspace, engine, main, memory_mib, say
 from hackwatch import topics
-from hackwatch.feeds.simulate import generate
+from hackwatch.families.host.simulate import generate
 
 __all__ = ["measure", "records_committed"]
 

@@ -24,7 +24,7 @@ from bench.latency import marker, wait_for_store
 from bench.memory import records_committed
 from bench.support import ROOT, STREAMS, Figure, Workspace, engine_command, main, say
 from hackwatch import topics
-from hackwatch.feeds.simulate import generate
+from hackwatch.families.host.simulate import generate
 from hackwatch.store import open_store
 from hackwatch.topics.base import TopicWriter
 

@@ -22,7 +22,7 @@ import polars as pl
 from hackwatch import streams, topics
 from hackwatch.detect.registry import Registry
 from hackwatch.detect.training import train
-from hackwatch.feeds.simulate import generate, labelled
+from hackwatch.families.host.simulate import generate, labelled
 from hackwatch.streams.base import Decoded, DecodeOptions, Messages
 
 __all__ = [

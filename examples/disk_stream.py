@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from hackwatch.streams import host
+from hackwatch.families.host import columns
 from hackwatch.streams.base import Features, Noun, Stream
 from hackwatch.streams.decode import Decoder
 from hackwatch.streams.fields import Field, Kind

@@ -13,8 +13,8 @@ from hackwatch import streams
 from hackwatch.detect.evaluation import evaluate
 from hackwatch.detect.registry import Registry
 from hackwatch.detect.training import Options, train
+from hackwatch.families.host.simulate import labelled
 from hackwatch.feeds.files import read_file
-from hackwatch.feeds.simulate import labelled
 from hackwatch.streams.base import DecodeOptions
 
 

@@ -23,7 +23,7 @@ from hackwatch.cli import COMMANDS, main
 from hackwatch.cli.context import CliContext, program
 from hackwatch.config import Settings, load_settings
 from hackwatch.config.reference import template
-from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_, HackwatchError, InternalError
+from hackwatch.errors import ConfigurationError, DataError, HackwatchError, InternalError, ResourceError
 
 
 def call(*arguments: str) -> Result:
@@ -123,7 +123,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     [
         (ConfigurationError("w", where="f:1", problems=("a", "b")), 2, "error: f:1: w\n  - a\n  - b\n"),
         (DataError("bad \x1b[2J", next_step="n"), 3, "error: bad \\x1b[2J\n  next: n\n"),
-        (EnvironmentError_("e"), 4, "error: e\n"),
+        (ResourceError("e"), 4, "error: e\n"),
         (InternalError("i"), 70, "error: i\n"),
         (HackwatchError("h"), 1, "error: h\n"),
         (ZeroDivisionError("z"), 70, "internal error at test_cli_house.py:"),

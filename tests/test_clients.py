@@ -13,11 +13,11 @@ import jsonschema  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from hackwatch import doctor, streams
+from hackwatch.alerts.alert import Alert
+from hackwatch.alerts.forms import ecs, ocsf
 from hackwatch.cli.top import counted_by, stream_of
 from hackwatch.config import Settings, load_settings, registered
 from hackwatch.errors import ConfigurationError
-from hackwatch.pipeline.alert import Alert
-from hackwatch.routes.forms import ecs, ocsf
 from hackwatch.streams.base import Noun
 from hackwatch.testing import simulated_topics
 from hackwatch.top.plain import status_line

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from hackwatch.config import Settings, find_file, load_settings, prepare_data_folder
 from hackwatch.config.registered import stream_names
-from hackwatch.errors import ConfigurationError, EnvironmentError_, HackwatchError
+from hackwatch.errors import ConfigurationError, HackwatchError, ResourceError
 
 
 def written(folder: Path, text: str) -> Path:
@@ -312,7 +312,7 @@ def test_an_empty_one_is_made_private(tmp_path: Path) -> None:
 
 def test_one_with_content_that_others_may_enter_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a" / "spool").mkdir(parents=True)
-    with pytest.raises(EnvironmentError_, match="other users may enter") as caught:
+    with pytest.raises(ResourceError, match="other users may enter") as caught:
         prepare_data_folder(tmp_path / "a")
     assert caught.value.next_step == f"chmod 700 {tmp_path / 'a'}"
     (tmp_path / "a").chmod(0o700)
@@ -322,7 +322,7 @@ def test_one_with_content_that_others_may_enter_is_refused(tmp_path: Path) -> No
 def test_nobody_is_told_to_change_a_folder_that_is_not_hackwatchs(tmp_path: Path) -> None:
     """`chmod 700 /tmp` would be the end of a machine."""
     (tmp_path / "a" / "other").mkdir(parents=True)
-    with pytest.raises(EnvironmentError_, match="other users may enter") as caught:
+    with pytest.raises(ResourceError, match="other users may enter") as caught:
         prepare_data_folder(tmp_path / "a")
     assert caught.value.next_step == f"give hackwatch a folder of its own: --data {tmp_path / 'a' / 'hackwatch'}"
 

@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 
 from hackwatch.config import prepare_data_folder
-from hackwatch.crew import Crew
 from hackwatch.demo import demo_settings
+from hackwatch.demo.evaluator import Evaluator, Finding, names
 from hackwatch.demo.folders import cache_folder, data_folder
-from hackwatch.demo.referee import Finding, Referee, names
 from hackwatch.demo.training import Trainer
 from hackwatch.detect.registry import Registry
-from hackwatch.engine.lock import EngineLock
-from hackwatch.errors import ConfigurationError, EnvironmentError_
-from hackwatch.feeds.simulate import Episode
+from hackwatch.errors import ConfigurationError, ResourceError
+from hackwatch.families.host.simulate import Episode
+from hackwatch.runtime.lock import EngineLock
 from hackwatch.store import open_store
+from hackwatch.threads import ThreadGroup
 from hackwatch.top import Story
 from tests.conftest import mode
 from tests.top.support import alert
@@ -56,7 +56,7 @@ def test_the_data_of_the_last_demo_gives_way_to_the_next() -> None:
 def test_a_demo_at_work_is_left_alone() -> None:
     folder = data_folder(None)
     (folder / "store.sqlite").touch()
-    with EngineLock(folder / "engine.lock"), pytest.raises(EnvironmentError_, match="another engine"):
+    with EngineLock(folder / "engine.lock"), pytest.raises(ResourceError, match="another engine"):
         data_folder(None)
     assert (folder / "store.sqlite").exists()
 
@@ -105,18 +105,18 @@ def test_detectors_are_trained_once(tmp_path: Path) -> None:
 def test_training_ends_when_all_stops(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
-    crew = Crew(stop)
-    crew.start("trainer", Trainer(Registry(tmp_path / "models"), 1, Story(time.time), stop).train)
-    crew.join()
+    threads = ThreadGroup(stop)
+    threads.start("trainer", Trainer(Registry(tmp_path / "models"), 1, Story(time.time), stop).train)
+    threads.join()
     assert not (tmp_path / "models").exists()
 
 
 def test_what_fails_in_a_thread_stops_all_and_is_raised() -> None:
-    crew = Crew(threading.Event())
-    crew.start("waits", crew.stop.wait)
-    crew.start("fails", lambda: 1 / 0)
+    threads = ThreadGroup(threading.Event())
+    threads.start("waits", threads.stop.wait)
+    threads.start("fails", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        crew.join()
+        threads.join()
 
 
 # ---------------------------------------------------------------------------------------------- its truth
@@ -148,16 +148,16 @@ def test_an_alert_from_before_tells_no_time(created: float, seconds: float | Non
 
 def test_the_story_tells_of_a_find_once(tmp_path: Path) -> None:
     story = Story(lambda: 1000.0)
-    referee = Referee(story)
+    evaluator = Evaluator(story)
     with open_store(tmp_path / "store.sqlite") as store:
-        referee.begins(EPISODE)
-        assert [note.tone for note in referee.look(store.triage)] == ["truth"]
+        evaluator.begins(EPISODE)
+        assert [note.tone for note in evaluator.look(store.triage)] == ["truth"]
         found = {"first_seen": 1003.0, "last_seen": 1004.0, "created": 1002.5, "title": "t"}
         store.checkpoints.log_batches("main", (), [alert(**found), alert(**found, id="b" * 32, entity="db-1")])
         for _ in range(2):
-            told = referee.look(store.triage)
+            told = evaluator.look(store.triage)
             assert [note.text for note in told][1:] == ["found: dos on web-1, 2.5 s after its begin"]
-        assert referee.unfounded(store.triage) == 1
+        assert evaluator.unfounded(store.triage) == 1
 
 
 # ---------------------------------------------------------------------------------------------- the real thing

@@ -17,9 +17,9 @@ import pytest
 
 import hackwatch.errors
 from hackwatch import metrics
+from hackwatch.alerts.alert import Alert, Cause
 from hackwatch.cli import COMMANDS
 from hackwatch.detect.base import Driver
-from hackwatch.pipeline.alert import Alert, Cause
 from hackwatch.streams import get
 from tests.conftest import ROOT
 from tools.reference import PAGES, commands

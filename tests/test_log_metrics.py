@@ -14,7 +14,7 @@ import pytest
 
 from hackwatch import log, metrics
 from hackwatch.counts import OUTCOMES, Counts
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 from hackwatch.text import printable
 
 
@@ -129,7 +129,7 @@ def test_the_endpoint_serves_until_closed() -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer:
             text = answer.read().decode()
         assert re.search(r'hackwatch_alerts_total\{kind="rule",severity="high"\} \d+', text)
-        with pytest.raises(EnvironmentError_, match="cannot serve metrics") as caught:
+        with pytest.raises(ResourceError, match="cannot serve metrics") as caught:
             metrics.serve(server.port)
         assert caught.value.where == f"127.0.0.1:{server.port}"
     metrics.serve(server.port).close()

@@ -23,9 +23,9 @@ import pytest
 from hackwatch import streams
 from hackwatch.config import Settings, prepare_data_folder
 from hackwatch.detect.registry import Registry, open_registry
-from hackwatch.engine.lock import EngineLock
-from hackwatch.feeds.simulate import labelled
+from hackwatch.families.host.simulate import labelled
 from hackwatch.lake import open_lake
+from hackwatch.runtime.lock import EngineLock
 from hackwatch.store import open_store
 from hackwatch.streams.base import DecodeOptions, Messages
 from hackwatch.testing import FakeClock

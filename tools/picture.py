@@ -15,9 +15,9 @@ from rich.terminal_theme import TerminalTheme
 
 from hackwatch.clock import SystemClock
 from hackwatch.config import prepare_data_folder
-from hackwatch.crew import Crew
 from hackwatch.demo import Demo, demo_settings
 from hackwatch.store import open_store
+from hackwatch.threads import ThreadGroup
 from hackwatch.top.draw import draw
 from hackwatch.top.read import Reader, View
 from hackwatch.top.screen import Screen
@@ -38,14 +38,14 @@ THEME = TerminalTheme(
 def view_of_a_demo(seed: int, seconds: float) -> View:
     """What the screen shows after so many seconds of a demo with trained detectors."""
     clock, stop = SystemClock(), threading.Event()
-    story, crew = Story(clock.wall), Crew(stop)
+    story, threads = Story(clock.wall), ThreadGroup(stop)
     with tempfile.TemporaryDirectory() as folder:
         settings = demo_settings(prepare_data_folder(Path(folder) / "data"))
         with open_store(settings.store_url, site=settings.site) as store:
-            demo = Demo(settings, seed, 500.0, story, crew, clock)
+            demo = Demo(settings, seed, 500.0, story, threads, clock)
             demo.start()
             reader = Reader(
-                store, settings.pipeline, clock.wall, lambda: demo.referee.look(store.triage), story.progress,
+                store, settings.pipeline, clock.wall, lambda: demo.evaluator.look(store.triage), story.progress,
                 "the simulation, which no detector is told of",
             )  # fmt: skip
             due = time.monotonic() + seconds
@@ -53,7 +53,7 @@ def view_of_a_demo(seed: int, seconds: float) -> View:
                 view = reader()
                 time.sleep(0.5)
             stop.set()
-            crew.join()
+            threads.join()
     return view
 
 

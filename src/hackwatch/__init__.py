@@ -10,33 +10,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hackwatch.alerts.alert import Alert
     from hackwatch.config import Settings, load_settings
     from hackwatch.errors import (
         ConfigurationError,
         DataError,
-        EnvironmentError_,
         HackwatchError,
         InternalError,
+        ResourceError,
     )
-    from hackwatch.pipeline.alert import Alert
 
 __all__ = [
     "Alert",
     "ConfigurationError",
     "DataError",
-    "EnvironmentError_",
     "HackwatchError",
     "InternalError",
+    "ResourceError",
     "Settings",
     "__version__",
     "load_settings",
 ]
 
 _HOMES = {
-    "Alert": "hackwatch.pipeline.alert",
+    "Alert": "hackwatch.alerts.alert",
     "ConfigurationError": "hackwatch.errors",
     "DataError": "hackwatch.errors",
-    "EnvironmentError_": "hackwatch.errors",
+    "ResourceError": "hackwatch.errors",
     "HackwatchError": "hackwatch.errors",
     "InternalError": "hackwatch.errors",
     "Settings": "hackwatch.config",

@@ -232,7 +232,7 @@ def _collect(_: Settings) -> Iterator[Finding]:
     if platform.system() != "Linux":
         yield Finding("collect", "hint", "needs Linux", "hackwatch demo, feed replay or feed simulate work here")
         return
-    from hackwatch.feeds.collect import blind_spots
+    from hackwatch.families.host.collect import blind_spots
 
     if not Path("/proc/self/stat").is_file():
         yield Finding("collect", "fault", "/proc is not mounted", "mount -t proc proc /proc")

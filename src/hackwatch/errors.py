@@ -3,7 +3,7 @@
     HackwatchError
     |-- ConfigurationError   the person who wrote hackwatch.toml, a rule file or a flag
     |-- DataError            the person who owns the data: a file, message or bundle is not what it claims to be
-    |-- EnvironmentError_    the person who runs the machine: disk, permission, port, missing extra, data in use
+    |-- ResourceError    the person who runs the machine: disk, permission, port, missing extra, data in use
     `-- InternalError        us: an invariant of hackwatch is broken; please report it
 
 Every error says *where* (file:line, key, topic/partition/offset, path) and what to do *next*.
@@ -12,7 +12,7 @@ Exit codes of the command line: 2 configuration, 3 data, 4 environment, 70 inter
 
 from __future__ import annotations
 
-__all__ = ["ConfigurationError", "DataError", "EnvironmentError_", "HackwatchError", "InternalError"]
+__all__ = ["ConfigurationError", "DataError", "HackwatchError", "InternalError", "ResourceError"]
 
 
 class HackwatchError(Exception):
@@ -56,7 +56,7 @@ class DataError(HackwatchError):
     exit_code = 3
 
 
-class EnvironmentError_(HackwatchError):
+class ResourceError(HackwatchError):
     """The machine cannot do what was asked: disk, permission, port, missing extra, data folder in use."""
 
     exit_code = 4

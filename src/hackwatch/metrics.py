@@ -14,7 +14,7 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from hackwatch.counts import OUTCOMES, Counts
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 
 __all__ = [
     "ENGINE_STATES",
@@ -228,12 +228,12 @@ class MetricsServer:
 def serve(port: int, host: str = "127.0.0.1") -> MetricsServer:
     """Serve the metrics over HTTP from a background thread.
 
-    `port` 0 takes any free one. Raises EnvironmentError_ if the address cannot be used.
+    `port` 0 takes any free one. Raises ResourceError if the address cannot be used.
     """
     try:
         return MetricsServer(port, host)
     except OSError as error:
-        raise EnvironmentError_(
+        raise ResourceError(
             f"cannot serve metrics: {error.strerror or error}",
             where=f"{host}:{port}",
             next_step="choose another port or address in the table [metrics]",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hackwatch.config import StorageSettings
-from hackwatch.errors import ConfigurationError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, ResourceError
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -96,7 +96,7 @@ def storage_options(storage: StorageSettings, environ: Mapping[str, str] | None 
 class Bucket:
     """The objects under `s3://BUCKET/PREFIX`, by keys below it; safe to use from several threads.
 
-    All raise EnvironmentError_ when the server cannot be reached, the bucket is missing or the keys are refused.
+    All raise ResourceError when the server cannot be reached, the bucket is missing or the keys are refused.
     `tag` is what a reader got to know an object by (its ETag).
     """
 
@@ -171,7 +171,7 @@ class Bucket:
             return True
 
     def prove(self, *, again: bool = False) -> None:
-        """See, once in a process, that the server refuses a second writer. EnvironmentError_ if it does not."""
+        """See, once in a process, that the server refuses a second writer. ResourceError if it does not."""
         place = (self.options.get("endpoint"), self.url.removeprefix(SCHEME).partition("/")[0])
         if place in _PROVEN and not again:
             return
@@ -179,9 +179,9 @@ class Bucket:
         first = self._put(key, b"first", "create")
         second = self._put(key, b"second", "create") or self._put(key, b"third", {"e_tag": '"none-such"'})
         if not first or second:
-            with suppress(EnvironmentError_):
+            with suppress(ResourceError):
                 self.delete([key])
-            raise EnvironmentError_(
+            raise ResourceError(
                 "S3: the server lets one writer overwrite another: it does not know conditional writes",
                 where=self.url,
                 next_step="use a server that does (If-None-Match and If-Match of PutObject), or a folder",
@@ -243,7 +243,7 @@ class Bucket:
             raise explained(error, f"{self.url}/{key}".rstrip("/")) from error
 
 
-def explained(error: Exception, where: str) -> EnvironmentError_:
+def explained(error: Exception, where: str) -> ResourceError:
     """What a library said of a server, in one line, with advice."""
     text = str(error)
     answer = _ANSWER.search(text)
@@ -261,7 +261,7 @@ def explained(error: Exception, where: str) -> EnvironmentError_:
             r"status code: \d+ [\w ]+|\w*(?:timed out|builder error|refused|dns error)[^\n\"]*", text
         ):
             what += f": {causes[-1].strip()}"
-    return EnvironmentError_(f"S3: {what}", where=where, next_step=advice)
+    return ResourceError(f"S3: {what}", where=where, next_step=advice)
 
 
 def _open(url: str, options: Mapping[str, str]) -> S3Store:
@@ -269,7 +269,7 @@ def _open(url: str, options: Mapping[str, str]) -> S3Store:
         from obstore.exceptions import BaseError
         from obstore.store import S3Store
     except ImportError as error:
-        raise EnvironmentError_(
+        raise ResourceError(
             "lake and models on S3 need the extra `s3`", where=url, next_step="pip install 'hackwatch[s3]'"
         ) from error
     client: Any = {name: value for name, value in options.items() if name in _OF_CLIENT}

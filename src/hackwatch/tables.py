@@ -10,7 +10,7 @@ from typing import IO
 import polars as pl
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # pyarrow ships no types
 
-from hackwatch.errors import ConfigurationError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, ResourceError
 
 __all__ = ["FORMATS", "TableFile", "formula_safe"]
 
@@ -32,7 +32,7 @@ def formula_safe(frame: pl.DataFrame) -> pl.DataFrame:
 class TableFile:
     """A file that frames of one schema are appended to; it takes its name only when it is complete.
 
-    Raises ConfigurationError for an unknown ending, EnvironmentError_ when it cannot be written.
+    Raises ConfigurationError for an unknown ending, ResourceError when it cannot be written.
     """
 
     def __init__(self, path: Path, schema: pl.Schema) -> None:
@@ -87,7 +87,7 @@ class TableFile:
         finally:
             self._unfinished.unlink(missing_ok=True)
 
-    def _cannot(self, error: OSError) -> EnvironmentError_:
-        return EnvironmentError_(
+    def _cannot(self, error: OSError) -> ResourceError:
+        return ResourceError(
             f"cannot be written: {error.strerror or error}", where=str(self.path), next_step="choose another place"
         )

@@ -187,7 +187,7 @@ def simulated_topics(
     """The topics of a family's simulated world, about `records` records in all; a seed makes the same.
 
     `options`: those of the family's simulator; `host` knows machines, processes, records_per_second, attack_share and
-    faults: records out of order, late, repeated or malformed (see hackwatch.feeds.simulate.Faults).
+    faults: records out of order, late, repeated or malformed (see hackwatch.families.host.simulate.Faults).
     """
     played = streams.family(family)
     topics = {name: MemoryTopic(f"{name}-topic", partitions) for name in played.streams}

@@ -14,15 +14,15 @@ import polars as pl
 from hackwatch import streams, topics
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
-from hackwatch.crew import Cancelled, Crew
 from hackwatch.detect.registry import Registry, open_registry
 from hackwatch.detect.training.learn import learn
-from hackwatch.engine.lock import EngineLock
 from hackwatch.engine.service import run_service
 from hackwatch.errors import DataError, HackwatchError
-from hackwatch.feeds.collect import CollectFeed, blind_spots
+from hackwatch.families.host.collect import CollectFeed, blind_spots
 from hackwatch.lake import open_lake
+from hackwatch.runtime.lock import EngineLock
 from hackwatch.store import open_store
+from hackwatch.threads import Cancelled, ThreadGroup
 from hackwatch.top import Reader, Story, bar, present
 
 __all__ = ["STREAMS", "Learner", "watch"]
@@ -35,14 +35,14 @@ _KEPT_EVERY = 10.0
 
 
 def watch(
-    settings: Settings, crew: Crew, *, interval: float, minutes: float | None, learning: bool,
+    settings: Settings, threads: ThreadGroup, *, interval: float, minutes: float | None, learning: bool,
     live: bool, write: Callable[[str], None],
 ) -> None:  # fmt: skip
-    """Watch this machine until the stop event of `crew` is set or a person quits.
+    """Watch this machine until the stop event of `threads` is set or a person quits.
 
     The shipped rules watch from the first sample on. Detectors that the registry has do too; without them, or if
     `minutes` are given, normal is learned for so long (10 minutes unless given), across restarts.
-    Raises EnvironmentError_ when another engine works in the data folder, or elsewhere than on Linux.
+    Raises ResourceError when another engine works in the data folder, or elsewhere than on Linux.
     """
     prepare_data_folder(settings.data)
     with EngineLock(settings.lock_file):
@@ -58,23 +58,23 @@ def watch(
     ):
         newest = store.triage.alerts(limit=1)
         try:
-            crew.start("engine", lambda: run_service(settings, crew.stop))
-            crew.start("collector", lambda: _collect(settings, feed, crew.stop))
+            threads.start("engine", lambda: run_service(settings, threads.stop))
+            threads.start("collector", lambda: _collect(settings, feed, threads.stop))
             story.tell(f"watching {feed.machine}: a sample of all processes every {interval:g} s, rules at once")
             for sentence in blind_spots():
                 story.tell(sentence, "warning")
             if learning and (minutes is not None or not known):
-                learner = Learner(settings, models, feed.machine, story, crew.stop, clock)
-                crew.start("learner", lambda: learner.run(60 * (10.0 if minutes is None else minutes)))
+                learner = Learner(settings, models, feed.machine, story, threads.stop, clock)
+                threads.start("learner", lambda: learner.run(60 * (10.0 if minutes is None else minutes)))
             elif known:
                 story.tell("detectors learned earlier watch too; to learn anew: --learn 10")
             reader = Reader(
                 store, settings.pipeline, clock.wall, story.notes, story.progress, "this machine", since=began
             )
-            present(reader, crew.stop, plain=not live, write=write, after=newest[0].sequence if newest else 0)
+            present(reader, threads.stop, plain=not live, write=write, after=newest[0].sequence if newest else 0)
         finally:
-            crew.stop.set()
-            crew.join()
+            threads.stop.set()
+            threads.join()
 
 
 def _collect(settings: Settings, feed: CollectFeed, stop: threading.Event) -> None:

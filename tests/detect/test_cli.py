@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hackwatch.cli import main
-from hackwatch.feeds.simulate import labelled
+from hackwatch.families.host.simulate import labelled
 
 
 @pytest.fixture(scope="module")

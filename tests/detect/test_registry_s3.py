@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from hackwatch.alerts.alert import Alert
 from hackwatch.cli import main
 from hackwatch.detect.bundle import Bundle, load_bundle, save_bundle
 from hackwatch.detect.registry import Registry
-from hackwatch.detect.registry.bucket_shelf import BucketShelf
-from hackwatch.engine.models import Models
-from hackwatch.engine.watching import WatchedRegistry
-from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
+from hackwatch.detect.registry.bucket_storage import BucketStorage
+from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.objects import Bucket
-from hackwatch.pipeline.alert import Alert
+from hackwatch.runtime.detectors import Models
+from hackwatch.runtime.reload import WatchedRegistry
 from tests.conftest import mode
 from tests.detect.support import STREAM, records
 from tests.servers.s3 import SECRET, Server
@@ -37,7 +37,7 @@ def url(s3: Server) -> str:
 @pytest.fixture
 def machine(s3: Server, url: str, tmp_path: Path) -> Machine:
     """The registry as a machine of this name sees it."""
-    return lambda name: Registry(BucketShelf(url, s3.options, tmp_path / name))
+    return lambda name: Registry(BucketStorage(url, s3.options, tmp_path / name))
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_half_a_bundle_is_none_and_its_number_is_not_used_again(
 
 def _add_some(url: str, options: Mapping[str, str], cache: Path, source: Path) -> None:
     bundle = load_bundle(source)
-    registry = Registry(BucketShelf(url, options, cache))
+    registry = Registry(BucketStorage(url, options, cache))
     for _ in range(5):
         registry.add(bundle, STREAM)
 
@@ -219,7 +219,7 @@ def until(condition: Callable[[], object]) -> None:
 def raises(watched: WatchedRegistry) -> bool:
     try:
         watched.current("process")
-    except EnvironmentError_:
+    except ResourceError:
         return True
     return False
 
@@ -227,11 +227,13 @@ def raises(watched: WatchedRegistry) -> bool:
 def test_an_engine_outlives_its_registry(own_s3: Server, one: Bundle, tmp_path: Path) -> None:
     url = own_s3.bucket()
     options = {**own_s3.options, "connect_timeout": "1s"}
-    trainer = Registry(BucketShelf(url, options, tmp_path / "trainer"))
+    trainer = Registry(BucketStorage(url, options, tmp_path / "trainer"))
     first = trainer.add(one, STREAM)
 
     def engine() -> WatchedRegistry:
-        watched = WatchedRegistry(Registry(BucketShelf(url, options, tmp_path / "engine")), ("process", "memory"), 1.0)
+        watched = WatchedRegistry(
+            Registry(BucketStorage(url, options, tmp_path / "engine")), ("process", "memory"), 1.0
+        )
         watched.start()
         return watched
 
@@ -259,8 +261,8 @@ def test_an_engine_that_asks_late_gets_its_copy_though_the_registry_has_gone(
 ) -> None:
     url = own_s3.bucket()
     options = {**own_s3.options, "connect_timeout": "1s"}
-    first = Registry(BucketShelf(url, options, tmp_path / "trainer")).add(one, STREAM)
-    watched = WatchedRegistry(Registry(BucketShelf(url, options, tmp_path / "engine")), ("process",), 1.0)
+    first = Registry(BucketStorage(url, options, tmp_path / "trainer")).add(one, STREAM)
+    watched = WatchedRegistry(Registry(BucketStorage(url, options, tmp_path / "engine")), ("process",), 1.0)
     reports: list[Alert] = []
     models = Models(watched, ("process",), reports.append)
     watched.start()

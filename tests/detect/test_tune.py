@@ -9,13 +9,13 @@ import pytest
 
 from hackwatch.detect.training import Options
 from hackwatch.detect.training.tune import tune
-from hackwatch.errors import ConfigurationError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, ResourceError
 from tests.detect.support import STREAM, records
 
 
 def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(EnvironmentError_) as caught:
+    with pytest.raises(ResourceError) as caught:
         tune(records(500), STREAM, Options(), 1, tmp_path / "study.sqlite")
     assert "hackwatch[tune]" in str(caught.value)
 

@@ -22,9 +22,9 @@ from hackwatch.config import Settings, load_settings
 from hackwatch.detect.registry import Registry, open_registry
 from hackwatch.detect.training import Options, train
 from hackwatch.engine.service import run_service
-from hackwatch.errors import EnvironmentError_
-from hackwatch.feeds.simulate import Faults, Payload, generate, labelled
-from hackwatch.feeds.simulate.bulk import Batch
+from hackwatch.errors import ResourceError
+from hackwatch.families.host.simulate import Faults, Payload, generate, labelled
+from hackwatch.families.host.simulate.bulk import Batch
 from hackwatch.lake import Lake, open_lake
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions, Messages
@@ -165,7 +165,7 @@ class Folder:
         try:
             with self.store() as store:
                 checkpoint = store.checkpoints.latest(self.settings.pipeline)
-        except EnvironmentError_:  # no store yet
+        except ResourceError:  # no store yet
             return {}
         return {(s, p): at for (s, _, p), at in checkpoint.offsets.items()} if checkpoint else {}
 
@@ -179,7 +179,7 @@ class Folder:
         try:
             with self.store() as store:
                 return str(store.statuses.read().get(self.settings.pipeline, {}).get("state", ""))
-        except EnvironmentError_:  # no store yet
+        except ResourceError:  # no store yet
             return ""
 
     def run(self, *, logs: Path | None = None) -> EngineProcess:

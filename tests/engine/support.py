@@ -14,18 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from hackwatch.alerts.options import AlertOptions
 
 from hackwatch import streams, testing
 from hackwatch.detect.base import Detector, Driver
 from hackwatch.detect.panel import CHAMPION, place
-from hackwatch.engine.enrichments import Enrichments
 from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
-from hackwatch.engine.models import BundleSource, Models
-from hackwatch.feeds.simulate import Faults
+from hackwatch.families.host.simulate import Faults
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
 from hackwatch.pipeline.enriching import Enriching
-from hackwatch.pipeline.options import AlertOptions, StreamOptions
+from hackwatch.pipeline.options import StreamOptions
+from hackwatch.runtime.detectors import BundleSource, Models
+from hackwatch.runtime.enrichments import Enrichments
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.testing import FakeClock, MemoryTopic

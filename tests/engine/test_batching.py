@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from hackwatch.engine.batching import ALIGNMENT, LEAST_READ, Former
+from hackwatch.engine.batching import ALIGNMENT, LEAST_READ, MicroBatcher
 from hackwatch.engine.loop import Engine
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 from hackwatch.pipeline.clocks import NEVER
 from hackwatch.streams.base import Messages
 from hackwatch.testing import MemoryTopic
@@ -30,8 +30,8 @@ def topic(*messages: int) -> MemoryTopic:
     return made
 
 
-def former(made: MemoryTopic, batch_bytes: int) -> Former:
-    cut = Former({"process": made}, {}, batch_bytes, {"process": 0})
+def former(made: MemoryTopic, batch_bytes: int) -> MicroBatcher:
+    cut = MicroBatcher({"process": made}, {}, batch_bytes, {"process": 0})
     assert len(cut.discover()) == len(made.partitions())
     return cut
 
@@ -40,7 +40,7 @@ def never(stream: str, partition: int) -> int:
     return NEVER
 
 
-def taken(cut: Former, newest: Callable[[str, int], int] = never) -> dict[int, int]:
+def taken(cut: MicroBatcher, newest: Callable[[str, int], int] = never) -> dict[int, int]:
     """How many messages of each partition a micro-batch takes."""
     batch = cut.take(newest, [])
     return {} if batch is None else {run.partition: len(run) for _, run in batch.runs}
@@ -106,12 +106,12 @@ def test_a_read_that_fails_takes_nothing_from_any_partition(monkeypatch: pytest.
 
     def refused(partition: int, start: int, *, max_bytes: int, end: int | None = None) -> Messages | None:
         if partition == 1:
-            raise EnvironmentError_("Input/output error")
+            raise ResourceError("Input/output error")
         return read(partition, start, max_bytes=max_bytes, end=end)
 
     with monkeypatch.context() as patch:
         patch.setattr(made, "read", refused)
-        with pytest.raises(EnvironmentError_):
+        with pytest.raises(ResourceError):
             taken(cut)
     assert taken(cut) == {0: 5, 1: 5}
 

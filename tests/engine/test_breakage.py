@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from polars.testing import assert_frame_equal
 
-from hackwatch.engine.patience import Patience
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
+from hackwatch.runtime.retry import Retry
 from hackwatch.streams.base import Messages
 from hackwatch.testing import FakeClock
 from tests.conftest import ROOT
@@ -38,11 +38,11 @@ def broken(call: Callable[..., Any], chance: random.Random, failures: list[str],
         fails = chance.random() < 0.3
         if fails and not after:
             failures.append(call.__name__)
-            raise EnvironmentError_("No space left on device")
+            raise ResourceError("No space left on device")
         result = call(*args, **kwargs)
         if fails:
             failures.append(call.__name__)
-            raise EnvironmentError_("No space left on device")
+            raise ResourceError("No space left on device")
         return result
 
     return sometimes
@@ -86,7 +86,7 @@ def test_one_partition_that_cannot_be_read_takes_nothing_from_the_others(tmp_pat
     def refused(partition: int, start: int, *, max_bytes: int, end: int | None = None) -> Messages | None:
         if partition == 1 and len(failed) < 5:
             failed.append(start)
-            raise EnvironmentError_("Input/output error", where="p00001")
+            raise ResourceError("Input/output error", where="p00001")
         return read(partition, start, max_bytes=max_bytes, end=end)
 
     topic.read = refused  # type: ignore[method-assign]  # a disk with a bad block
@@ -142,14 +142,14 @@ def test_waiting_ends_at_once_when_asked_to_stop() -> None:
     stop, clock = threading.Event(), FakeClock()
 
     def refuse() -> None:
-        raise EnvironmentError_("No space left on device")
+        raise ResourceError("No space left on device")
 
     def report(why: str | None) -> None:
         if clock.monotonic() > 10.0:
             stop.set()
 
     with pytest.raises(Exception, match="No space left"):
-        Patience(clock, stop, report)("store", refuse)
+        Retry(clock, stop, report)("store", refuse)
     assert max(clock.sleeps) <= 0.2
 
 
@@ -163,16 +163,16 @@ def test_of_two_that_wait_the_one_that_goes_on_does_not_speak_for_the_other() ->
             super().sleep(seconds)
             time.sleep(0.001)
 
-    patience = Patience(Real(), stop, said.append)
+    patience = Retry(Real(), stop, said.append)
 
     def append() -> None:
         if lake_is_full.is_set():
-            raise EnvironmentError_("full")
+            raise ResourceError("full")
 
     other = threading.Thread(target=patience, args=("lake", append))
     other.start()
     until(lambda: said, "the lake waits")
-    attempts = iter([EnvironmentError_("locked"), None])
+    attempts = iter([ResourceError("locked"), None])
 
     def read() -> None:
         if (error := next(attempts)) is not None:

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from hackwatch.cli import main
 from hackwatch.config import load_settings
-from hackwatch.errors import EnvironmentError_
-from hackwatch.feeds.simulate import labelled
+from hackwatch.errors import ResourceError
+from hackwatch.families.host.simulate import labelled
 from hackwatch.lake import Lake
 from hackwatch.pipeline.enriched import IDENTITY
 from hackwatch.store import open_store
@@ -102,6 +102,6 @@ def accounted(data: Path) -> dict[str, int]:
     try:
         with open_store(data / "store.sqlite", read_only=True) as store:
             frame = store.accounting.totals()
-    except EnvironmentError_:  # no store yet
+    except ResourceError:  # no store yet
         return {}
     return dict(frame.group_by("stream").agg(pl.col("on_time").sum()).iter_rows())

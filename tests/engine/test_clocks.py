@@ -9,13 +9,14 @@ from typing import Any
 
 import orjson
 import pytest
+from hackwatch.alerts.options import AlertOptions
 
 from hackwatch import streams
 from hackwatch.detect.rules import load_rules
 from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
-from hackwatch.engine.models import Models
 from hackwatch.pipeline.core import Output, Pipeline
-from hackwatch.pipeline.options import AlertOptions, StreamOptions
+from hackwatch.pipeline.options import StreamOptions
+from hackwatch.runtime.detectors import Models
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.testing import FakeClock, MemoryTopic

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hackwatch.errors import ConfigurationError, DataError
-from hackwatch.feeds.simulate import Faults
+from hackwatch.families.host.simulate import Faults
 from hackwatch.store import open_store
 from tests.engine.support import Crash, Crasher, House, MemoryLake, Result, simulated_topics, work_off
 from tests.third.support import SHOP, shop_all_along

@@ -9,11 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from hackwatch.alerts.alert import Alert
 from hackwatch.detect.bundle import Bundle
-from hackwatch.engine.drifting import LOOK_SECONDS, DriftWatch
-from hackwatch.feeds.simulate import Faults
-from hackwatch.pipeline.alert import Alert
+from hackwatch.families.host.simulate import Faults
 from hackwatch.pipeline.detection import Scored
+from hackwatch.runtime.drift import LOOK_SECONDS, DriftWatch
 from hackwatch.store import StoredAlert
 from hackwatch.streams.base import REJECTED_SCHEMA
 from tests.detect.support import records, trained

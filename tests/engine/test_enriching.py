@@ -14,11 +14,11 @@ import pytest
 
 from hackwatch import streams
 from hackwatch.config import KafkaSettings
-from hackwatch.engine import enriching
-from hackwatch.engine.enriching import EnrichedSink
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 from hackwatch.lake import Lake
 from hackwatch.pipeline.enriched import IDENTITY
+from hackwatch.runtime import enriched
+from hackwatch.runtime.enriched import EnrichedSink
 from tests.engine.processes import NAMES, Folder, feed, until
 from tests.routes.support import refusing_port
 from tests.routes.test_kafka import sent
@@ -65,7 +65,7 @@ def test_a_broker_that_goes_away_is_waited_for_and_nothing_comes_twice(
     monkeypatch.setattr(enriching, "PATIENCE_SECONDS", 1.0)
     own_kafka.kill()
     for _ in range(2):
-        with pytest.raises(EnvironmentError_, match=r"no Kafka broker answers.*records wait"):
+        with pytest.raises(ResourceError, match=r"no Kafka broker answers.*records wait"):
             sink.write("process", frame(5000, 1000), 2)
     own_kafka.start()
     written(sink, frame(5000, 1000), 2)
@@ -79,7 +79,7 @@ def written(sink: EnrichedSink, rows: pl.DataFrame, epoch: int, seconds: float =
     while True:
         try:
             return sink.write("process", rows, epoch)
-        except EnvironmentError_:
+        except ResourceError:
             assert time.monotonic() < end
 
 
@@ -99,7 +99,7 @@ def test_records_that_the_broker_refuses_are_told_and_sent_again_once_it_takes_t
     sink = EnrichedSink(kafka.url("enriched-refused"), PROCESS)
     long = "".join(f"{number * 2654435761 % 2**32:x}" for number in range(2000))
     rows = frame(6000).with_columns(CMD=pl.when(pl.col("offset") == 3000).then(pl.lit(long)).otherwise("CMD"))
-    with pytest.raises(EnvironmentError_, match=r"too large|larger"):
+    with pytest.raises(ResourceError, match=r"too large|larger"):
         sink.write("process", rows, 1)
     before = [json.loads(message.value())["offset"] for message in sent(kafka, "enriched-refused")]
     assert before == list(range(len(before)))
@@ -126,7 +126,7 @@ def allow(broker: Broker, topic: str, longest: int) -> None:
 def test_nobody_answering_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with refusing_port() as port:
         sink = EnrichedSink(f"kafka://127.0.0.1:{port}/enriched", PROCESS)
-        with pytest.raises(EnvironmentError_, match="no Kafka broker answers"):
+        with pytest.raises(ResourceError, match="no Kafka broker answers"):
             sink.write("process", frame(10), 1)
         sink.close()
 

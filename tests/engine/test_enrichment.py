@@ -14,8 +14,8 @@ import polars as pl
 import pytest
 
 from hackwatch.detect.base import Detector
-from hackwatch.engine.tables import Tables, read_table
-from hackwatch.errors import DataError, EnvironmentError_
+from hackwatch.errors import DataError, ResourceError
+from hackwatch.runtime.tables import Tables, read_table
 from hackwatch.store import open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.topics import open_reader
@@ -226,7 +226,7 @@ def test_files_that_are_no_tables(tmp_path: Path, name: str, content: bytes, say
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentError_, match="cannot read the table"):
+    with pytest.raises(ResourceError, match="cannot read the table"):
         read_table(tmp_path / "a.csv")
 
 

@@ -13,15 +13,16 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hackwatch.alerts.options import AlertOptions
 from polars.testing import assert_frame_equal
 
 from hackwatch import streams
 from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
-from hackwatch.engine.models import Models
-from hackwatch.feeds.simulate import Faults, generate
+from hackwatch.families.host.simulate import Faults, generate
 from hackwatch.lake import Lake
 from hackwatch.pipeline.core import Pipeline
-from hackwatch.pipeline.options import AlertOptions, StreamOptions
+from hackwatch.pipeline.options import StreamOptions
+from hackwatch.runtime.detectors import Models
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.testing import MemoryTopic

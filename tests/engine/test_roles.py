@@ -9,12 +9,12 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
+from hackwatch.alerts.alert import Alert
 from hackwatch.config import load_settings
 from hackwatch.detect.base import Detector
-from hackwatch.engine.models import Models
-from hackwatch.engine.watching import roles_of
 from hackwatch.errors import ConfigurationError, DataError
-from hackwatch.pipeline.alert import Alert
+from hackwatch.runtime.detectors import Models
+from hackwatch.runtime.reload import roles_of
 from hackwatch.store import open_store
 from tests.engine.support import (
     NAMES,
@@ -42,7 +42,7 @@ class Numbered(Planted):
         return np.full(len(records), int(self.version[-1]) / 10, np.float32)
 
 
-class Shelf(PlantedSource):
+class FakeBundles(PlantedSource):
     """A registry with numbered versions for the role `content`; some are damaged, some fail at scoring."""
 
     def __init__(self, version: str | None = "process-1") -> None:
@@ -59,15 +59,17 @@ class Shelf(PlantedSource):
         return super().load(stream, version) if version.endswith("planted") else Numbered(version)
 
 
-def house(folder: Path, shelf: Shelf | None, seed: int = 3) -> House:
-    return House(simulated_topics(seed, 600), open_store(folder / "store.sqlite"), source=shelf, roles=ROLES)
+def house(folder: Path, bundles: FakeBundles | None, seed: int = 3) -> House:
+    return House(simulated_topics(seed, 600), open_store(folder / "store.sqlite"), source=bundles, roles=ROLES)
 
 
 def test_all_that_the_champion_decides_is_the_same_beside_a_challenger(tmp_path: Path) -> None:
     results = {}
     for name, roles in (("alone", {}), ("beside", ROLES)):
         (tmp_path / name).mkdir()
-        where = House(simulated_topics(3, 600), open_store(tmp_path / name / "s.sqlite"), source=Shelf(), roles=roles)
+        where = House(
+            simulated_topics(3, 600), open_store(tmp_path / name / "s.sqlite"), source=FakeBundles(), roles=roles
+        )
         work_off(where.engine(1))
         results[name] = Result.of(where)
         rows = where.lake.rows("process")
@@ -82,12 +84,12 @@ def test_all_that_the_champion_decides_is_the_same_beside_a_challenger(tmp_path:
 @pytest.mark.parametrize("at", range(4, 40, 3))
 def test_a_crash_repeats_the_versions_of_all_roles(tmp_path: Path, at: int) -> None:
     """A batch that was logged before the crash is scored again by the version it names, though another one came."""
-    shelf = Shelf()
-    where = house(tmp_path, shelf)
+    bundles = FakeBundles()
+    where = house(tmp_path, bundles)
     with pytest.raises(Crash):
         work_off(where.engine(1, Crasher(at, after=True)))
     logged = where.store.checkpoints.latest("main")
-    shelf.point("process-2")
+    bundles.point("process-2")
     work_off(where.engine(2))
     rows = where.lake.rows("process")
     named = [f"process-{round(score * 10)}" for score in rows["content_score"]]
@@ -102,31 +104,31 @@ def test_a_crash_repeats_the_versions_of_all_roles(tmp_path: Path, at: int) -> N
                 assert set(of["content_model"]) <= {"process-1"}
 
 
-def models(shelf: Shelf, reports: list[Alert]) -> Models:
-    return Models(shelf, NAMES, reports.append, ROLES)
+def models(bundles: FakeBundles, reports: list[Alert]) -> Models:
+    return Models(bundles, NAMES, reports.append, ROLES)
 
 
 def test_a_damaged_challenger_is_refused_and_nothing_else_changes() -> None:
-    shelf, reports = Shelf(), list[Alert]()
-    found = models(shelf, reports)
+    bundles, reports = FakeBundles(), list[Alert]()
+    found = models(bundles, reports)
     found.refresh(0.0)
     before = found.current().versions()
-    shelf.point("process-2")
-    shelf.damaged.add("process-2")
+    bundles.point("process-2")
+    bundles.damaged.add("process-2")
     for wall in (1.0, 2.0):
         found.refresh(wall)
     assert found.current().versions() == before
     assert [alert.title for alert in reports] == ["Model process-2 was refused as content, going on with process-1"], (
         "said once"
     )
-    shelf.point("process-3")
+    bundles.point("process-3")
     found.refresh(3.0)
     assert found.current().versions() == before | {"process:content": "process-3"}
 
 
 def test_a_challenger_that_fails_at_scoring_is_said_once_a_version() -> None:
     reports: list[Alert] = []
-    found = models(Shelf("process-x"), reports)
+    found = models(FakeBundles("process-x"), reports)
     found.refresh(0.0)
     member = found.current().panels["process"].others["content"]
     assert member is not None
@@ -139,7 +141,7 @@ def test_a_challenger_that_fails_at_scoring_is_said_once_a_version() -> None:
 
 
 def test_a_role_that_was_not_logged_is_vacant_and_one_that_is_gone_is_passed_over() -> None:
-    found = models(Shelf(), [])
+    found = models(FakeBundles(), [])
     found.refresh(0.0)
     again = found.exactly({"process": "process-planted", "process:challenger": "process-7"})
     assert again.versions() == {"process": "process-planted"}

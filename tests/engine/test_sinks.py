@@ -13,7 +13,7 @@ import pytest
 
 from hackwatch import streams
 from hackwatch.engine.loop import Engine
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 from hackwatch.pipeline.enriched import IDENTITY, enriched
 from tests.engine.support import NAMES, Crash, Crasher, House, Quiet, work_off
 
@@ -29,7 +29,7 @@ class MemorySink:
     def write(self, stream: str, frame: pl.DataFrame, epoch: int) -> None:
         if self.failures:
             self.failures -= 1
-            raise EnvironmentError_("no broker answers")
+            raise ResourceError("no broker answers")
         assert frame["epoch"].unique().to_list() == [epoch]
         self.messages += enriched(streams.get(stream), frame)["value"].to_list()
 

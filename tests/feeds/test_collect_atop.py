@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from hackwatch.errors import DataError, EnvironmentError_
-from hackwatch.feeds.collect import AtopFeed
-from hackwatch.feeds.collect.atop import AtopParser
+from hackwatch.errors import DataError, ResourceError
+from hackwatch.families.host.collect import AtopFeed
+from hackwatch.families.host.collect.atop import AtopParser
 from hackwatch.feeds.pace import Progress
 from hackwatch.streams import get
 from hackwatch.streams.base import DecodeOptions, Messages
@@ -225,7 +225,7 @@ def test_a_named_pipe_waits_for_its_writer_and_ends_with_stop(tmp_path: Path) ->
 def test_standard_input_of_this_machine_knows_its_memory() -> None:
     code = (
         "import socket,sys,threading\n"
-        "from hackwatch.feeds.collect import AtopFeed\nfrom hackwatch.testing import MemoryTopic\n"
+        "from hackwatch.families.host.collect import AtopFeed\nfrom hackwatch.testing import MemoryTopic\n"
         "topic = MemoryTopic(partitions=1)\n"
         "AtopFeed().run(MemoryTopic(), topic, threading.Event())\n"
         "sys.stdout.buffer.write(topic.read(0, 0, max_bytes=1 << 20).payload)\n"
@@ -244,7 +244,7 @@ def test_what_is_not_of_atop_is_said(tmp_path: Path, text: bytes) -> None:
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentError_, match="cannot read it"):
+    with pytest.raises(ResourceError, match="cannot read it"):
         run(str(tmp_path / "none"))
 
 

@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from hackwatch.feeds.collect import exits
-from hackwatch.feeds.collect.exits import Exit, ExitListener
+from hackwatch.families.host.collect import exits
+from hackwatch.families.host.collect.exits import Exit, ExitListener
 
 LAST = 0x20
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from hackwatch.errors import ConfigurationError, EnvironmentError_
-from hackwatch.feeds.collect import CollectFeed, blind_spots
-from hackwatch.feeds.collect.exits import ExitListener, NotAudible
+from hackwatch.errors import ConfigurationError, ResourceError
+from hackwatch.families.host.collect import CollectFeed, blind_spots
+from hackwatch.families.host.collect.exits import ExitListener, NotAudible
 from hackwatch.feeds.pace import Progress
 from hackwatch.streams import get
 from hackwatch.streams.base import DecodeOptions
@@ -253,7 +253,7 @@ def test_processes_that_the_kernel_hides_are_a_blind_spot(tmp_path: Path, shown:
 
 
 def test_where_there_is_no_proc_it_says_so() -> None:
-    with pytest.raises(EnvironmentError_, match="needs Linux /proc"):
+    with pytest.raises(ResourceError, match="needs Linux /proc"):
         CollectFeed(root="/none").run(MemoryTopic(), MemoryTopic(), threading.Event())
 
 

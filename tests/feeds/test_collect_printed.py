@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hackwatch.feeds.collect.printed import command, command_expression, share, size, size_expression
+from hackwatch.families.host.collect.printed import command, command_expression, share, size, size_expression
 
 
 @pytest.mark.parametrize(

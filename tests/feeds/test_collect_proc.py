@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hackwatch.errors import EnvironmentError_
-from hackwatch.feeds.collect import proc
-from hackwatch.feeds.collect.proc import ProcReader, Threads, parse_stat
+from hackwatch.errors import ResourceError
+from hackwatch.families.host.collect import proc
+from hackwatch.families.host.collect.proc import ProcReader, Threads, parse_stat
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "O_DIRECTORY"), reason="folders are not files here")
 
@@ -127,14 +127,14 @@ def test_running_out_of_files_is_an_error_and_not_the_end_of_all_processes(
 
     with ProcReader(str(tree.root)) as reader, monkeypatch.context() as patch:
         patch.setattr(os, "open", exhausted)
-        with pytest.raises(EnvironmentError_, match="Too many open files"):
+        with pytest.raises(ResourceError, match="Too many open files"):
             reader.snapshot()
 
 
 def test_without_proc_it_says_so(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentError_, match="needs Linux /proc"):
+    with pytest.raises(ResourceError, match="needs Linux /proc"):
         ProcReader(str(tmp_path))
-    with pytest.raises(EnvironmentError_, match="needs Linux /proc"):
+    with pytest.raises(ResourceError, match="needs Linux /proc"):
         ProcReader(str(tmp_path / "none"))
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from hackwatch.feeds.collect import sample as module
-from hackwatch.feeds.collect.exits import Exit
-from hackwatch.feeds.collect.proc import Process, Snapshot, Threads
-from hackwatch.feeds.collect.sample import Moment, Sampler
+from hackwatch.families.host.collect import sample as module
+from hackwatch.families.host.collect.exits import Exit
+from hackwatch.families.host.collect.proc import Process, Snapshot, Threads
+from hackwatch.families.host.collect.sample import Moment, Sampler
 
 BASE = Process(
     raw=b"", pid=7, name=b"bash", state="S", minor_faults=10, major_faults=1, ticks=100, priority=20, nice=0, threads=1,

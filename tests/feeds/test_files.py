@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from hackwatch import streams
-from hackwatch.errors import DataError, EnvironmentError_
+from hackwatch.errors import DataError, ResourceError
 from hackwatch.feeds import files
 from hackwatch.feeds.files import read_file
 from hackwatch.streams.base import Decoded, DecodeOptions
@@ -207,7 +207,7 @@ def test_a_file_of_another_stream_is_told(path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_file_that_is_not_there_is_an_error_of_the_place(path: Path) -> None:
-    with pytest.raises(EnvironmentError_, match="No such file"):
+    with pytest.raises(ResourceError, match="No such file"):
         list(read_file(path, streams.get("process")))
 
 

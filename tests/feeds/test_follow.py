@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.feeds.follow import Follow
 from hackwatch.feeds.lines import CsvLines
 from hackwatch.feeds.pace import Progress
@@ -219,7 +219,7 @@ def test_a_damaged_position_is_named(scene: Scene, content: str) -> None:
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
-    with pytest.raises(EnvironmentError_, match="log"):
+    with pytest.raises(ResourceError, match="log"):
         Scene(tmp_path, from_start=True).look()
 
 

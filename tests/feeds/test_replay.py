@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.feeds.pace import Progress
 from hackwatch.feeds.replay import PACES, Cycle, Pace, Recording, Replay, Sending, Shape, read_recording, schedule
 from hackwatch.testing import FakeClock, MemoryTopic
@@ -175,7 +175,7 @@ def test_a_file_that_is_no_recording_is_named(tmp_path: Path, text: str, error: 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentError_, match="away"):
+    with pytest.raises(ResourceError, match="away"):
         read_recording(tmp_path / "away.csv")
 
 

@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 
 from hackwatch.errors import ConfigurationError
+from hackwatch.families.host.simulate import TYPES, Episode, Faults, HostFeed, Payload, World, generate, labelled, shape
+from hackwatch.families.host.simulate.attacks import SLOTS
+from hackwatch.families.host.simulate.behaviour import Behaviour, Table
+from hackwatch.families.host.simulate.population import FIRST_PID, MAX_PID
 from hackwatch.feeds.pace import Progress
-from hackwatch.feeds.simulate import TYPES, Episode, Faults, HostFeed, Payload, World, generate, labelled, shape
-from hackwatch.feeds.simulate.attacks import SLOTS
-from hackwatch.feeds.simulate.behaviour import Behaviour, Table
-from hackwatch.feeds.simulate.population import FIRST_PID, MAX_PID
 from hackwatch.testing import EOF, FakeClock, MemoryTopic
 from tests.feeds.lines import number
 

@@ -8,8 +8,8 @@ from functools import cache
 import polars as pl
 import pytest
 
-from hackwatch.feeds.simulate import TYPES, Faults, World, generate, labelled
-from hackwatch.feeds.simulate.printed import MEMORY_COLUMNS, PROCESS_COLUMNS, size
+from hackwatch.families.host.simulate import TYPES, Faults, World, generate, labelled
+from hackwatch.families.host.simulate.printed import MEMORY_COLUMNS, PROCESS_COLUMNS, size
 from hackwatch.streams import get
 from hackwatch.streams.base import Decoded, DecodeOptions, Messages
 from tests.feeds.lines import number, offsets

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from hackwatch.errors import DataError, EnvironmentError_, InternalError
+from hackwatch.errors import DataError, InternalError, ResourceError
 from hackwatch.lake import Lake
 from hackwatch.lake import files as lake_files
 from tests.lake.support import EVERYWHERE, again, data_files, records, stored
@@ -69,7 +69,7 @@ def test_every_reader_sees_the_same(lake: Lake, site: str | None) -> None:
         connection.register("t", lake.dataset("t"))
         found = pl.DataFrame(pl.from_arrow(connection.sql("SELECT * FROM t ORDER BY id").to_arrow_table()))
     assert_frame_equal(found.select(columns).with_columns(pl.col("event_time").dt.convert_time_zone("UTC")), expected)
-    pandas = lake.home("t").table().to_pandas().sort_values("id")
+    pandas = lake.storage("t").table().to_pandas().sort_values("id")
     assert pandas["score"].tolist() == expected["score"].to_list()
     assert [list(rules) for rules in pandas["rules"]] == expected["rules"].to_list()
 
@@ -168,7 +168,7 @@ def test_a_full_disk_leaves_nothing_half_done(
             try:
                 lake.append("t", records(3, first=3), 2, "main")
                 break
-            except EnvironmentError_ as error:
+            except ResourceError as error:
                 errors.append(str(error))
     assert 1 <= len(errors) <= times
     assert all("free space" in error for error in errors)
@@ -189,7 +189,7 @@ def test_a_commit_whose_folder_could_not_be_made_durable_is_not_repeated(
         real(folder)
 
     monkeypatch.setattr(lake_files, "sync_folder", fail)
-    with pytest.raises(EnvironmentError_):
+    with pytest.raises(ResourceError):
         lake.append("t", records(3, first=3), 2, "main")
     monkeypatch.undo()
     assert not lake.append("t", records(3, first=3), 2, "main")
@@ -286,9 +286,9 @@ def test_long_logs_are_checkpointed_and_epochs_remembered(lake: Lake) -> None:
     lake.append("t", records(1, first=1000), 7, "old")
     for epoch in range(1, 131):
         assert lake.append("t", records(1, first=epoch), epoch, "main")
-    home = lake.home("t")
-    assert home.exists("_delta_log/_last_checkpoint")
-    home.delete(f"_delta_log/{entry:020d}.json" for entry in range(90))
+    storage = lake.storage("t")
+    assert storage.exists("_delta_log/_last_checkpoint")
+    storage.delete(f"_delta_log/{entry:020d}.json" for entry in range(90))
     later = again(lake)
     assert (later.last_epoch("t", "old"), later.last_epoch("t", "main")) == (7, 130)
     assert not later.append("t", records(1), 130, "main")
@@ -312,7 +312,7 @@ def test_a_table_that_another_program_upgraded_is_left_alone(lake: Lake) -> None
     lake.append("t", records(1), 1, "main")
     protocol = b'{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":[],"writerFeatures":[]}}\n'
     (lake.path / "t" / "_delta_log" / f"{1:020d}.json").write_bytes(protocol)
-    with pytest.raises(EnvironmentError_, match="writer version 7"):
+    with pytest.raises(ResourceError, match="writer version 7"):
         lake.append("t", records(1), 2, "main")
 
 

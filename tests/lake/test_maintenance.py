@@ -95,9 +95,9 @@ def test_what_another_rewrote_is_not_added_twice(
     real = maintenance._rewrite
 
     def slow(sources: Any, target: str, log: TableLog) -> tuple[int, int, str]:
-        lake.home("t").table().optimize.compact()
+        lake.storage("t").table().optimize.compact()
         if checkpointed:
-            lake.home("t").table().create_checkpoint()
+            lake.storage("t").table().create_checkpoint()
         return real(sources, target, log)
 
     monkeypatch.setattr(maintenance, "_rewrite", slow)
@@ -121,7 +121,7 @@ def test_an_append_during_compaction_stays(lake: Lake, monkeypatch: pytest.Monke
 
 def test_one_process_at_a_time_compacts(lake: Lake) -> None:
     fill(lake, 4)
-    with lake.home("t").alone() as alone:
+    with lake.storage("t").alone() as alone:
         assert alone
         assert lake.compact("t") == Compaction()
     assert lake.compact("t").removed == 4

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 from hackwatch.lake import Lake
 from tests.conftest import ROOT
 from tests.lake.lossy import Lossy, by_way_of
@@ -49,7 +49,7 @@ def test_a_commit_that_is_never_answered_is_not_repeated_and_keeps_its_rows(lake
     writer = by_way_of(lake, lossy)
     writer.append("t", records(3), 1, "main")
     lossy.losing = 1000
-    with pytest.raises(EnvironmentError_, match="cannot be reached"):
+    with pytest.raises(ResourceError, match="cannot be reached"):
         writer.append("t", records(3, first=3), 2, "main")
     assert lossy.lost > 1
     lossy.losing = 0
@@ -95,15 +95,15 @@ def test_an_epoch_that_another_process_has_committed_leaves_no_file(lake: Lake) 
     lake.append("t", records(3), 1, "main")
     other = again(lake)
     other.last_epoch("t", "main")
-    home = other._log("t").home
-    create = home.create
+    storage = other._log("t").storage
+    create = storage.create
 
     def late(key: str, data: bytes) -> bool:
         assert lake.append("t", records(3, first=3), 2, "main")
-        home.create = create  # type: ignore[method-assign]
+        storage.create = create  # type: ignore[method-assign]
         return create(key, data)
 
-    home.create = late  # type: ignore[method-assign]
+    storage.create = late  # type: ignore[method-assign]
     assert not other.append("t", records(3, first=3), 2, "main")
     assert ids(lake) == list(range(6))
     assert len(stored(lake)) == 2
@@ -118,16 +118,16 @@ def test_a_request_that_is_done_after_its_sender_gave_up_harms_nothing(
     lake.append("t", records(3), 1, "main")
     needed: list[bool] = []
     for epoch in range(2, 2 + epochs):
-        home = lake._log("t").home
-        real = getattr(home, request_)
+        storage = lake._log("t").storage
+        real = getattr(storage, request_)
 
         def stand_still(key: str, data: bytes, real: Callable[[str, bytes], bool] = real) -> bool:
             own_s3.freeze()
             return real(key, data)
 
-        setattr(home, request_, stand_still)
+        setattr(storage, request_, stand_still)
         frame = records(3, first=3 * epoch)
-        with pytest.raises(EnvironmentError_, match="cannot be reached"):
+        with pytest.raises(ResourceError, match="cannot be reached"):
             lake.append("t", frame, epoch, "main")
         own_s3.thaw()
         # At once, while the server still works off what was sent before; and again when it has.

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from hackwatch.cli import main
 from hackwatch.config import load_settings
 from hackwatch.doctor import examine
-from hackwatch.errors import ConfigurationError, EnvironmentError_, HackwatchError
+from hackwatch.errors import ConfigurationError, HackwatchError, ResourceError
 from hackwatch.lake import Lake
 from hackwatch.objects import Bucket
 from tests.lake.lossy import Lossy, by_way_of
@@ -58,7 +58,7 @@ def test_whoever_cannot_get_at_it_is_told_why(lake: Lake, change: dict[str, str]
     lake.append("t", records(1), 1, "main")
     wrong = Lake(lake.location, options={**lake.options, **change})
     for ask in ASKED:
-        with pytest.raises(EnvironmentError_) as raised:
+        with pytest.raises(ResourceError) as raised:
             ask(wrong)
         assert advice in str(raised.value.next_step)
         assert str(raised.value.where).startswith(lake.location)
@@ -95,9 +95,9 @@ def test_a_server_without_conditional_writes_is_refused(s3: Server) -> None:
     with HTTPServer(("127.0.0.1", 0), Careless) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         bucket = Bucket("s3://careless", {**s3.options, "endpoint": f"http://127.0.0.1:{server.server_port}"})
-        with pytest.raises(EnvironmentError_, match="overwrite another"):
+        with pytest.raises(ResourceError, match="overwrite another"):
             bucket.create("key", b"data")
-        with pytest.raises(EnvironmentError_, match="overwrite another"):
+        with pytest.raises(ResourceError, match="overwrite another"):
             bucket.replace("key", b"data", '"tag"')
         server.shutdown()
 
@@ -107,7 +107,7 @@ def test_a_server_that_goes_away_while_rows_are_read_is_named(lake: Lake, lossy:
     reader = by_way_of(lake, lossy)
     scan = reader.scan("t")
     lossy.close()
-    with pytest.raises(EnvironmentError_, match="cannot be reached"), reader.reading():
+    with pytest.raises(ResourceError, match="cannot be reached"), reader.reading():
         scan.collect()
 
 
@@ -121,7 +121,7 @@ def test_what_is_wrong_with_this_machine_is_not_blamed_on_the_server(
     for epoch in (1, 2):
         lake.append("t", records(3), epoch, "main")
     monkeypatch.setattr(tempfile, "NamedTemporaryFile", failing)
-    with pytest.raises(EnvironmentError_, match="No space left") as raised:
+    with pytest.raises(ResourceError, match="No space left") as raised:
         lake.compact("t")
     assert "free space" in str(raised.value)
     assert raised.value.where == tempfile.gettempdir()
@@ -133,10 +133,10 @@ def test_upkeep_names_a_server_that_goes_away_half_way(lake: Lake, lossy: Lossy)
     lake.compact("t")
     worker = by_way_of(lake, lossy)
     worker.retention_hours = 0
-    home = worker.home("t")
-    table = home.table()
+    storage = worker.storage("t")
+    table = storage.table()
     lossy.close()
-    with pytest.raises(EnvironmentError_, match="cannot be reached"), home.explained():
+    with pytest.raises(ResourceError, match="cannot be reached"), storage.explained():
         table.vacuum(0, dry_run=True, full=True, enforce_retention_duration=False)
 
 
@@ -147,7 +147,7 @@ def test_options_that_no_server_has_are_a_wrong_setting(s3: Server) -> None:
 
 def test_without_the_extra_it_says_how_to_get_it(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore.exceptions", None)
-    with pytest.raises(EnvironmentError_, match=r"pip install 'hackwatch\[s3\]'"):
+    with pytest.raises(ResourceError, match=r"pip install 'hackwatch\[s3\]'"):
         Lake("s3://some-bucket", options=s3.options).tables()
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
+from hackwatch.alerts.options import AlertOptions
 
 from hackwatch.pipeline.core import Batch, Now, Output, Pipeline
 from hackwatch.pipeline.detection import SCORED, Scored
-from hackwatch.pipeline.options import AlertOptions, StreamOptions
+from hackwatch.pipeline.options import StreamOptions
 from hackwatch.store.aggregates import window_rows as window_frame
 from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, Decoded, DecodeOptions, Features, Messages, Noun, Stream
 from hackwatch.streams.declarations import Correlation

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from hackwatch.alerts.options import AlertOptions
 
-from hackwatch.pipeline.alert import Severity
+from hackwatch.alerts.alert import Severity
 from hackwatch.pipeline.core import Batch, Now, Pipeline
-from hackwatch.pipeline.options import AlertOptions, StreamOptions
+from hackwatch.pipeline.options import StreamOptions
 from tests.pipeline.support import START, Record, pipeline, run
 
 INTERVAL = START % 600  # where in its suppression interval START is

@@ -19,11 +19,11 @@ from hackwatch import streams
 from hackwatch.cli import main
 from hackwatch.detect.panel import Panel
 from hackwatch.detect.rules import Rule, RuleSet
-from hackwatch.engine.enrichments import offline
 from hackwatch.errors import DataError
 from hackwatch.pipeline.detection import Scored, detect_messages
 from hackwatch.pipeline.enriching import Enriching
 from hackwatch.pipeline.enrichment import Enrichment, completed
+from hackwatch.runtime.enrichments import offline
 from hackwatch.streams.base import DecodeOptions, Messages
 from hackwatch.streams.checks import family_problems, stream_problems
 from hackwatch.streams.declarations import Enricher, Family, StatefulEnricher

@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
+from hackwatch.alerts.alert import Alert, Cause
 from hackwatch.detect.base import Driver
-from hackwatch.pipeline.alert import Alert, Cause
 from hackwatch.routes import DeliveryError, Route
 
 __all__ = ["HOSTILE", "HttpReceiver", "SyslogReceiver", "alert", "deliver", "eventually", "frames", "refusing_port"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hackwatch.errors import ConfigurationError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, ResourceError
 from hackwatch.routes import DeliveryError
 from hackwatch.routes.apprise import AppriseRoute
 from tests.routes.support import HOSTILE, HttpReceiver, alert
@@ -88,5 +88,5 @@ def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
         raise ImportError(name)
 
     monkeypatch.setattr(importlib, "import_module", without)
-    with pytest.raises(EnvironmentError_, match=r"hackwatch\[apprise\]"):
+    with pytest.raises(ResourceError, match=r"hackwatch\[apprise\]"):
         AppriseRoute("mail", "json://127.0.0.1/")

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import trustme
 
+from hackwatch.alerts.alert import Alert
 from hackwatch.config import AppriseRoute, FileRoute, RouteSettings, StdoutRoute, SyslogRoute, WebhookRoute
 from hackwatch.errors import ConfigurationError
-from hackwatch.pipeline.alert import Alert
 from hackwatch.routes import DeliveryError, Route, open_delivery, open_route
 from tests.routes.support import HOSTILE, HttpReceiver, SyslogReceiver, alert, deliver, eventually, refusing_port
 

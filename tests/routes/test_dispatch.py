@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from hackwatch.errors import EnvironmentError_
-from hackwatch.pipeline.alert import SEVERITIES, Alert
+from hackwatch.alerts.alert import SEVERITIES, Alert
+from hackwatch.errors import ResourceError
 from hackwatch.routes import Delivery, DeliveryError, Dispatcher
 from hackwatch.routes.dispatch import Worker, backoff
 from hackwatch.routes.webhook import WebhookRoute
@@ -243,7 +243,7 @@ def test_a_store_in_trouble_does_not_end_the_thread_and_is_told_of_once(
         def due(self, now: float, limit: int = 100, *, route: str | None = None) -> Any:
             if self.failures:
                 self.failures -= 1
-                raise EnvironmentError_("the disk is full")
+                raise ResourceError("the disk is full")
             return store.outbox.due(now, limit, route=route)
 
     store.checkpoints.log_batches("main", [], [alert(1)])

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hackwatch.alerts.forms import FORMS, encode
 from hackwatch.routes.export import FORMATS, export, safe_cell
-from hackwatch.routes.forms import FORMS, encode
 from tests.routes.support import HOSTILE, alert
 
 ALERTS = [

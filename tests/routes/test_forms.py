@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema  # type: ignore[import-untyped]  # no types
 
+from hackwatch.alerts.alert import SEVERITIES, Alert
+from hackwatch.alerts.forms import ECS_VERSION, FORMS, OCSF_VERSION, ecs, encode, native, ocsf, summary, text
 from hackwatch.detect.base import Driver
-from hackwatch.pipeline.alert import SEVERITIES, Alert
-from hackwatch.routes.forms import ECS_VERSION, FORMS, OCSF_VERSION, ecs, encode, native, ocsf, summary, text
 from tests.routes.support import HOSTILE, alert
 
 ECS_FIELDS = json.loads((Path(__file__).parent / "ecs_fields.json").read_text())["fields"]

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from hackwatch.alerts.alert import Alert
 from hackwatch.config import KafkaRoute as Settings
 from hackwatch.config import KafkaSettings
-from hackwatch.errors import ConfigurationError, EnvironmentError_
-from hackwatch.pipeline.alert import Alert
+from hackwatch.errors import ConfigurationError, ResourceError
 from hackwatch.routes import DeliveryError, Dispatcher, open_delivery, open_route
 from hackwatch.routes.kafka import IDEMPOTENCY_KEY, KafkaRoute
 from hackwatch.store import Store, open_store
@@ -188,5 +188,5 @@ def test_a_wrong_property_and_a_missing_extra_are_told_before_the_first_alert(mo
     for name in ("hackwatch.routes.kafka", "hackwatch.topics.kafka.client"):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "confluent_kafka", None)
-    with pytest.raises(EnvironmentError_, match="extra `kafka`"):
+    with pytest.raises(ResourceError, match="extra `kafka`"):
         open_route(settings)

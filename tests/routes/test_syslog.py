@@ -15,7 +15,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hackwatch.pipeline.alert import SEVERITIES
+from hackwatch.alerts.alert import SEVERITIES
 from hackwatch.routes import DeliveryError
 from hackwatch.routes.rfc5424 import format_message
 from hackwatch.routes.syslog import SyslogRoute

@@ -13,8 +13,8 @@ import pytest
 import standardwebhooks
 import trustme
 
+from hackwatch.alerts.alert import Alert
 from hackwatch.errors import ConfigurationError
-from hackwatch.pipeline.alert import Alert
 from hackwatch.routes import DeliveryError
 from hackwatch.routes.webhook import WebhookRoute
 from tests.routes.support import HttpReceiver, alert, deliver, refusing_port

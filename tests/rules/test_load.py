@@ -8,9 +8,9 @@ from typing import get_args
 import pytest
 
 from hackwatch import streams
+from hackwatch.alerts.alert import SEVERITIES
 from hackwatch.detect.rules import RuleSet, Severity, load_rules
 from hackwatch.errors import ConfigurationError
-from hackwatch.pipeline.alert import SEVERITIES
 
 STREAMS = {name: streams.get(name) for name in ("process", "memory")}
 GOOD = """

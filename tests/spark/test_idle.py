@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from hackwatch import topics
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 from hackwatch.spark.service import run_spark
 from tests.engine.processes import NAMES, Folder, until
 from tests.pipeline.support import START
@@ -56,7 +56,7 @@ def windows(folder: Folder) -> dict[tuple[str, str], tuple[int, bool]]:
     try:
         with folder.store() as store:
             rows = store.windows.find(limit=1000)
-    except EnvironmentError_:  # there is none yet, or it is being made
+    except ResourceError:  # there is none yet, or it is being made
         return {}
     found = rows.group_by("stream", "entity").agg(pl.col("records").sum(), pl.col("final").all())
     return {(stream, entity): (records, final) for stream, entity, records, final in found.iter_rows()}

@@ -9,13 +9,14 @@ from typing import Any, cast
 import numpy as np
 import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+from hackwatch.alerts.options import AlertOptions
 from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from hackwatch.pipeline.core import Now
 from hackwatch.pipeline.detection import Scored
-from hackwatch.pipeline.options import AlertOptions, StreamOptions
+from hackwatch.pipeline.options import StreamOptions
 from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.spark.judging import Judge, known, merged
 from hackwatch.spark.plan import Plan, Report, pack_told, read_told

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hackwatch.feeds.simulate.bulk import Batch
+from hackwatch.families.host.simulate.bulk import Batch
 from hackwatch.lake import Lake
 from tests.engine.kafka_folder import KafkaFolder
 from tests.engine.processes import FAULTS, NAMES, Folder, Outcome, simulated

@@ -17,7 +17,7 @@ from hackwatch.detect.evaluation.measures import roc_auc
 from hackwatch.detect.registry import Registry
 from hackwatch.detect.training import Options, train
 from hackwatch.errors import ConfigurationError, DataError
-from hackwatch.feeds.simulate import labelled
+from hackwatch.families.host.simulate import labelled
 from hackwatch.lake import Lake
 from hackwatch.spark.ml.train import train_on_spark
 from hackwatch.streams.base import DecodeOptions, Messages

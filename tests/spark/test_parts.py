@@ -16,10 +16,10 @@ from hackwatch.config import Settings
 from hackwatch.counts import Counts
 from hackwatch.detect.panel import Member, Panel
 from hackwatch.detect.registry import Registry
-from hackwatch.engine.models import Models
-from hackwatch.engine.patience import Patience
-from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.pipeline.core import Now
+from hackwatch.runtime.detectors import Models
+from hackwatch.runtime.retry import Retry
 from hackwatch.store import open_store
 from hackwatch.store.commits import BatchEntry
 from hackwatch.testing import FakeClock
@@ -194,7 +194,7 @@ def test_a_commit_that_the_store_did_not_take_counts_once_when_it_is_tried_again
         with monkeypatch.context() as broken:
             broken.setattr(store.checkpoints, "commit_epoch", away)
             for _ in range(3):
-                with pytest.raises(EnvironmentError_):
+                with pytest.raises(ResourceError):
                     ledger.commit(entry, {}, 100.0, counts={place: Counts(messages=5)})
         ledger.commit(entry, {}, 100.0, counts={place: Counts(messages=5)})
         assert (ledger.totals, ledger.epoch) == ({place: Counts(messages=5)}, 1)
@@ -202,7 +202,7 @@ def test_a_commit_that_the_store_did_not_take_counts_once_when_it_is_tried_again
 
 
 def away(*_: object) -> None:
-    raise EnvironmentError_("the store cannot be reached")
+    raise ResourceError("the store cannot be reached")
 
 
 class Noting(SparkQuery):
@@ -227,7 +227,7 @@ def test_a_batch_that_comes_while_the_store_is_away_waits_for_it(
         monkeypatch.setattr(store.checkpoints, "log_batches", lambda *given: next(tries, log_batches)(*given))
         parts: Any = {
             "settings": Settings(), "spark": session, "checkpoints": store.checkpoints, "clock": clock, "given": {},
-            "rules": None, "board": None, "patience": Patience(clock, threading.Event(), said.append),
+            "rules": None, "board": None, "retry": Retry(clock, threading.Event(), said.append),
             "lake": lambda: None, "models": lambda names: Models(Registry(tmp_path), names, lambda _: None),
             "policy": lambda: None,
         }  # fmt: skip
@@ -283,7 +283,7 @@ def test_files_beside_the_checkpoints_are_whole_or_not_there(tmp_path: Path) -> 
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(EnvironmentError_, match="checkpoint folder") as error:
+    with pytest.raises(ResourceError, match="checkpoint folder") as error:
         LocalFolder(tmp_path / "file" / "b").prepare()
     assert str(tmp_path / "file" / "b") in str(error.value)
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from hackwatch.cli import main
 from hackwatch.config import Settings
-from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.lake import Lake
 from hackwatch.spark import submit
 from hackwatch.spark.session import check_java, configuration, packages
@@ -142,13 +142,13 @@ def test_a_java_that_is_too_old(tmp_path: Path, version: str, says: str) -> None
     java.parent.mkdir()
     java.write_text(f"#!/bin/sh\necho '{version}' >&2\n")
     java.chmod(stat.S_IRWXU)
-    with pytest.raises(EnvironmentError_, match=says) as error:
+    with pytest.raises(ResourceError, match=says) as error:
         check_java({"JAVA_HOME": str(tmp_path)})
     assert "openjdk-17" in str(error.value)
 
 
 def test_no_java(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentError_, match="there is none") as error:
+    with pytest.raises(ResourceError, match="there is none") as error:
         check_java({"PATH": str(tmp_path)})
     assert "apt-get install openjdk-17-jre-headless" in str(error.value)
 
@@ -156,7 +156,7 @@ def test_no_java(tmp_path: Path) -> None:
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
 def test_a_folder_without_the_jars(tmp_path: Path) -> None:
     folder = Folder.make(tmp_path / "run", models=False, more=f'[spark]\njars = "{tmp_path}"\n')
-    with pytest.raises(EnvironmentError_, match="delta-spark") as error:
+    with pytest.raises(ResourceError, match="delta-spark") as error:
         configuration(settings_of(folder), kafka=True)
     assert "io.delta:delta-spark_" in str(error.value)
     assert "spark-sql-kafka-0-10_2.13" in str(error.value)
@@ -168,7 +168,7 @@ def test_the_coordinates_fit_the_version_of_pyspark() -> None:
         "org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.1",
     )
     assert packages("4.0.0")[0] == "io.delta:delta-spark_2.13:4.0.0"
-    with pytest.raises(EnvironmentError_, match=r"3\.5\.1"):
+    with pytest.raises(ResourceError, match=r"3\.5\.1"):
         packages("3.5.1")
 
 

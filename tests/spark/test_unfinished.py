@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 from hackwatch.lake import Lake
 from hackwatch.spark.checkpoint import clear_unfinished
 from hackwatch.spark.correlate import Correlate
@@ -182,7 +182,7 @@ def test_commits_without_their_offsets_are_still_refused(
         checkpoint(story.done, "process") / "commits", checkpoint(folder, "process") / "commits", dirs_exist_ok=True
     )
     kept = sorted(checkpoint(folder, "process").rglob("*"))
-    with pytest.raises(EnvironmentError_, match="the query"):
+    with pytest.raises(ResourceError, match="the query"):
         on_spark(folder, one_partition)
     assert set(kept) <= set(checkpoint(folder, "process").rglob("*"))
 

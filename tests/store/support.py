@@ -11,9 +11,9 @@ from typing import Any
 
 import polars as pl
 
+from hackwatch.alerts.alert import Alert, Cause
 from hackwatch.counts import Counts
 from hackwatch.detect.base import Driver
-from hackwatch.pipeline.alert import Alert, Cause
 from hackwatch.store.aggregates import WINDOWS_SCHEMA
 from hackwatch.store.commits import BatchEntry, EpochCommit, OffsetRange
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hackwatch.alerts.alert import AlertUpdate
 from hackwatch.errors import HackwatchError, InternalError
-from hackwatch.pipeline.alert import AlertUpdate
 from hackwatch.store import Store, open_store
 from hackwatch.store.states import PART_BYTES
 from tests.store.support import SOURCE, alert, batch, commit, windows

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 import psycopg
 import pytest
 
-from hackwatch.errors import EnvironmentError_, InternalError
+from hackwatch.errors import InternalError, ResourceError
 from hackwatch.store import NoStore, Store, open_store
 from hackwatch.store.postgresql import PostgresqlDatabase
 from hackwatch.store.schema import MIGRATIONS, VERSION, migrate
@@ -55,14 +55,14 @@ def test_each_migration_runs_once_and_newer_ones_are_refused(postgres_url: str) 
             assert transaction.fetch("SELECT id, colour FROM alerts") == [(alert(1).id, "red")]
             assert transaction.fetch(store.database.dialect.table_exists, ("extra",)) == []
     for read_only in (False, True):
-        with pytest.raises(EnvironmentError_, match=f"has version {VERSION + 1}, this hackwatch knows"):
+        with pytest.raises(ResourceError, match=f"has version {VERSION + 1}, this hackwatch knows"):
             open_store(postgres_url, read_only=read_only)
 
 
 def test_an_older_store_is_not_read_without_bringing_it_up(postgres_url: str) -> None:
     open_store(postgres_url).close()
     database = PostgresqlDatabase(postgres_url, read_only=True)
-    with closing(database), pytest.raises(EnvironmentError_, match="older version"):
+    with closing(database), pytest.raises(ResourceError, match="older version"):
         migrate(database, read_only=True, migrations=[*MIGRATIONS, ()])
 
 
@@ -75,7 +75,7 @@ def test_reading_needs_a_store_and_changes_nothing(postgres_url: str) -> None:
         store.checkpoints.log_batches("main", [], [alert(1)])
     with open_store(postgres_url, read_only=True) as reader:
         assert len(reader.triage.alerts()) == 1
-        with pytest.raises(EnvironmentError_, match="read-only"):
+        with pytest.raises(ResourceError, match="read-only"):
             reader.triage.acknowledge(alert(1).id, by="me", now=1.0)
 
 

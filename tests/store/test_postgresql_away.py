@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 from hackwatch.store import open_store
 from tests.servers.postgres import Server, missing
 from tests.servers.process import started
@@ -38,7 +38,7 @@ def test_a_server_that_is_gone_is_told_and_missed_by_nobody_afterwards(own_postg
         store.checkpoints.log_batches("main", [batch(1)])
         own_postgres.kill()
         for attempt in (lambda: store.checkpoints.log_batches("main", [batch(2)]), store.triage.alerts, lock.renew):
-            with pytest.raises(EnvironmentError_, match="cannot be reached") as caught:
+            with pytest.raises(ResourceError, match="cannot be reached") as caught:
                 attempt()
             assert "look whether the server runs" in str(caught.value)
             assert caught.value.passing
@@ -86,7 +86,7 @@ def test_what_was_said_to_be_written_survives_a_kill_of_the_server(durable: bool
 def test_a_writer_that_was_stopped_within_a_transaction_holds_up_nobody_for_long(postgres_url: str) -> None:
     """A process that hangs while it has its turn: the server ends its transaction after 20 s; here, told to sooner."""
     with open_store(postgres_url) as hanging, open_store(postgres_url) as other:
-        with pytest.raises(EnvironmentError_), hanging.database.write() as transaction:  # noqa: PT012 # it is one
+        with pytest.raises(ResourceError), hanging.database.write() as transaction:  # noqa: PT012 # it is one
             transaction.execute("SET LOCAL idle_in_transaction_session_timeout = '300ms'")
             transaction.fetch(hanging.database.dialect.turn, ("alerts",))
             other.checkpoints.log_batches("main", [batch(1)], [alert(1)])
@@ -111,7 +111,7 @@ def test_a_full_disk_of_the_server_is_survived(own_postgres: Server) -> None:
                 while file.write(b"x" * 4096):
                     pass
             large = {"a": os.urandom(1 << 20)}
-            with pytest.raises(EnvironmentError_, match=r"cannot be written: .*No space left") as caught:
+            with pytest.raises(ResourceError, match=r"cannot be written: .*No space left") as caught:
                 store.checkpoints.commit_epoch("main", commit(1, 1, states=large))
             assert "free space" in str(caught.value)
             assert len(store.triage.alerts()) == 1

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hackwatch.errors import ConfigurationError, EnvironmentError_, HackwatchError
+from hackwatch.errors import ConfigurationError, HackwatchError, ResourceError
 from hackwatch.store import open_store
 from tests.servers.postgres import PASSWORD, Server
 
@@ -32,7 +32,7 @@ def test_what_is_wrong_is_said_with_what_helps(
 ) -> None:
     address = change(postgres, "postgres")
     for read_only in (False, True):
-        with pytest.raises(EnvironmentError_, match=what) as caught:
+        with pytest.raises(ResourceError, match=what) as caught:
             open_store(address, read_only=read_only)
         assert caught.value.exit_code == 4
         assert caught.value.next_step is not None
@@ -56,7 +56,7 @@ def test_a_user_who_may_not_make_tables(postgres: Server) -> None:
         connection.execute("DROP ROLE IF EXISTS guest")
         connection.execute("CREATE ROLE guest LOGIN PASSWORD 'guest'")
     address = postgres.url(name, user="guest", password="guest")
-    with pytest.raises(EnvironmentError_, match="permission denied for schema public") as caught:
+    with pytest.raises(ResourceError, match="permission denied for schema public") as caught:
         open_store(address)
     assert "GRANT" in str(caught.value)
     open_store(postgres.url(name)).close()
@@ -64,14 +64,14 @@ def test_a_user_who_may_not_make_tables(postgres: Server) -> None:
         connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest")
     with open_store(address, read_only=True) as reader:
         assert reader.triage.alerts() == []
-    with open_store(address) as store, pytest.raises(EnvironmentError_, match="permission denied for table mutes"):
+    with open_store(address) as store, pytest.raises(ResourceError, match="permission denied for table mutes"):
         store.triage.mute("r", None, until=9.0, now=1.0)
     postgres.drop(name)
 
 
 def test_a_database_that_does_not_know_all_characters_is_refused(postgres: Server) -> None:
     name = postgres.create(options="ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'")
-    with pytest.raises(EnvironmentError_, match="keeps texts as LATIN1") as caught:
+    with pytest.raises(ResourceError, match="keeps texts as LATIN1") as caught:
         open_store(postgres.url(name))
     assert "--encoding=UTF8" in str(caught.value)
     postgres.drop(name)
@@ -80,7 +80,7 @@ def test_a_database_that_does_not_know_all_characters_is_refused(postgres: Serve
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     monkeypatch.delitem(sys.modules, "hackwatch.store.postgresql")
-    with pytest.raises(EnvironmentError_, match="extra `postgres`") as caught:
+    with pytest.raises(ResourceError, match="extra `postgres`") as caught:
         open_store("postgresql://u:hunter2@h/d")
     assert "pip install 'hackwatch[postgres]'" in str(caught.value)
     assert "hunter2" not in str(caught.value)

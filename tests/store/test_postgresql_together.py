@@ -9,7 +9,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from hackwatch.errors import DataError, EnvironmentError_
+from hackwatch.errors import DataError, ResourceError
 from hackwatch.store import Store, open_store
 from hackwatch.store.alerts import insert_alerts
 from hackwatch.store.locks import TakenOver
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 _ENGINE = """
 import sys
 from dataclasses import replace
-from hackwatch.pipeline.alert import AlertUpdate
+from hackwatch.alerts.alert import AlertUpdate
 from hackwatch.store import open_store
 from tests.store.support import alert, batch, commit, windows
 
@@ -179,7 +179,7 @@ def test_a_second_engine_of_a_pipeline_is_refused_until_the_first_is_gone(postgr
     assert holder.stdout.readline() == "held\n"
     with open_store(postgres_url) as store:
         with (
-            pytest.raises(EnvironmentError_, match=rf"another engine \(process {holder.pid} on .*'main'"),
+            pytest.raises(ResourceError, match=rf"another engine \(process {holder.pid} on .*'main'"),
             store.locks.hold("main"),
         ):
             pass
@@ -195,7 +195,7 @@ def _held(store: Store) -> bool:
         with store.locks.hold("main"):
             store.checkpoints.log_batches("main", [batch(1)])
             store.checkpoints.log_batches("main/process", [batch(1)])
-    except EnvironmentError_:
+    except ResourceError:
         return False
     return True
 
@@ -237,7 +237,7 @@ def test_a_lock_that_was_lost_is_taken_again(postgres_url: str) -> None:
     with open_store(postgres_url) as first, open_store(postgres_url) as second, first.locks.hold("main") as lock:
         _cut_off(postgres_url)
         lock.renew()
-        with pytest.raises(EnvironmentError_, match="another engine"), second.locks.hold("main"):
+        with pytest.raises(ResourceError, match="another engine"), second.locks.hold("main"):
             pass
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_, InternalError
+from hackwatch.errors import ConfigurationError, DataError, InternalError, ResourceError
 from hackwatch.store import open_store
 from hackwatch.store.locks import TakenOver
 from hackwatch.store.schema import MIGRATIONS, VERSION, migrate
@@ -55,14 +55,14 @@ def test_a_path_with_odd_characters(tmp_path: Path) -> None:
 
 
 def test_reading_needs_a_store_and_changes_nothing(path: Path) -> None:
-    with pytest.raises(EnvironmentError_, match="no store yet"):
+    with pytest.raises(ResourceError, match="no store yet"):
         open_store(path, read_only=True)
     assert not path.exists()
     with open_store(path) as store:
         store.checkpoints.log_batches("main", [], [alert(1)])
     with open_store(path, read_only=True) as reader:
         assert len(reader.triage.alerts()) == 1
-        with pytest.raises(EnvironmentError_):
+        with pytest.raises(ResourceError):
             reader.triage.acknowledge(alert(1).id, by="me", now=1.0)
 
 
@@ -70,7 +70,7 @@ def test_a_store_that_is_just_being_made_is_not_there_yet(path: Path) -> None:
     """An engine makes the file before the tables; who looks in between is told so, not that it is broken."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    with pytest.raises(EnvironmentError_, match="no store yet"):
+    with pytest.raises(ResourceError, match="no store yet"):
         open_store(path, read_only=True)
     open_store(path).close()
     open_store(path, read_only=True).close()
@@ -87,7 +87,7 @@ def test_a_file_that_is_no_store(path: Path, content: bytes) -> None:
 
 def test_a_folder_in_its_place(path: Path) -> None:
     path.mkdir(parents=True)
-    with pytest.raises(EnvironmentError_, match="cannot be used"):
+    with pytest.raises(ResourceError, match="cannot be used"):
         open_store(path)
 
 
@@ -117,16 +117,16 @@ def test_each_migration_runs_once_and_keeps_the_data(path: Path) -> None:
             migrate(store.database, migrations=longer)
         with store.database.read() as transaction:
             assert transaction.fetch("SELECT id, colour FROM alerts") == [(alert(1).id, "red")]
-    with pytest.raises(EnvironmentError_, match=f"has version {VERSION + 1}, this hackwatch knows"):
+    with pytest.raises(ResourceError, match=f"has version {VERSION + 1}, this hackwatch knows"):
         open_store(path)
-    with pytest.raises(EnvironmentError_, match="knows versions"):
+    with pytest.raises(ResourceError, match="knows versions"):
         open_store(path, read_only=True)
 
 
 def test_an_older_store_is_not_read_without_bringing_it_up(path: Path) -> None:
     open_store(path).close()
     database = SqliteDatabase(path, read_only=True)
-    with pytest.raises(EnvironmentError_, match="older version"):
+    with pytest.raises(ResourceError, match="older version"):
         migrate(database, read_only=True, migrations=[*MIGRATIONS, ()])
     database.close()
 
@@ -225,10 +225,10 @@ def test_a_full_disk_is_survived(small_disk: Path) -> None:
             while file.write(b"x" * 4096):
                 pass
         many = range(2, 500)
-        with pytest.raises(EnvironmentError_, match="cannot be written") as caught:
+        with pytest.raises(ResourceError, match="cannot be written") as caught:
             store.checkpoints.log_batches("main", [batch(n) for n in many], [alert(n) for n in many])
         assert "free space" in str(caught.value)
-        with pytest.raises(EnvironmentError_):
+        with pytest.raises(ResourceError):
             store.checkpoints.commit_epoch("main", commit(1, 1, states={"a": b"x" * (1 << 20)}))
         before = store.checkpoints.latest("main")
         assert before is not None
@@ -247,7 +247,7 @@ def test_a_read_only_disk_is_explained(small_disk: Path) -> None:
     with open_store(path) as store:
         store.checkpoints.log_batches("main", [batch(1)], [alert(1)])
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(EnvironmentError_) as caught:
+    with pytest.raises(ResourceError) as caught:
         open_store(path)
     assert "writable" in str(caught.value)
 

@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from hackwatch.alerts.alert import Alert
 from hackwatch.counts import COUNTERS, Counts
 from hackwatch.errors import ConfigurationError, DataError
-from hackwatch.pipeline.alert import Alert
 from hackwatch.store import Store
 from hackwatch.store.aggregates import AGGREGATES_SCHEMA
 from hackwatch.store.frames import FRAMES

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hackwatch.feeds.simulate import generate
+from hackwatch.families.host.simulate import generate
 from hackwatch.streams import small
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.streams.decode import Decoder

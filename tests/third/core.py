@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
+from hackwatch.alerts.options import AlertOptions
 
 from hackwatch.pipeline.core import Batch, Now, Output, Pipeline
-from hackwatch.pipeline.options import AlertOptions, StreamOptions
+from hackwatch.pipeline.options import StreamOptions
 from hackwatch.streams.declarations import Correlation
 from tests.third.days import START, Made
 from tests.third.oracle import Position

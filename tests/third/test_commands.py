@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hackwatch import topics
 from hackwatch.cli import main
-from hackwatch.feeds.simulate import Faults, generate
+from hackwatch.families.host.simulate import Faults, generate
 from tests.engine.processes import Folder, add_models, until
 from tests.engine.test_metrics import free_port
 from tests.third.support import RULES, SHOP, hackwatch, labelled, shop_all_along

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hackwatch.errors import ConfigurationError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, ResourceError
 from hackwatch.top.chart import STEPS, Chart, chart_writer, html_page
 from tests.top.test_draw import EVIL
 from tests.top.test_flow import flow, machine
@@ -81,12 +81,12 @@ def test_other_kinds_of_file_are_refused_at_once() -> None:
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentError_, match="cannot write the chart"):
+    with pytest.raises(ResourceError, match="cannot write the chart"):
         chart_writer(tmp_path / "none" / "chart.html")(flow())
 
 
 def test_without_matplotlib_the_extra_is_named_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(EnvironmentError_, match="extra `plot`") as caught:
+    with pytest.raises(ResourceError, match="extra `plot`") as caught:
         chart_writer(Path("chart.png"))
     assert "pip install 'hackwatch[plot]'" in str(caught.value)

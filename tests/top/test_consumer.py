@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 from hackwatch.testing import FakeClock, MemoryTopic
 from hackwatch.top.consume import consume_once
 from hackwatch.top.consumer import Consumer, Flow, entities
@@ -136,7 +136,7 @@ class Away(MemoryTopic):
     def partitions(self) -> Sequence[int]:
         if self.away:
             self.away -= 1
-            raise EnvironmentError_("no broker answers")
+            raise ResourceError("no broker answers")
         return super().partitions()
 
 

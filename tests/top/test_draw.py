@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, Group
 
-from hackwatch.pipeline.alert import Severity
+from hackwatch.alerts.alert import Severity
 from hackwatch.top.draw import clocks, draw, headline
 from hackwatch.top.figures import ASCII, UNICODE, Glyphs
 from hackwatch.top.plain import snapshot_lines

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from hackwatch.pipeline.alert import Alert
+from hackwatch.alerts.alert import Alert
 from hackwatch.store import Store, open_store
 from hackwatch.store.aggregates import WINDOWS_SCHEMA
 from hackwatch.store.commits import EpochCommit

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hackwatch import streams, topics
 from hackwatch.config import KafkaSettings, Settings, StreamSettings
-from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.spark.service import _with_topics
 from hackwatch.streams.base import Messages
 from hackwatch.topics import open_writer
@@ -287,7 +287,7 @@ def test_what_the_broker_refuses_is_an_error(kafka: Broker) -> None:
     url = kafka.create(f"kafka-{next(_NUMBERS)}", config={"max.message.bytes": "2000"})
     writer = KafkaWriter(parse_address(url), KafkaSettings(properties={"compression.type": "none"}))
     writer.append([b"x" * 5000])
-    with pytest.raises(EnvironmentError_, match=r"1 messages could not be delivered: .*too large"):
+    with pytest.raises(ResourceError, match=r"1 messages could not be delivered: .*too large"):
         writer.flush()
     writer.append([b"short"])
     writer.close()
@@ -300,12 +300,12 @@ def test_what_was_not_delivered_in_time_is_an_error(kafka: Broker, topic: str) -
     settings = KafkaSettings(properties={"message.timeout.ms": 1, "linger.ms": 0})
     writer = KafkaWriter(parse_address(topic), settings)
     writer.append([b"x"] * 7)
-    with pytest.raises(EnvironmentError_, match="7 messages could not be delivered"):
+    with pytest.raises(ResourceError, match="7 messages could not be delivered"):
         writer.flush()
 
 
 def test_no_broker_is_an_error_at_once_for_writers(kafka: Broker) -> None:
-    with pytest.raises(EnvironmentError_, match="no Kafka broker answers"):
+    with pytest.raises(ResourceError, match="no Kafka broker answers"):
         open_writer("kafka://127.0.0.1:1/topic", kafka=KafkaSettings(properties={"socket.timeout.ms": 1000}))
 
 
@@ -354,7 +354,7 @@ def test_a_wrong_password_is_said_and_not_shown(
         lambda: open_writer(url, kafka=login(wrong)),
         lambda: describe_topic(parse_address(url), login(wrong)),
     ):
-        with pytest.raises(EnvironmentError_, match="Kafka refuses the login") as error:
+        with pytest.raises(ResourceError, match="Kafka refuses the login") as error:
             use()
         said.append(str(error.value))
     assert "sasl.username" in said[0]

@@ -171,5 +171,5 @@ def test_without_the_extra_the_error_names_it() -> None:
         "    except Exception as error: print(type(error).__name__, error)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.count("EnvironmentError_ kafka:// addresses need the extra `kafka`") == 2
+    assert done.stdout.count("ResourceError kafka:// addresses need the extra `kafka`") == 2
     assert done.stdout.count("pip install 'hackwatch[kafka]'") == 2

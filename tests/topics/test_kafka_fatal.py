@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 from hackwatch.routes.base import DeliveryError
 from hackwatch.routes.kafka import KafkaRoute
 from hackwatch.topics.kafka import client
@@ -30,9 +30,9 @@ def test_a_writer_says_what_happened_and_does_not_hang(kafka: Broker) -> None:
     writer.append([b"first"])
     writer.flush()
     writer.append([LONG.encode()])
-    with pytest.raises(EnvironmentError_, match="too large"):
+    with pytest.raises(ResourceError, match="too large"):
         writer.flush()
-    with pytest.raises(EnvironmentError_):
+    with pytest.raises(ResourceError):
         append_some(writer)
     assert [message.value() for message in sent(kafka, "fatal-writer")] == [b"first"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hackwatch.errors import DataError
-from hackwatch.feeds.simulate import Faults
+from hackwatch.families.host.simulate import Faults
 from hackwatch.testing import ABORT, EOF, PAUSE, Aborted, FakeClock, MemoryTopic, simulated_topics
 from tests.topics.support import everything, positions
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hackwatch import topics
-from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.testing import FakeClock
 from hackwatch.topics import Durability, open_reader, open_writer, spool_folder
 from hackwatch.topics.segments import Tail, segment_path
@@ -219,7 +219,7 @@ def small_files() -> Iterator[None]:
 def test_an_append_that_does_not_fit_leaves_nothing_behind(folder: Path) -> None:
     out, reader = writer(folder), SpoolReader(folder)
     out.append([b"x" * 8000])
-    with pytest.raises(EnvironmentError_) as error:
+    with pytest.raises(ResourceError) as error:
         out.append_payload(b"y" * 900 + b"\n" + b"z" * 5000 + b"\n")
     assert str(segments(folder)[0]) in str(error.value)
     assert "free some space" in str(error.value)
@@ -244,7 +244,7 @@ def test_a_full_disk_refuses_whole_appends_and_goes_on_once_there_is_space(tmp_p
         pytest.skip("this machine does not let us mount")
     try:
         out, kept = writer(disk / "topic", segment_bytes=40_000), list[bytes]()
-        with pytest.raises(EnvironmentError_, match="No space left"):
+        with pytest.raises(ResourceError, match="No space left"):
             fill(out, kept)
         with contextlib.closing(SpoolReader(disk / "topic")) as reader:
             assert lines(reader) == kept
@@ -263,7 +263,7 @@ def test_an_unreadable_file_is_named(folder: Path, what: str) -> None:
     broken = segments(folder)[0] if what == "segment" else folder / "p00000" / "tail"
     broken.rename(broken.with_suffix(".away"))
     broken.symlink_to(broken.with_suffix(".away"))  # refused as a permission is, for root too
-    with pytest.raises(EnvironmentError_) as error:
+    with pytest.raises(ResourceError) as error:
         SpoolReader(folder).read(0, 0, max_bytes=10)
     assert str(broken) in str(error.value)
 

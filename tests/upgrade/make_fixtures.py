@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import hackwatch
-from hackwatch.feeds.simulate import Faults, generate
-from hackwatch.feeds.simulate.bulk import Batch
+from hackwatch.families.host.simulate import Faults, generate
+from hackwatch.families.host.simulate.bulk import Batch
 from tests.engine.processes import NAMES, START, STARTED, EngineProcess, Folder, add_models, until, work_off
 from tests.spark.drivers import Driver, batches, command, commits, logged, read
 from tests.spark.support import SPARK

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from hackwatch.cli.context import CliContext
-from hackwatch.errors import EnvironmentError_, HackwatchError
+from hackwatch.errors import HackwatchError, ResourceError
 from hackwatch.text import printable
 
 __all__ = ["COMMANDS", "main"]
@@ -122,10 +122,10 @@ def _told(ctx: click.Context, error: HackwatchError) -> None:
     ctx.exit(error.exit_code)
 
 
-def _of_the_machine(place: object, what: str) -> EnvironmentError_:
+def _of_the_machine(place: object, what: str) -> ResourceError:
     """What the system refused, where no command knew more about it."""
     where = None if place is None else str(place)
-    return EnvironmentError_(what, where=where, next_step="look at its permissions, and at the space on the disk")
+    return ResourceError(what, where=where, next_step="look at its permissions, and at the space on the disk")
 
 
 def _raised_at(error: BaseException) -> str:

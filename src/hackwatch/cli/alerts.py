@@ -125,7 +125,7 @@ def show(context: CliContext, alert_id: str, as_json: bool) -> None:
     Example:
       hackwatch alerts show 3f9a
     """
-    from hackwatch.routes.forms import encode, text
+    from hackwatch.alerts.forms import encode, text
     from hackwatch.text import printable
 
     with _store(context, read_only=True) as store:

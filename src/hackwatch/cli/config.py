@@ -51,7 +51,7 @@ def check(context: CliContext) -> None:
     from hackwatch import streams
     from hackwatch.config import find_file
     from hackwatch.detect.rules import load_rules
-    from hackwatch.errors import EnvironmentError_
+    from hackwatch.errors import ResourceError
     from hackwatch.routes import open_route
     from hackwatch.streams.options import of_settings
 
@@ -62,7 +62,7 @@ def check(context: CliContext) -> None:
     streams.check_correlations(settings.correlations)
     load_rules(settings.detection.rules, known, shipped=settings.detection.shipped_rules)
     for route in settings.routes:
-        with suppress(EnvironmentError_):  # an extra that this machine lacks is no mistake in the settings
+        with suppress(ResourceError):  # an extra that this machine lacks is no mistake in the settings
             open_route(route, settings.kafka).close()
     file = find_file(context.config, os.environ)
     click.echo(f"{file or 'no settings file: the defaults'}: no problems")

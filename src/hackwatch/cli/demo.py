@@ -39,14 +39,14 @@ def command(context: CliContext, duration: float | None, seed: int, rate: float,
     started = time.time()
     click.echo("hackwatch demo: simulated machines, some of them soon under attack; q or Ctrl-C ends it")
     from hackwatch.cli.feeding import stopped_by_signals
-    from hackwatch.crew import Crew
     from hackwatch.demo import run_demo
+    from hackwatch.threads import ThreadGroup
 
     left = None if duration is None else max(0.1, duration - (time.time() - started))
     # Only now: Polars, when it is imported, puts a handler of SIGINT in place that would throw into any query.
     with stopped_by_signals(left) as stop:
         run_demo(
-            Crew(stop),
+            ThreadGroup(stop),
             seed=seed,
             rate=rate,
             data=context.overrides.get("data"),

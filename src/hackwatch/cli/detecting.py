@@ -99,7 +99,7 @@ def registry(context: CliContext) -> Registry:
 
 def enricher_of(stream: Stream) -> Callable[[pl.DataFrame], pl.DataFrame]:
     """What fills the columns of the stream's decoded records that messages do not hold, with the settings' tables."""
-    from hackwatch.engine.enrichments import offline
+    from hackwatch.runtime.enrichments import offline
 
     current = click.get_current_context(silent=True)
     context = (current.find_object(CliContext) if current else None) or CliContext()

@@ -64,12 +64,12 @@ def command(
 
 
 def _write(page: Path, text: str) -> None:
-    from hackwatch.errors import EnvironmentError_
+    from hackwatch.errors import ResourceError
 
     try:
         page.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise EnvironmentError_(
+        raise ResourceError(
             f"cannot be written: {error.strerror}", where=str(page), next_step="choose another --html FILE"
         ) from error
 

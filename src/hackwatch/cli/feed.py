@@ -219,7 +219,7 @@ def collect(
       atop -P PRG,PRC,PRM 5 | hackwatch feed collect --atop -
     """
     from hackwatch import streams
-    from hackwatch.feeds.collect import AtopFeed, CollectFeed
+    from hackwatch.families.host.collect import AtopFeed, CollectFeed
 
     names = streams.family("host").streams
     feed: AtopFeed | CollectFeed

@@ -28,7 +28,7 @@ def command(path: Path, stdout: bool) -> None:
     """
     from hackwatch import streams
     from hackwatch.config.reference import template
-    from hackwatch.errors import EnvironmentError_
+    from hackwatch.errors import ResourceError
 
     text = template({one.name: one.seconds for one in streams.correlations()})
     if stdout:
@@ -39,13 +39,13 @@ def command(path: Path, stdout: bool) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
-        raise EnvironmentError_(
+        raise ResourceError(
             "the file is already there", where=str(path), next_step="give another name, or --stdout"
         ) from error
     except OSError as error:
         with suppress(OSError):
             path.unlink()  # half a file would be in the way of the next attempt
-        raise EnvironmentError_(
+        raise ResourceError(
             f"cannot write the settings: {error.strerror}", where=str(path), next_step="give another name, or --stdout"
         ) from error
     click.echo(f"wrote {path}; `hackwatch config check` checks it after your changes")

@@ -95,7 +95,7 @@ def _watched(chosen: list[Stream], minutes: float, interval: float) -> dict[str,
     import threading
 
     from hackwatch.errors import ConfigurationError
-    from hackwatch.feeds.collect import CollectFeed
+    from hackwatch.families.host.collect import CollectFeed
     from hackwatch.topics import open_writer
 
     samples = int(minutes * 60 / interval)

@@ -53,7 +53,7 @@ def spreadsheet_safe(text: str) -> str:
 @contextmanager
 def _destination(output: Path | None) -> Iterator[IO[bytes]]:
     """A binary file; one on disk appears under its name (or what that links to) only when it is whole."""
-    from hackwatch.errors import EnvironmentError_
+    from hackwatch.errors import ResourceError
 
     if output is None:
         sys.stdout.flush()
@@ -68,7 +68,7 @@ def _destination(output: Path | None) -> Iterator[IO[bytes]]:
         with _draft(output.resolve()) as file:
             yield file
     except OSError as error:
-        raise EnvironmentError_(
+        raise ResourceError(
             f"the result cannot be written: {error.strerror}", where=str(output), next_step="choose another -o FILE"
         ) from error
 

@@ -96,7 +96,7 @@ def _alert(site: str) -> Any:
     import time
     import uuid
 
-    from hackwatch.pipeline.alert import Alert
+    from hackwatch.alerts.alert import Alert
 
     now = time.time()
     return Alert(

@@ -166,10 +166,10 @@ class _explained:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         import duckdb
 
-        from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
+        from hackwatch.errors import ConfigurationError, DataError, ResourceError
 
         if isinstance(error, duckdb.OutOfMemoryException):
-            raise EnvironmentError_(
+            raise ResourceError(
                 "the query needs more memory than it may use",
                 where="hackwatch sql",
                 next_step="narrow it by date or columns, or allow more: --memory 4GB",

@@ -110,13 +110,13 @@ def clocks(stream: Mapping[str, Any]) -> Iterator[str]:
 
 def _status(settings: Settings) -> dict[str, Any]:
     """What the engine of this pipeline said last."""
-    from hackwatch.errors import EnvironmentError_
+    from hackwatch.errors import ResourceError
     from hackwatch.store import open_store
 
     with open_store(settings.store_url, read_only=True) as store:
         status = store.statuses.read().get(settings.pipeline)
     if status is None:
-        raise EnvironmentError_(
+        raise ResourceError(
             f"no engine has run the pipeline {settings.pipeline}",
             where=str(settings.data),
             next_step="start one with: hackwatch run",

@@ -176,11 +176,11 @@ def counted_by(by: str | None, stream_name: str | None) -> tuple[str, Noun]:
 def _print_once(topic: str, flow: Flow, *, as_json: bool) -> None:
     import json
 
-    from hackwatch.errors import EnvironmentError_
+    from hackwatch.errors import ResourceError
     from hackwatch.top.flow import flow_lines, flow_values
 
     if flow.trouble is not None:
-        raise EnvironmentError_(
+        raise ResourceError(
             f"the topic cannot be read: {flow.trouble}", where=topic, next_step="check that it runs and is spelled so"
         )
     if as_json:
@@ -192,7 +192,7 @@ def _print_once(topic: str, flow: Flow, *, as_json: bool) -> None:
 
 def _store(settings: Settings) -> Store:
     """The store of an engine that runs, or has run, in this data folder."""
-    from hackwatch.errors import EnvironmentError_
+    from hackwatch.errors import ResourceError
     from hackwatch.store import open_store
 
     # A store with an address of its own may be filled by engines elsewhere.
@@ -201,7 +201,7 @@ def _store(settings: Settings) -> Store:
         if settings.pipeline in store.statuses.read():
             return store
         store.close()
-    raise EnvironmentError_(
+    raise ResourceError(
         "no engine has run in this data folder" if settings.store.url is None else "no engine has run this pipeline",
         where=settings.store.url or str(settings.data),
         next_step="start one with: hackwatch run, hackwatch watch or hackwatch demo",

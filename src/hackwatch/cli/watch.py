@@ -42,7 +42,7 @@ def command(
         raise click.UsageError("Give --learn or --no-learn, not both.")
     settings = context.settings()
     from hackwatch.cli.feeding import stopped_by_signals
-    from hackwatch.crew import Crew
+    from hackwatch.threads import ThreadGroup
     from hackwatch.top import has_screen
     from hackwatch.watch import watch
 
@@ -50,7 +50,13 @@ def command(
     # Only now: Polars, when it is imported, puts a handler of SIGINT in place that would throw into any query.
     with stopped_by_signals(duration) as stop:
         watch(
-            settings, Crew(stop), interval=interval, minutes=minutes, learning=not no_learn, live=live, write=click.echo
+            settings,
+            ThreadGroup(stop),
+            interval=interval,
+            minutes=minutes,
+            learning=not no_learn,
+            live=live,
+            write=click.echo,
         )
     click.echo(f"All that was seen stays in {settings.data}; the next watch goes on there. Try")
     click.echo(f"  {context.again()} alerts list")

@@ -9,7 +9,17 @@ from hackwatch.config.folders import prepare_data_folder
 from hackwatch.config.kafka import KafkaSettings
 from hackwatch.config.lake import LakeSettings, StorageSettings
 from hackwatch.config.loading import find_file, load_settings
-from hackwatch.config.models import (
+from hackwatch.config.routes import (
+    AppriseRoute,
+    FileRoute,
+    KafkaRoute,
+    Route,
+    RouteSettings,
+    StdoutRoute,
+    SyslogRoute,
+    WebhookRoute,
+)
+from hackwatch.config.settings import (
     AlertSettings,
     CorrelationSettings,
     DetectionSettings,
@@ -21,16 +31,6 @@ from hackwatch.config.models import (
     SpoolSettings,
     StoreSettings,
     StreamSettings,
-)
-from hackwatch.config.routes import (
-    AppriseRoute,
-    FileRoute,
-    KafkaRoute,
-    Route,
-    RouteSettings,
-    StdoutRoute,
-    SyslogRoute,
-    WebhookRoute,
 )
 from hackwatch.config.spark import SparkSettings
 

@@ -15,10 +15,10 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from hackwatch.config.lines import KeyLines, KeyPath, dotted, find_lines
-from hackwatch.config.models import Settings, default_data_folder
+from hackwatch.config.settings import Settings, default_data_folder
 from hackwatch.config.shape import Place, tables
 from hackwatch.config.table import LOCATION
-from hackwatch.errors import ConfigurationError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, ResourceError
 
 __all__ = ["PREFIX", "find_file", "load_settings"]
 
@@ -101,7 +101,7 @@ def _read_file(gathered: _Gathered, file: Path) -> None:
         gathered.problems.append(f"{file}: not UTF-8 text (byte {error.start})")
         return
     except OSError as error:
-        raise EnvironmentError_(f"cannot read the settings: {error.strerror}", where=str(file)) from error
+        raise ResourceError(f"cannot read the settings: {error.strerror}", where=str(file)) from error
     lines = find_lines(text)
     try:
         values = tomllib.loads(text)

@@ -12,9 +12,9 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from hackwatch.config.models import Settings
 from hackwatch.config.registered import stream_names
 from hackwatch.config.routes import ROUTE_TYPES, RouteSettings
+from hackwatch.config.settings import Settings
 from hackwatch.config.shape import nested_model
 
 __all__ = ["markdown", "template"]

@@ -9,14 +9,14 @@ from pathlib import Path
 from hackwatch import streams, topics
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings
-from hackwatch.crew import Crew
+from hackwatch.demo.evaluator import Evaluator, Finding
 from hackwatch.demo.folders import data_folder
-from hackwatch.demo.referee import Finding, Referee
 from hackwatch.demo.training import STREAMS, Trainer
 from hackwatch.detect.registry import open_registry
 from hackwatch.engine.service import run_service
-from hackwatch.feeds.simulate import HostFeed
+from hackwatch.families.host.simulate import HostFeed
 from hackwatch.store import Store, open_store
+from hackwatch.threads import ThreadGroup
 from hackwatch.top import Reader, present
 from hackwatch.top.story import Story
 
@@ -30,27 +30,27 @@ SUPPRESS_SECONDS = 120
 
 
 def run_demo(
-    crew: Crew, *, seed: int, rate: float, data: Path | None, plain: bool, write: Callable[[str], None],
+    threads: ThreadGroup, *, seed: int, rate: float, data: Path | None, plain: bool, write: Callable[[str], None],
     started: float, program: str = "hackwatch",
 ) -> None:  # fmt: skip
-    """Run the demo until the stop event of `crew` is set or a person quits.
+    """Run the demo until the stop event of `threads` is set or a person quits.
 
     `started`: Unix seconds. `program`: how a person calls hackwatch.
     """
     settings = demo_settings(data_folder(data))
     story = Story(SystemClock().wall)
     with open_store(settings.store_url, site=settings.site) as store, story.instead_of_the_log():
-        demo = Demo(settings, seed, rate, story, crew, SystemClock())
+        demo = Demo(settings, seed, rate, story, threads, SystemClock())
         try:
             demo.start()
             reader = Reader(
                 store, settings.pipeline, demo.clock.wall,
-                lambda: demo.referee.look(store.triage), story.progress, "the simulation, which no detector is told of",
+                lambda: demo.evaluator.look(store.triage), story.progress, "the simulation, which no detector is told of",
             )  # fmt: skip
-            present(reader, crew.stop, plain=plain, write=write, after=0)
+            present(reader, threads.stop, plain=plain, write=write, after=0)
         finally:
-            crew.stop.set()
-            crew.join()
+            threads.stop.set()
+            threads.join()
         for line in demo.summary(store, started, program):
             write(line)
 
@@ -70,27 +70,29 @@ def demo_settings(folder: Path) -> Settings:
 
 
 class Demo:
-    """One demo: `start` begins everything in threads of `crew`, which end when its `stop` is set."""
+    """One demo: `start` begins everything in threads of `threads`, which end when its `stop` is set."""
 
-    def __init__(self, settings: Settings, seed: int, rate: float, story: Story, crew: Crew, clock: Clock) -> None:
-        self.settings, self.story, self.crew, self.clock, self._seed = settings, story, crew, clock, seed
-        self.referee = Referee(story)
+    def __init__(
+        self, settings: Settings, seed: int, rate: float, story: Story, threads: ThreadGroup, clock: Clock
+    ) -> None:
+        self.settings, self.story, self.threads, self.clock, self._seed = settings, story, threads, clock, seed
+        self.evaluator = Evaluator(story)
         self.feed = HostFeed(
-            rate=rate, seed=seed, attack_spacing=SPACING, first_attack_after=FIRST, on_attack=self.referee.begins
+            rate=rate, seed=seed, attack_spacing=SPACING, first_attack_after=FIRST, on_attack=self.evaluator.begins
         )
         self.records = 0
 
     def start(self) -> None:
         """Detectors from the cache if there are any, then the engine, the simulator and, if need be, the training."""
-        trainer = Trainer(open_registry(self.settings), self._seed, self.story, self.crew.stop)
+        trainer = Trainer(open_registry(self.settings), self._seed, self.story, self.threads.stop)
         cached = trainer.from_cache()
-        self.crew.start("engine", lambda: run_service(self.settings, self.crew.stop))
-        self.crew.start("simulator", self._simulate)
+        self.threads.start("engine", lambda: run_service(self.settings, self.threads.stop))
+        self.threads.start("simulator", self._simulate)
         self.story.tell(f"{len(self.feed.machine_names)} simulated {NOUN.plural} at work, watched by rules")
         if cached:
             self.story.tell("and by two detectors trained by an earlier demo")
         else:
-            self.crew.start("trainer", trainer.train)
+            self.threads.start("trainer", trainer.train)
 
     def _simulate(self) -> None:
         with ExitStack() as stack:
@@ -100,11 +102,11 @@ class Demo:
             ]
             for writer in writers:
                 stack.callback(writer.close)
-            self.records = self.feed.run(writers[0], writers[1], self.crew.stop).records
+            self.records = self.feed.run(writers[0], writers[1], self.threads.stop).records
 
     def summary(self, store: Store, started: float, program: str) -> Iterator[str]:
         """What happened and what to try next, in lines; to be asked for when everything has ended."""
-        findings = self.referee.findings(store.triage)
+        findings = self.evaluator.findings(store.triage)
         both = [finding for finding in findings if finding.alert is not None and finding.alert.kind == "attack"]
         rule = [finding for finding in findings if finding.alert is not None and finding.alert.kind == "rule"]
         totals = store.accounting.totals()
@@ -123,7 +125,7 @@ class Demo:
         yield from _times(both, started)
         newest = store.triage.alerts(limit=1)
         number = newest[0].sequence if newest else 0
-        yield f"alerts: {number}; of attacks where none was simulated: {self.referee.unfounded(store.triage)}"
+        yield f"alerts: {number}; of attacks where none was simulated: {self.evaluator.unfounded(store.triage)}"
         yield from self._next(both, program)
 
     def _next(self, found: list[Finding], program: str) -> Iterator[str]:

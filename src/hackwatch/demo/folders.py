@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 from hackwatch.config import prepare_data_folder
-from hackwatch.engine.lock import EngineLock
 from hackwatch.errors import ConfigurationError
+from hackwatch.runtime.lock import EngineLock
 
 __all__ = ["cache_folder", "data_folder"]
 
@@ -24,7 +24,7 @@ def cache_folder() -> Path:
 def data_folder(given: Path | None) -> Path:
     """An empty private folder for the data: the given one, or that of the last demo, emptied.
 
-    ConfigurationError if the given one is not empty; EnvironmentError_ if another demo is at work in the usual one.
+    ConfigurationError if the given one is not empty; ResourceError if another demo is at work in the usual one.
     """
     if given is not None:
         if given.exists() and any(given.iterdir()):

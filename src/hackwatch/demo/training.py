@@ -10,13 +10,13 @@ from importlib.metadata import version
 
 from hackwatch import streams
 from hackwatch.config import prepare_data_folder
-from hackwatch.crew import Cancelled
 from hackwatch.demo.folders import cache_folder
 from hackwatch.detect.bundle import Bundle
 from hackwatch.detect.registry import Registry
 from hackwatch.detect.training import Options, train
 from hackwatch.errors import HackwatchError
 from hackwatch.feeds.simulator import labelled_records, simulator_of
+from hackwatch.threads import Cancelled
 from hackwatch.top.story import Story, bar
 
 __all__ = ["STREAMS", "Trainer"]

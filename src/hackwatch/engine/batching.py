@@ -11,7 +11,7 @@ from hackwatch.store.commits import BatchEntry, OffsetRange
 from hackwatch.streams.base import Messages
 from hackwatch.topics.base import TopicReader
 
-__all__ = ["Former", "Taken"]
+__all__ = ["MicroBatch", "MicroBatcher"]
 
 Offsets = Mapping[tuple[str, str, int], int]
 #: How far (microseconds of event time) one partition may run ahead of another of its time group that has more waiting.
@@ -21,7 +21,7 @@ LEAST_READ = 4 * 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Taken:
+class MicroBatch:
     """The messages of one micro-batch. `ranges` names every run, and with an empty range a newly seen partition.
 
     `waiting`: (stream, partition) that have further messages.
@@ -32,7 +32,7 @@ class Taken:
     waiting: tuple[tuple[str, int], ...] = ()
 
 
-class Former:
+class MicroBatcher:
     """Keeps the read position of every partition and takes the next messages from them."""
 
     def __init__(
@@ -81,7 +81,7 @@ class Former:
             self._known = sorted(self._positions)
         return new
 
-    def take(self, typical: Callable[[str, int], int], discovered: list[OffsetRange]) -> Taken | None:
+    def take(self, typical: Callable[[str, int], int], discovered: list[OffsetRange]) -> MicroBatch | None:
         """The next messages of all partitions, about `batch_bytes` in all; None if there is nothing new.
 
         `typical`: how far a partition has been read, in microseconds of event time (NEVER before its first record).
@@ -106,7 +106,7 @@ class Former:
         # Once more without messages, to say that none wait any more.
         told = bool(ranges or self._waiting)
         self._waiting = tuple(sorted(self._behind | held)) if told else ()
-        return Taken(tuple(runs), tuple(ranges), self._waiting) if told else None
+        return MicroBatch(tuple(runs), tuple(ranges), self._waiting) if told else None
 
     def _aligned(self, typical: Callable[[str, int], int]) -> list[tuple[str, int]]:
         """Partitions to read: all, but those far ahead of one of their time group that is being caught up."""
@@ -122,7 +122,7 @@ class Former:
     def _may_go_on(time: int, slowest: int | None) -> bool:
         return slowest is None or slowest == NEVER or time <= slowest + ALIGNMENT
 
-    def again(self, entry: BatchEntry) -> Taken:
+    def again(self, entry: BatchEntry) -> MicroBatch:
         """Exactly the messages that a logged micro-batch took. Raises ConfigurationError if they are not read now."""
         runs = []
         self._waiting = entry.waiting
@@ -131,7 +131,7 @@ class Former:
             self._positions[(part.stream, part.partition)] = part.end
             runs += [(part.stream, messages) for messages in self._range(part)]
         self._known = sorted(self._positions)
-        return Taken(tuple(runs), entry.ranges, entry.waiting)
+        return MicroBatch(tuple(runs), entry.ranges, entry.waiting)
 
     def _check_still_read(self, part: OffsetRange) -> None:
         reader = self._readers.get(part.stream)

@@ -29,7 +29,7 @@ class EpochObserver(Protocol):
 
 
 _JOINED = 32
-Patience = Callable[[str, Callable[[], object]], None]
+Retry = Callable[[str, Callable[[], object]], None]
 
 
 class LakeWriter(Protocol):
@@ -54,7 +54,7 @@ class EpochSink(Protocol):
     def write(self, stream: str, frame: pl.DataFrame, epoch: int) -> None:
         """Hand over the rows of a stream's lake table; they are safe there when it returns.
 
-        Raises EnvironmentError_; the same call is then tried again until it succeeds.
+        Raises ResourceError; the same call is then tried again until it succeeds.
         """
         ...
 
@@ -80,7 +80,7 @@ class EpochWriter:
     """Writes one epoch at a time: (i) the lake tables and sinks, (ii) one store transaction, (iii) topic retention.
 
     All repeat safely: the lake refuses an epoch that a table already has, a sink is at least once, and the store
-    commit is what makes the epoch count. `patience` runs an action until it succeeds, whatever the disk says in
+    commit is what makes the epoch count. `retry` runs an action until it succeeds, whatever the disk says in
     between.
     """
 
@@ -92,7 +92,7 @@ class EpochWriter:
         lake: LakeWriter,
         readers: Mapping[str, TopicReader],
         executor: Executor,
-        patience: Patience,
+        retry: Retry,
         clock: Clock,
         observer: EpochObserver,
         sinks: Sequence[EpochSink] = (),
@@ -101,7 +101,7 @@ class EpochWriter:
         # A new store counts epochs from 1 again: the lake must not take them for those of the old one.
         self._application = f"{pipeline}@{checkpoints.identity}"
         self._checkpoints, self._lake, self._readers = checkpoints, lake, readers
-        self._executor, self._patience = executor, patience
+        self._executor, self._retry = executor, retry
         self._clock, self._observer = clock, observer
         self._sinks = sinks
         self._running: Future[None] | None = None
@@ -132,16 +132,16 @@ class EpochWriter:
             started = self._clock.monotonic()
             frame = self._completed(table, frames, epoch.number)
             append = partial(self._lake.append, table, frame, epoch.number, self._application)
-            self._patience(f"lake table {table}", append)
+            self._retry(f"lake table {table}", append)
             self._observer.wrote(table, self._clock.monotonic() - started)
             for sink in self._sinks if table in self._readers else ():
-                self._patience(sink.name, partial(sink.write, table, frame, epoch.number))
+                self._retry(sink.name, partial(sink.write, table, frame, epoch.number))
         commit = self._commit(epoch)
-        self._patience("store", partial(self._checkpoints.commit_epoch, self._pipeline, commit))
+        self._retry("store", partial(self._checkpoints.commit_epoch, self._pipeline, commit))
         self._observer.committed(epoch.number, self._clock.monotonic() - began)
         for stream, reader in self._readers.items():
             done = {partition: offset for (s, _, partition), offset in epoch.offsets.items() if s == stream}
-            self._patience(f"topic {reader.topic}", partial(reader.commit, done))
+            self._retry(f"topic {reader.topic}", partial(reader.commit, done))
 
     def _completed(self, table: str, frames: Sequence[pl.DataFrame], number: int) -> pl.DataFrame:
         """One frame with the columns that are the same for a whole epoch, and the partition columns."""

@@ -13,15 +13,15 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from hackwatch.alerts.alert import Alert, AlertUpdate
 from hackwatch.clock import Clock
-from hackwatch.engine.batching import Former, Taken
+from hackwatch.engine.batching import MicroBatch, MicroBatcher
 from hackwatch.engine.epoch import Epoch, EpochObserver, EpochSink, EpochWriter, LakeWriter
-from hackwatch.engine.models import Deciders, Models
-from hackwatch.engine.patience import Patience, Stopped
-from hackwatch.errors import DataError, EnvironmentError_
-from hackwatch.pipeline.alert import Alert, AlertUpdate
+from hackwatch.errors import DataError, ResourceError
 from hackwatch.pipeline.core import Batch, Now, Output, Pipeline
 from hackwatch.pipeline.detection import RuleMatcher, Scored, detect_messages
+from hackwatch.runtime.detectors import Deciders, Models
+from hackwatch.runtime.retry import Retry, Stopped
 from hackwatch.store.commits import BatchEntry, OffsetRange
 from hackwatch.store.protocols import CheckpointStore
 from hackwatch.streams.base import DecodeOptions, Messages, Stream
@@ -92,7 +92,7 @@ class Parts:
 class _InFlight:
     """A micro-batch that is being scored."""
 
-    taken: Taken
+    taken: MicroBatch
     now: Now
     began: float
     deciders: Deciders
@@ -126,7 +126,7 @@ class Engine:
     def __init__(self, parts: Parts, options: EngineOptions, stop: threading.Event) -> None:
         self.parts, self.options, self._stop = parts, options, stop
         self._clock = parts.clock
-        self._patience = Patience(parts.clock, stop, parts.observer.paused)
+        self._retry = Retry(parts.clock, stop, parts.observer.paused)
         self._in_flight: deque[_InFlight] = deque()
         self._unlogged: list[BatchEntry] = []
         readers = {name: source.reader for name, source in parts.sources.items()}
@@ -137,13 +137,13 @@ class Engine:
             parts.lake,
             readers,
             parts.epochs,
-            self._patience,
+            self._retry,
             self._clock,
             parts.observer,
             parts.sinks,
         )
         self._readers = readers
-        self._former = Former(readers, {}, options.batch_bytes, parts.pipeline.groups)
+        self._former = MicroBatcher(readers, {}, options.batch_bytes, parts.pipeline.groups)
         self._discovered: list[OffsetRange] = []
         self._done: dict[tuple[str, str, int], int] = {}
         self._number = self._epoch = 0
@@ -173,7 +173,7 @@ class Engine:
         checkpoint = self.parts.checkpoints.latest(self.options.pipeline)
         if checkpoint is not None:
             self._restore(checkpoint.states)
-            self._former = Former(
+            self._former = MicroBatcher(
                 self._readers, checkpoint.offsets, self.options.batch_bytes, self.parts.pipeline.groups
             )
             self._done = dict(checkpoint.offsets)
@@ -205,7 +205,7 @@ class Engine:
         """Tell the topics what the store has: a crash may have come between the two."""
         for name, reader in self._readers.items():
             mine = {partition: at for (stream, topic, partition), at in offsets.items() if stream == name}
-            self._patience(f"topic {reader.topic}", partial(reader.commit, mine))
+            self._retry(f"topic {reader.topic}", partial(reader.commit, mine))
 
     def turn(self) -> bool:
         """One turn of the loop; False if there was nothing to do."""
@@ -258,10 +258,10 @@ class Engine:
             self._reloaded_at = self._elapsed
             self.parts.models.refresh(self._clock.wall())
 
-    def _take(self) -> Taken | None:
+    def _take(self) -> MicroBatch | None:
         try:
             taken = self._read()
-        except EnvironmentError_:
+        except ResourceError:
             if self._in_flight:
                 return None
             # Everything before it is finished; it need not wait for the repair to become durable.
@@ -269,10 +269,10 @@ class Engine:
                 self._cut()
             taken = self._read_patiently()
         if taken is None and not self._in_flight and self.parts.pipeline.tick_due(self._elapsed):
-            return Taken((), ())
+            return MicroBatch((), ())
         return taken
 
-    def _read(self) -> Taken | None:
+    def _read(self) -> MicroBatch | None:
         if self._elapsed - self._discovered_at >= DISCOVER_SECONDS:
             self._discovered += self._former.discover()
             self._discovered_at = self._elapsed
@@ -280,16 +280,16 @@ class Engine:
         self._discovered = []
         return taken
 
-    def _read_patiently(self) -> Taken | None:
-        taken: list[Taken | None] = []
-        self._patience("topics", lambda: taken.append(self._read()))
+    def _read_patiently(self) -> MicroBatch | None:
+        taken: list[MicroBatch | None] = []
+        self._retry("topics", lambda: taken.append(self._read()))
         return taken[-1]
 
-    def _submit(self, taken: Taken) -> _InFlight:
+    def _submit(self, taken: MicroBatch) -> _InFlight:
         now = Now(self._clock.wall(), self._elapsed)
         return self._score(taken, now, self.parts.models.current())
 
-    def _score(self, taken: Taken, now: Now, deciders: Deciders) -> _InFlight:
+    def _score(self, taken: MicroBatch, now: Now, deciders: Deciders) -> _InFlight:
         by_stream: dict[str, list[Messages]] = {}
         for stream, messages in taken.runs:
             by_stream.setdefault(stream, []).append(messages)
@@ -331,7 +331,7 @@ class Engine:
     def _log(self, alerts: Sequence[Alert], updates: Sequence[AlertUpdate]) -> None:
         if self._unlogged or alerts or updates:
             entries = self._unlogged
-            self._patience(
+            self._retry(
                 "store", lambda: self.parts.checkpoints.log_batches(self.options.pipeline, entries, alerts, updates)
             )
             self._unlogged = []
@@ -342,8 +342,8 @@ class Engine:
         """Repeat a logged micro-batch; its alerts are in the store already, or come there now."""
         now = Now(entry.wall, entry.elapsed)
         deciders = self.parts.models.exactly(entry.models)
-        taken: list[Taken] = []
-        self._patience("topics", lambda: taken.append(self._former.again(entry)))
+        taken: list[MicroBatch] = []
+        self._retry("topics", lambda: taken.append(self._former.again(entry)))
         output = self._step(self._score(taken[-1], now, deciders))
         self._number, self._elapsed = entry.number, max(self._elapsed, entry.elapsed)
         if output.alerts:

@@ -16,21 +16,21 @@ from hackwatch import streams, topics
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
 from hackwatch.detect.rules import RuleSet, load_rules
-from hackwatch.engine.drifting import DriftWatch
-from hackwatch.engine.enrichments import Enrichments
 from hackwatch.engine.epoch import EpochSink
-from hackwatch.engine.lock import EngineLock
 from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
-from hackwatch.engine.models import Models, system_alert
-from hackwatch.engine.status import StatusBoard
-from hackwatch.engine.upkeep import Upkeep, alert_options
-from hackwatch.engine.watching import open_bundles, roles_of
 from hackwatch.errors import ConfigurationError
 from hackwatch.lake import open_lake
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
 from hackwatch.pipeline.enriching import Enriching
 from hackwatch.pipeline.options import StreamOptions
+from hackwatch.runtime.detectors import Models, system_alert
+from hackwatch.runtime.drift import DriftWatch
+from hackwatch.runtime.enrichments import Enrichments
+from hackwatch.runtime.housekeeping import Housekeeping
+from hackwatch.runtime.lock import EngineLock
+from hackwatch.runtime.reload import open_bundles, roles_of
+from hackwatch.runtime.status import StatusBoard
 from hackwatch.store.protocols import CheckpointStore
 from hackwatch.streams.declarations import Correlation
 from hackwatch.streams.options import of_settings
@@ -45,7 +45,7 @@ SWITCH_SECONDS = 0.0002
 def run_service(settings: Settings, stop: threading.Event, *, clock: Clock | None = None) -> None:
     """Run the engine until `stop` is set; everything it read until then is committed when this returns.
 
-    Raises ConfigurationError (rules, routes, a stream that only Spark can score), EnvironmentError_ (data folder in use
+    Raises ConfigurationError (rules, routes, a stream that only Spark can score), ResourceError (data folder in use
     or not usable), DataError (damaged store).
     """
     clock = clock or SystemClock()
@@ -116,22 +116,22 @@ class _Service:
 
     def __init__(self, settings: Settings, clock: Clock, stop: threading.Event, stack: ExitStack) -> None:
         self.settings, self.clock, self.stop = settings, clock, stop
-        self.upkeep = Upkeep(settings, clock, stack)
-        self.store = self.upkeep.store
+        self.housekeeping = Housekeeping(settings, clock, stack)
+        self.store = self.housekeeping.store
         _check_not_on_spark(self.store.checkpoints, settings)
         self.lake = open_lake(settings)
         self.drift = DriftWatch(
             settings.detection.drift_records,
             settings.detection.drift_psi,
-            self.upkeep.system_alert if settings.detection.drift_alerts else None,
+            self.housekeeping.system_alert if settings.detection.drift_alerts else None,
         )
         self.enriching = Enriching({name: streams.stateful_enrichers(name) for name in settings.streams})
-        self.dispatcher = self.upkeep.open_routes()
+        self.dispatcher = self.housekeeping.open_routes()
         self.engine = self._engine(stack)
-        self.upkeep.open_maintenance()
+        self.housekeeping.open_maintenance()
 
     def run(self) -> None:
-        with self.upkeep.chores(self.drift.report):
+        with self.housekeeping.beside(self.drift.report):
             try:
                 self.engine.run()
             finally:
@@ -165,10 +165,10 @@ class _Service:
         enrichments = Enrichments(
             names, settings.enrichment.tables, settings.tables_folder / settings.pipeline, self._tell, self.enriching
         )
-        return Models(source, names, self.upkeep.system_alert, roles_of(settings), enrichments)
+        return Models(source, names, self.housekeeping.system_alert, roles_of(settings), enrichments)
 
     def _tell(self, rule: str, occurrence: str, title: str, detail: str) -> None:
-        self.upkeep.system_alert(system_alert("hackwatch", rule, occurrence, title, detail, self.clock.wall()))
+        self.housekeeping.system_alert(system_alert("hackwatch", rule, occurrence, title, detail, self.clock.wall()))
 
 
 class _Board(StatusBoard):
@@ -249,7 +249,7 @@ def _sinks(settings: Settings, sources: Mapping[str, Source], stack: ExitStack) 
     url = settings.kafka.enriched
     if url is None:
         return []
-    from hackwatch.engine.enriching import EnrichedSink  # the extra `kafka`, or an error that names it
+    from hackwatch.runtime.enriched import EnrichedSink  # the extra `kafka`, or an error that names it
 
     partitions = max(settings.streams[name].partitions for name in sources)
     found = {name: source.stream for name, source in sources.items()}

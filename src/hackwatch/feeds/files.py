@@ -22,7 +22,7 @@ from typing import IO, cast
 import numpy as np
 import orjson
 
-from hackwatch.errors import DataError, EnvironmentError_
+from hackwatch.errors import DataError, ResourceError
 from hackwatch.feeds.lines import check_header, form_of
 from hackwatch.streams.base import Decoded, DecodeOptions, Messages, Stream
 from hackwatch.streams.formats import CSV, JSON
@@ -48,7 +48,7 @@ def read_file(
     A line that is longer than `max_message_bytes` is rejected with its beginning.
 
     Raises DataError when the file's beginning is of no format of the stream, or the file is not what that says, and
-    EnvironmentError_ when it cannot be read.
+    ResourceError when it cannot be read.
     """
     options = options or DecodeOptions()
     with _again(path) as place:
@@ -104,7 +104,7 @@ def _reading(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes], int]]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"broken gzip file: {error}", where=str(path), next_step="fetch it again") from error
     except OSError as error:
-        raise EnvironmentError_(
+        raise ResourceError(
             f"cannot be read: {error.strerror or error}", where=str(path), next_step="check its path and permissions"
         ) from error
 

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 from hackwatch.clock import Clock, SystemClock
-from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.feeds.followed import OpenFile, find_position, load_position, save_position
 from hackwatch.feeds.lines import CsvLines, check_names, form_of
 from hackwatch.feeds.pace import OnProgress, Progress, wait_until
@@ -69,7 +69,7 @@ class Follow:
         self._note: str | None = None
 
     def run(self, writer: TopicWriter, stop: threading.Event, on_progress: OnProgress | None = None) -> Progress:
-        """Follow until `stop` is set; what was sent. Raises EnvironmentError_ for a file that cannot be read."""
+        """Follow until `stop` is set; what was sent. Raises ResourceError for a file that cannot be read."""
         flushed = True
         try:
             while not stop.is_set():
@@ -101,7 +101,7 @@ class Follow:
                 return True
             return self._replaced(file) and self._leave(file, writer)
         except OSError as error:
-            raise EnvironmentError_(
+            raise ResourceError(
                 f"cannot read the followed file: {error.strerror}",
                 where=str(self._path),
                 next_step="let the user that runs hackwatch read it",

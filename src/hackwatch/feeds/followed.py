@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hackwatch.errors import DataError, EnvironmentError_
+from hackwatch.errors import DataError, ResourceError
 
 __all__ = ["OpenFile", "Position", "find_position", "load_position", "save_position"]
 
@@ -35,7 +35,7 @@ def load_position(path: Path) -> Position | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise EnvironmentError_(f"cannot read the saved position: {error.strerror}", where=str(path)) from error
+        raise ResourceError(f"cannot read the saved position: {error.strerror}", where=str(path)) from error
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(
             "this is not a saved position", where=str(path), next_step="delete it: the file is then read anew"
@@ -51,7 +51,7 @@ def save_position(path: Path, position: Position) -> None:
             file.write(json.dumps(asdict(position)).encode())
         os.replace(fresh, path)
     except OSError as error:
-        raise EnvironmentError_(f"cannot save the position: {error.strerror}", where=str(path)) from error
+        raise ResourceError(f"cannot save the position: {error.strerror}", where=str(path)) from error
 
 
 class OpenFile:

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from hackwatch.clock import Clock, SystemClock
-from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.feeds.pace import OnProgress, Progress, wait_until
 from hackwatch.streams.base import DecodeOptions, Messages, Stream
 from hackwatch.topics.base import TopicWriter
@@ -153,7 +153,7 @@ def _read_csv(path: Path) -> pl.DataFrame:
     try:
         frame = pl.read_csv(path, infer_schema=False, encoding="utf8-lossy")
     except OSError as error:
-        raise EnvironmentError_(
+        raise ResourceError(
             f"cannot read the recording: {error.strerror or error}",
             where=str(path),
             next_step="let the user that runs hackwatch read it",

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from hackwatch.config import Settings
-from hackwatch.lake.home import BucketHome, FolderHome, Home
 from hackwatch.lake.log import Action, TableLog
 from hackwatch.lake.schema import conform, merge
 from hackwatch.lake.statistics import texts_of
+from hackwatch.lake.storage import BucketHome, FolderHome, Storage
 from hackwatch.lake.writer import write_rows
 from hackwatch.objects import Bucket, explained, is_remote, storage_options
 
@@ -42,7 +42,7 @@ class Lake:
     `options`: those of the S3 server, by object_store's names (`objects.storage_options`). `texts`: the text columns
     of a new table that files are searched by.
 
-    Raises EnvironmentError_ (disk full, permission, server away: nothing is half committed, try again later) and
+    Raises ResourceError (disk full, permission, server away: nothing is half committed, try again later) and
     DataError (columns of another type than the table's, an unreadable log).
     """
 
@@ -67,7 +67,7 @@ class Lake:
         """The folder, of a lake that is in one."""
         return Path(self.location)
 
-    def home(self, table: str) -> Home:
+    def storage(self, table: str) -> Storage:
         """Where a table is or will be."""
         if self.remote:
             return BucketHome(f"{self.location}/{table}", self.options)
@@ -93,11 +93,11 @@ class Lake:
                 fitting.append(conform(frame, log.schema))
             prelude = _prelude(log, fitting[0])
             if not written:
-                written.extend(write_rows(log.home, fitting[0], epoch, log.bounded(fitting[0].schema)))
+                written.extend(write_rows(log.storage, fitting[0], epoch, log.bounded(fitting[0].schema)))
             return [*prelude, {"txn": {"appId": pipeline, "version": epoch}}, *written]
 
         committed = refused = False
-        with log.home.explained():
+        with log.storage.explained():
             try:
                 committed = log.commit("WRITE", actions)
                 refused = not committed
@@ -110,7 +110,7 @@ class Lake:
     def last_epoch(self, table: str, pipeline: str) -> int | None:
         """The last epoch that this pipeline has committed to the table; None if there is none."""
         log = self._log(table)
-        with log.home.explained():
+        with log.storage.explained():
             log.refresh()
         return log.last_epoch(pipeline)
 
@@ -118,16 +118,16 @@ class Lake:
         """The names of the tables that exist."""
         if self.remote:
             names = Bucket(self.location, self.options).folders()
-            return [name for name in names if self.home(name).has_log()]
-        return sorted(folder.name for folder in self.path.glob("*") if self.home(folder.name).has_log())
+            return [name for name in names if self.storage(name).has_log()]
+        return sorted(folder.name for folder in self.path.glob("*") if self.storage(folder.name).has_log())
 
     def scan(self, table: str) -> pl.LazyFrame:
         """The table as a lazy frame. DataError if there is none."""
-        return self.home(table).scan()
+        return self.storage(table).scan()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """What goes wrong while rows of `scan` are read, from a server that has gone away, as EnvironmentError_."""
+        """What goes wrong while rows of `scan` are read, from a server that has gone away, as ResourceError."""
         try:
             yield
         except (OSError, pl.exceptions.PolarsError) as error:
@@ -140,29 +140,29 @@ class Lake:
         """The table as an Arrow dataset. DataError if there is none."""
         from hackwatch.lake.reading import arrow_dataset
 
-        return arrow_dataset(self.home(table))
+        return arrow_dataset(self.storage(table))
 
     def compact(self, table: str, *, site: str | None = None) -> Compaction:
         """Join small files (of one site, if it is given); safe while others append."""
         from hackwatch.lake.maintenance import compact_table
 
-        home = self.home(table)
-        with home.explained():
-            return compact_table(home, self.target_bytes, site)
+        storage = self.storage(table)
+        with storage.explained():
+            return compact_table(storage, self.target_bytes, site)
 
     def vacuum(self, table: str, *, dry_run: bool = False) -> list[str]:
         """Delete files that the table has not used for the retention time; those that it deleted (or would)."""
         from hackwatch.lake.maintenance import vacuum_table
 
-        home = self.home(table)
-        with home.explained():
-            return vacuum_table(home, self.retention_hours, dry_run=dry_run)
+        storage = self.storage(table)
+        with storage.explained():
+            return vacuum_table(storage, self.retention_hours, dry_run=dry_run)
 
     def statistics(self, table: str) -> TableStatistics:
         """Rows, files, bytes and time span of a table, from its log alone."""
         from hackwatch.lake.maintenance import table_statistics
 
-        return table_statistics(self.home(table))
+        return table_statistics(self.storage(table))
 
     def versions(self) -> dict[str, int]:
         """The last versions that this process has seen of the tables it appends to; nothing is asked of the lake."""
@@ -170,7 +170,7 @@ class Lake:
 
     def _log(self, table: str) -> TableLog:
         if table not in self._logs:
-            self._logs[table] = TableLog(self.home(table), self.retention_hours, self.texts(table))
+            self._logs[table] = TableLog(self.storage(table), self.retention_hours, self.texts(table))
         return self._logs[table]
 
 
@@ -183,5 +183,5 @@ def _prelude(log: TableLog, frame: pl.DataFrame) -> list[Action]:
     """What must come before the rows: the table itself, or its new columns."""
     if log.schema is None:
         return log.creation(frame.schema)
-    wider = merge(log.schema, frame.schema, log.home.where)
+    wider = merge(log.schema, frame.schema, log.storage.where)
     return [] if wider is None else log.evolution(wider)

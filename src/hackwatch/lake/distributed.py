@@ -32,15 +32,15 @@ class Share:
 
     def write(self, frame: pl.DataFrame, epoch: int) -> list[Action]:
         """Write rows (with the columns `date` and `site`) into new files; the actions that add them."""
-        home = Lake(self.location, options=self.options).home(self.table)
-        with home.explained():
-            return write_rows(home, frame, epoch, self.bounded) if len(frame) else []
+        storage = Lake(self.location, options=self.options).storage(self.table)
+        with storage.explained():
+            return write_rows(storage, frame, epoch, self.bounded) if len(frame) else []
 
 
 def share(lake: Lake, table: str, schema: Schema) -> Share:
     """The share in a table that has, or will have, these columns."""
     log = lake._log(table)
-    with log.home.explained():
+    with log.storage.explained():
         log.refresh()
         return Share(lake.location, table, tuple(log.bounded(schema)), lake.options)
 
@@ -60,9 +60,9 @@ def commit_files(
         if log.schema is None:
             prelude = log.creation(schema)
         else:
-            wider = merge(log.schema, schema, log.home.where)
+            wider = merge(log.schema, schema, log.storage.where)
             prelude = [] if wider is None else log.evolution(wider)
         return [*prelude, {"txn": {"appId": application, "version": epoch}}, *actions]
 
-    with log.home.explained():
+    with log.storage.explained():
         return log.commit("WRITE", build)

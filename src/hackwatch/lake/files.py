@@ -9,19 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 
 __all__ = ["explained", "make_folder", "put_if_absent", "sync_file", "sync_folder", "write_file"]
 
 
 @contextmanager
 def explained(where: Path) -> Iterator[None]:
-    """Errors of the file system as EnvironmentError_ with advice."""
+    """Errors of the file system as ResourceError with advice."""
     try:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise EnvironmentError_(
+        raise ResourceError(
             f"the lake cannot be written: {error.strerror or error}",
             where=str(error.filename or where),
             next_step="free space on this disk; nothing was half written"

@@ -23,10 +23,10 @@ import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from hackwatch.errors import DataError, EnvironmentError_, HackwatchError
-from hackwatch.lake.home import LOG, Home, home_at, unreadable
+from hackwatch.errors import DataError, HackwatchError, ResourceError
 from hackwatch.lake.schema import PARTITIONS, DeltaSchema, delta_schema
 from hackwatch.lake.statistics import bounded
+from hackwatch.lake.storage import LOG, Storage, storage_at, unreadable
 
 __all__ = ["Action", "TableLog"]
 
@@ -47,8 +47,8 @@ class TableLog:
     `version` is the last one seen, -1 if there is no table. `texts`: text columns of a new table to keep bounds of.
     """
 
-    def __init__(self, home: Home | Path, retention_hours: float = 168, texts: Collection[str] = ()) -> None:
-        self.home = home_at(home)
+    def __init__(self, storage: Storage | Path, retention_hours: float = 168, texts: Collection[str] = ()) -> None:
+        self.storage = storage_at(storage)
         self._retention_hours, self._texts = retention_hours, texts
         self.version = -1
         self._metadata: Action = {}
@@ -96,14 +96,14 @@ class TableLog:
                 return False
             information = _commit_information(operation, mode)
             payload = b"".join(_line(action) for action in [information, *actions])
-            if self.home.create(_entry(self.version + 1), payload):
+            if self.storage.create(_entry(self.version + 1), payload):
                 self._apply(actions)
                 self.version += 1
                 self._checkpoint_if_due()
                 return True
-        raise EnvironmentError_(
+        raise ResourceError(
             f"other writers were faster {_ATTEMPTS} times",
-            where=self.home.where,
+            where=self.storage.where,
             next_step="let fewer processes write this table",
         )
 
@@ -112,9 +112,9 @@ class TableLog:
 
         One that failed on its way may have happened after all. Those files are left to vacuum.
         """
-        if refused or (self.home.settled and not self.home.exists(_entry(self.version + 1))):
+        if refused or (self.storage.settled and not self.storage.exists(_entry(self.version + 1))):
             with suppress(OSError, HackwatchError):
-                self.home.delete(unquote(action["add"]["path"]) for action in actions if "add" in action)
+                self.storage.delete(unquote(action["add"]["path"]) for action in actions if "add" in action)
 
     def bounded(self, schema: Mapping[str, pl.DataType]) -> list[str]:
         """The columns that have statistics: those of the table; if there is none yet, those a new one would have."""
@@ -153,22 +153,22 @@ class TableLog:
         self._handle = table = self.table()
         try:
             table.create_checkpoint()
-            self.home.settle_checkpoint(table.version())
+            self.storage.settle_checkpoint(table.version())
             table.cleanup_metadata()
         except DeltaError as error:
-            raise unreadable(self.home.where, error) from error
+            raise unreadable(self.storage.where, error) from error
 
     def table(self) -> DeltaTable:
         """The table as delta-rs sees it now. DataError if there is none or it cannot be read."""
-        return self.home.table()
+        return self.storage.table()
 
     def _load(self) -> None:
-        if not self.home.has_log():
+        if not self.storage.has_log():
             return
         self._handle = table = self.table()
         metadata = table.metadata()
         if tuple(metadata.partition_columns) != PARTITIONS:
-            raise DataError("the table is not partitioned by date and site", where=self.home.where)
+            raise DataError("the table is not partitioned by date and site", where=self.storage.where)
         self._check_protocol(table.protocol().min_writer_version)
         self.version, self._epochs, self.loads = table.version(), {}, self.loads + 1
         self._metadata = {
@@ -191,24 +191,24 @@ class TableLog:
 
     def _check_protocol(self, version: int) -> None:
         if version > _WRITER_VERSION:
-            raise EnvironmentError_(
+            raise ResourceError(
                 f"another program raised the table to writer version {version}, hackwatch writes {_WRITER_VERSION}",
-                where=self.home.where,
+                where=self.storage.where,
                 next_step="move the table away to begin a new one",
             )
 
     def _read(self, version: int) -> list[Action] | None:
-        payload = self.home.read(_entry(version))
+        payload = self.storage.read(_entry(version))
         if payload is None:
             return None
         try:
             return [orjson.loads(line) for line in payload.splitlines() if line.strip()]
         except orjson.JSONDecodeError as error:
-            raise unreadable(f"{self.home.where}/{_entry(version)}", error) from error
+            raise unreadable(f"{self.storage.where}/{_entry(version)}", error) from error
 
     def _last_checkpoint(self) -> int:
         try:
-            return int(orjson.loads(self.home.read(f"{LOG}/_last_checkpoint") or b"{}")["version"])
+            return int(orjson.loads(self.storage.read(f"{LOG}/_last_checkpoint") or b"{}")["version"])
         except (KeyError, ValueError):
             return -1
 
@@ -219,7 +219,7 @@ class TableLog:
             self.checkpoint()
         except (OSError, HackwatchError) as error:
             # The commit stands without it; a full disk or a foreign reader's lock may be over by the next try.
-            _LOGGER.warning("no checkpoint of %s yet: %s", self.home.where, error)
+            _LOGGER.warning("no checkpoint of %s yet: %s", self.storage.where, error)
 
 
 def _entry(version: int) -> str:

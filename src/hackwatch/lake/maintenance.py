@@ -1,4 +1,4 @@
-"""Upkeep of a table: joining small files, deleting unused ones, statistics."""
+"""Housekeeping of a table: joining small files, deleting unused ones, statistics."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pyarrow  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
 from deltalake import DeltaTable
 
-from hackwatch.lake.home import Home
 from hackwatch.lake.log import Action, TableLog
 from hackwatch.lake.schema import PARTITIONS, polars_schema
 from hackwatch.lake.statistics import combine, summarise, to_json
+from hackwatch.lake.storage import Storage
 from hackwatch.lake.writer import add_action, new_file
 
 __all__ = ["Compaction", "TableStatistics", "compact_table", "table_statistics", "vacuum_table"]
@@ -79,13 +79,13 @@ class _File:
     site: str | None
 
 
-def table_statistics(home: Home, target_bytes: int = 128 << 20) -> TableStatistics:
+def table_statistics(storage: Storage, target_bytes: int = 128 << 20) -> TableStatistics:
     """Statistics of a table without reading its data."""
-    table = home.table()
+    table = storage.table()
     files = _files(table)
     dates: list[datetime.date] = files["partition.date"].drop_nulls().to_list()
     return TableStatistics(
-        table=home.name,
+        table=storage.name,
         version=table.version(),
         rows=int(files["num_records"].sum()),
         files=files.height,
@@ -103,31 +103,31 @@ def _files(table: DeltaTable) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(pyarrow.table(table.get_add_actions(flatten=True))))
 
 
-def vacuum_table(home: Home, retention_hours: float, *, dry_run: bool = False) -> list[str]:
+def vacuum_table(storage: Storage, retention_hours: float, *, dry_run: bool = False) -> list[str]:
     """Delete files that no version of the retention time uses: compacted ones, and those of crashed writers.
 
     delta-rs says which; deleting them here needs no entry in the log, so no writer is disturbed. File names are
     never used twice, so a file found unused stays unused.
     """
     hours = max(0, round(retention_hours))
-    unused = home.table().vacuum(hours, dry_run=True, full=True, enforce_retention_duration=False)
+    unused = storage.table().vacuum(hours, dry_run=True, full=True, enforce_retention_duration=False)
     keys = sorted(unquote(path) for path in unused)
     if not dry_run:
-        home.delete(keys)
-    return [f"{home.where}/{key}" for key in keys]
+        storage.delete(keys)
+    return [f"{storage.where}/{key}" for key in keys]
 
 
-def compact_table(home: Home, target_bytes: int, site: str | None = None) -> Compaction:
+def compact_table(storage: Storage, target_bytes: int, site: str | None = None) -> Compaction:
     """Join the small files of each partition into files of about `target_bytes`; nothing if another process does.
 
     `site`: only its partitions. Single-threaded and in row groups, so that it takes little from an engine beside it.
     Rows keep the order of their epochs.
     """
     done = Compaction()
-    with home.alone() as alone:
+    with storage.alone() as alone:
         if not alone:
             return done
-        log = TableLog(home)
+        log = TableLog(storage)
         log.refresh()
         lost = _Lost(log)
         partitions = _small_files(log, target_bytes)
@@ -231,10 +231,10 @@ def _rewrite(sources: Sequence[str], target: str, log: TableLog) -> tuple[int, i
     types = {name: kind for name, kind in polars_schema(log.schema).items() if name not in PARTITIONS}
     bounded = log.bounded(types)
     summaries: list[pl.DataFrame] = []
-    with log.home.writing(target) as file:
+    with log.storage.writing(target) as file:
         schema = pl.DataFrame(schema=types).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
         with pq.ParquetWriter(file, schema, compression="zstd", compression_level=3) as writer:
-            for rows in _row_groups(log.home, sources, types):
+            for rows in _row_groups(log.storage, sources, types):
                 writer.write_table(rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
                 summaries.append(summarise(rows, bounded))
         size = file.tell()
@@ -242,11 +242,11 @@ def _rewrite(sources: Sequence[str], target: str, log: TableLog) -> tuple[int, i
     return int(summary["rows"][0]), size, to_json(summary)
 
 
-def _row_groups(home: Home, sources: Sequence[str], types: dict[str, pl.DataType]) -> Iterator[pl.DataFrame]:
+def _row_groups(storage: Storage, sources: Sequence[str], types: dict[str, pl.DataType]) -> Iterator[pl.DataFrame]:
     """The rows of some files in the columns of `types` (null where a file lacks one), a row group at a time."""
     held: list[pl.DataFrame] = []
     for source in sources:
-        with pq.ParquetFile(home.reading(source), memory_map=False) as file:
+        with pq.ParquetFile(storage.reading(source), memory_map=False) as file:
             for batch in file.iter_batches(_ROW_READ, use_threads=False):
                 rows = pl.DataFrame(pl.from_arrow(batch))
                 columns = [

@@ -14,21 +14,21 @@ from urllib.parse import unquote
 import pyarrow  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.dataset as ds  # type: ignore[import-untyped]  # it ships no types
 
-from hackwatch.lake.home import Home
 from hackwatch.lake.schema import PARTITIONS
+from hackwatch.lake.storage import Storage
 
 __all__ = ["arrow_dataset"]
 
 
-def arrow_dataset(home: Home) -> ds.Dataset:
+def arrow_dataset(storage: Storage) -> ds.Dataset:
     """The rows of a table as they are now; files are opened when scanned, and skipped by partition and bounds."""
-    table = home.table()
+    table = storage.table()
     schema = pyarrow.schema(table.schema().to_arrow())
-    form, disk = ds.ParquetFileFormat(), home.filesystem()
+    form, disk = ds.ParquetFileFormat(), storage.filesystem()
     actions = pyarrow.table(table.get_add_actions(flatten=True))
     fragments = [
         form.make_fragment(
-            home.path(unquote(file["path"])), filesystem=disk, partition_expression=_guarantee(file, schema)
+            storage.path(unquote(file["path"])), filesystem=disk, partition_expression=_guarantee(file, schema)
         )
         for file in actions.to_pylist()
     ]

@@ -14,23 +14,23 @@ from urllib.parse import quote, unquote
 import polars as pl
 
 from hackwatch.errors import InternalError
-from hackwatch.lake.home import Home, home_at
 from hackwatch.lake.log import Action
 from hackwatch.lake.schema import PARTITIONS
 from hackwatch.lake.statistics import summarise, to_json
+from hackwatch.lake.storage import Storage, storage_at
 
 __all__ = ["add_action", "new_file", "partition_folder", "write_rows"]
 
 PartitionValues = Mapping[str, str | None]
 
 
-def write_rows(home: Home | Path, frame: pl.DataFrame, epoch: int, bounded: Sequence[str]) -> list[Action]:
+def write_rows(storage: Storage | Path, frame: pl.DataFrame, epoch: int, bounded: Sequence[str]) -> list[Action]:
     """Write rows (with the columns `date` and `site`) into files, one a partition; the actions that add them.
 
     `bounded`: the columns that have statistics.
     Files are durable when it returns; when it raises, none is left (in a bucket: vacuum gets them).
     """
-    home = home_at(home)
+    storage = storage_at(storage)
     actions: list[Action] = []
     try:
         for values, rows in _partitions(frame):
@@ -39,11 +39,11 @@ def write_rows(home: Home | Path, frame: pl.DataFrame, epoch: int, bounded: Sequ
             rows.write_parquet(buffer, compression="zstd", compression_level=1, statistics=True)
             data = buffer.getbuffer()
             actions.append(add_action(key, len(data), values, to_json(summarise(rows, bounded))))
-            home.write(key, data)
+            storage.write(key, data)
     except BaseException:
-        if home.settled:
+        if storage.settled:
             with suppress(OSError):
-                home.delete(unquote(action["add"]["path"]) for action in actions)
+                storage.delete(unquote(action["add"]["path"]) for action in actions)
         raise
     return actions
 

@@ -12,14 +12,15 @@ import numpy.typing as npt
 import orjson
 import polars as pl
 
+from hackwatch.alerts.alert import Alert, AlertUpdate
+from hackwatch.alerts.options import AlertOptions
+from hackwatch.alerts.policy import AlertPolicy, Detectors, RuleBook
 from hackwatch.counts import OUTCOMES, Counts
-from hackwatch.pipeline.alert import Alert, AlertUpdate
-from hackwatch.pipeline.alerting import AlertPolicy, Detectors, RuleBook
 from hackwatch.pipeline.clocks import NEVER
 from hackwatch.pipeline.correlation import Correlator, pair_date
 from hackwatch.pipeline.detection import SCORED, Scored
 from hackwatch.pipeline.enriching import Enriching
-from hackwatch.pipeline.options import AlertOptions, StreamOptions
+from hackwatch.pipeline.options import StreamOptions
 from hackwatch.pipeline.streamstate import Now, StreamState
 from hackwatch.streams.base import POSITION, Stream
 from hackwatch.streams.declarations import Aggregate, Correlation

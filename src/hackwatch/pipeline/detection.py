@@ -31,7 +31,7 @@ class RuleMatcher(Protocol):
     """What detection needs of a rule set."""
 
     @property
-    def storms(self) -> frozenset[str]:
+    def thresholds(self) -> frozenset[str]:
         """The ids of the rules that need several records: one of them alone is nothing special."""
         ...
 
@@ -155,7 +155,7 @@ def score_records(stream: Stream, records: pl.DataFrame, panel: Panel, rules: Ru
         matched = pl.Series("rules", [], dtype=pl.List(pl.String())).extend_constant([], len(records))
     else:
         matched = rules.match(stream.name, records).alias("rules")
-        suspect = suspect | _alone(matched, rules.storms)
+        suspect = suspect | _alone(matched, rules.thresholds)
     added = [
         pl.Series("score", score, dtype=pl.Float32),
         pl.Series("prediction", suspect.astype(np.int8), dtype=pl.Int8),
@@ -165,13 +165,13 @@ def score_records(stream: Stream, records: pl.DataFrame, panel: Panel, rules: Ru
     return records.hstack(added)
 
 
-def _alone(matched: pl.Series, storms: frozenset[str]) -> npt.NDArray[np.bool_]:
+def _alone(matched: pl.Series, thresholds: frozenset[str]) -> npt.NDArray[np.bool_]:
     """Rows at which a rule matched that needs no other record."""
     rows = with_rules(matched)
     alone = np.zeros(len(matched), dtype=np.bool_)
     if len(rows):
         # Rows that match a rule are few, and a set is quicker than an expression over lists.
-        alone[rows] = [not storms.issuperset(rules) for rules in matched[rows].to_list()]
+        alone[rows] = [not thresholds.issuperset(rules) for rules in matched[rows].to_list()]
     return alone
 
 

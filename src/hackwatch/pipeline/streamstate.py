@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hackwatch.alerts.alert import Alert
+from hackwatch.alerts.options import AlertOptions
+from hackwatch.alerts.policy import AlertPolicy
 from hackwatch.pipeline.aggregates import Aggregates
-from hackwatch.pipeline.alert import Alert
-from hackwatch.pipeline.alerting import AlertPolicy
 from hackwatch.pipeline.clocks import Marks, SourceClocks
 from hackwatch.pipeline.duplicates import Duplicates
-from hackwatch.pipeline.options import AlertOptions, StreamOptions
+from hackwatch.pipeline.options import StreamOptions
 from hackwatch.pipeline.outliers import OutlierOptions, OutlierWatch
 from hackwatch.streams.base import Stream, microseconds
 from hackwatch.streams.declarations import Aggregate, windows_of

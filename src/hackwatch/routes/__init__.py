@@ -27,7 +27,7 @@ def open_delivery(settings: RouteSettings, kafka: KafkaSettings | None = None) -
 def open_route(settings: RouteSettings, kafka: KafkaSettings | None = None) -> Route:
     """The route of one `[[routes]]` entry; connects to nothing yet. `kafka`: the table `[kafka]`.
 
-    Raises ConfigurationError (address) and EnvironmentError_ (missing extra).
+    Raises ConfigurationError (address) and ResourceError (missing extra).
     """
     name, form = settings.name, settings.form
     match settings:

@@ -6,10 +6,10 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from hackwatch.errors import ConfigurationError, EnvironmentError_
-from hackwatch.pipeline.alert import Alert
+from hackwatch.alerts.alert import Alert
+from hackwatch.alerts.forms import Form, encode, summary, text
+from hackwatch.errors import ConfigurationError, ResourceError
 from hackwatch.routes.base import DeliveryError
-from hackwatch.routes.forms import Form, encode, summary, text
 
 __all__ = ["AppriseRoute"]
 
@@ -35,7 +35,7 @@ class AppriseRoute:
         try:
             apprise = importlib.import_module("apprise")
         except ImportError as error:
-            raise EnvironmentError_(
+            raise ResourceError(
                 "routes of type apprise need the extra `apprise`",
                 where=self._where,
                 next_step="pip install 'hackwatch[apprise]'",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from hackwatch.errors import EnvironmentError_
-from hackwatch.pipeline.alert import Alert
+from hackwatch.alerts.alert import Alert
+from hackwatch.errors import ResourceError
 
 __all__ = ["DeliveryError", "Route"]
 
 
-class DeliveryError(EnvironmentError_):
+class DeliveryError(ResourceError):
     """A route could not hand over an alert.
 
     `delivered`: how many of the alerts, from the first, were handed over before. `permanent`: trying the next one

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from hackwatch.alerts.alert import SEVERITIES, Alert, Severity
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.errors import HackwatchError
 from hackwatch.log import logger
-from hackwatch.pipeline.alert import SEVERITIES, Alert, Severity
 from hackwatch.routes.base import DeliveryError, Route
 
 __all__ = ["Delivery", "Dispatcher", "Message", "Outbox", "Worker", "backoff"]
@@ -36,7 +36,7 @@ class Outbox(Protocol):
     """What the dispatcher needs of the store. Times are Unix seconds UTC.
 
     Every method is called by the threads of the routes, one each, and is one transaction that happens or does not.
-    Each raises EnvironmentError_ (disk full, a server that is away: the thread looks again at its next turn) and
+    Each raises ResourceError (disk full, a server that is away: the thread looks again at its next turn) and
     DataError (the store is damaged).
     """
 

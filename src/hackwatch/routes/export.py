@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
-from hackwatch.pipeline.alert import Alert
-from hackwatch.routes.forms import FORMS, encode
+from hackwatch.alerts.alert import Alert
+from hackwatch.alerts.forms import FORMS, encode
 from hackwatch.text import printable
 
 __all__ = ["FORMATS", "export", "safe_cell"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
+from hackwatch.alerts.alert import Alert
+from hackwatch.alerts.forms import Form, encode
 from hackwatch.config import KafkaSettings
-from hackwatch.pipeline.alert import Alert
 from hackwatch.routes.base import DeliveryError
-from hackwatch.routes.forms import Form, encode
 from hackwatch.topics.kafka.address import parse_address
 from hackwatch.topics.kafka.client import KafkaError, KafkaException, Message, Producer, Trouble, explain, producer
 

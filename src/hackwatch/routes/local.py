@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from hackwatch.pipeline.alert import Alert
+from hackwatch.alerts.alert import Alert
+from hackwatch.alerts.forms import Form, encode
 from hackwatch.routes.base import DeliveryError
-from hackwatch.routes.forms import Form, encode
 
 __all__ = ["FileRoute", "StdoutRoute"]
 

@@ -8,8 +8,8 @@ import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from hackwatch.pipeline.alert import Alert
-from hackwatch.routes.forms import Form, encode, summary
+from hackwatch.alerts.alert import Alert
+from hackwatch.alerts.forms import Form, encode, summary
 from hackwatch.text import printable
 
 __all__ = ["format_message"]

@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from hackwatch.pipeline.alert import Alert
+from hackwatch.alerts.alert import Alert
+from hackwatch.alerts.forms import Form
 from hackwatch.routes.base import DeliveryError
-from hackwatch.routes.forms import Form
 from hackwatch.routes.rfc5424 import format_message
 
 __all__ = ["PORTS", "SyslogRoute"]

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import httpx
 
+from hackwatch.alerts.alert import Alert
+from hackwatch.alerts.forms import Form, encode
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.errors import ConfigurationError
-from hackwatch.pipeline.alert import Alert
 from hackwatch.routes.base import DeliveryError
-from hackwatch.routes.forms import Form, encode
 
 __all__ = ["WebhookRoute", "sign"]
 

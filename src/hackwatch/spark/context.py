@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
+from hackwatch.alerts.policy import AlertPolicy
 from hackwatch.clock import Clock
 from hackwatch.config import Settings
 from hackwatch.detect.base import Detector
 from hackwatch.detect.rules import RuleSet
-from hackwatch.engine.models import Deciders, Models
-from hackwatch.engine.patience import Patience
-from hackwatch.errors import EnvironmentError_, HackwatchError
+from hackwatch.errors import HackwatchError, ResourceError
 from hackwatch.lake import Lake
-from hackwatch.pipeline.alerting import AlertPolicy
 from hackwatch.pipeline.core import Now
+from hackwatch.runtime.detectors import Deciders, Models
+from hackwatch.runtime.retry import Retry
 from hackwatch.spark.checkpoint import clear_unfinished
 from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.progress import Board
@@ -51,7 +51,7 @@ class Context:
     rules: RuleSet
     clock: Clock
     board: Board
-    patience: Patience
+    retry: Retry
     lake: Callable[[], Lake]
     models: Callable[[tuple[str, ...]], Models]
     policy: Callable[[], AlertPolicy]
@@ -99,7 +99,7 @@ class Query(ABC):
         """Work on a batch: a stop waits for its end, and what comes after the stop does not count."""
         with self._gate:
             if self._closed:
-                raise EnvironmentError_("the engine is being stopped", where=f"query {self.name}")
+                raise ResourceError("the engine is being stopped", where=f"query {self.name}")
             try:
                 yield
             except HackwatchError as error:
@@ -127,7 +127,7 @@ class Query(ABC):
     def patiently(self, what: str, action: Callable[[], _Found]) -> _Found:
         """What an action gives, once disk and servers let it succeed; until then it is tried again."""
         found: list[_Found] = []
-        self.context.patience(what, lambda: found.append(action()))
+        self.context.retry(what, lambda: found.append(action()))
         return found[-1]
 
 
@@ -143,7 +143,7 @@ class SparkQuery(Query):
         """Write what a batch gives, and commit it to the ledger."""
 
     def start(self, *, available_now: bool) -> None:
-        """EnvironmentError_ if Spark does not start it: mostly it cannot use the checkpoint folder."""
+        """ResourceError if Spark does not start it: mostly it cannot use the checkpoint folder."""
         try:
             clear_unfinished(self.context.spark, self._checkpoint)
             self.running = self._writer(available_now=available_now).start()
@@ -151,7 +151,7 @@ class SparkQuery(Query):
             raise
         except Exception as error:  # PySpark's, or one of py4j, which has no other name for it
             settings = self.context.settings
-            raise EnvironmentError_(
+            raise ResourceError(
                 f"Spark does not start the query: {gist(error)}",
                 where=f"query {self.name}",
                 next_step=f"see that Spark can write to the checkpoint folder {settings.spark_checkpoint}",
@@ -188,14 +188,14 @@ class SparkQuery(Query):
 
 
 def collected(frame: DataFrame) -> pa.Table:
-    """The rows of a batch, here. EnvironmentError_ if a task could not write."""
+    """The rows of a batch, here. ResourceError if a task could not write."""
     from pyspark.errors import PySparkException
 
     try:
         return frame.toArrow()
     except PySparkException as error:
-        if "EnvironmentError_" in str(error):
-            raise EnvironmentError_(
+        if "ResourceError" in str(error):
+            raise ResourceError(
                 _last_line(str(error)),
                 where="a task of Spark",
                 next_step="free space, check the folders, and the brokers of an enriched topic",
@@ -215,5 +215,5 @@ def gist(error: BaseException) -> str:
 
 
 def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if "EnvironmentError_" in line]
+    lines = [line.strip() for line in text.splitlines() if "ResourceError" in line]
     return lines[-1] if lines else "a task failed"

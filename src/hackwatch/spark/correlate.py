@@ -10,7 +10,7 @@ from typing import Protocol
 import polars as pl
 
 from hackwatch import streams
-from hackwatch.pipeline.alert import Alert
+from hackwatch.alerts.alert import Alert
 from hackwatch.pipeline.core import serialise
 from hackwatch.pipeline.correlation import Correlator, pair_date
 from hackwatch.pipeline.detection import SCORED

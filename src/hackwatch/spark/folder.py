@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -19,7 +19,7 @@ _Found = TypeVar("_Found")
 
 
 class Folder(Protocol):
-    """Files by name. A file is whole or not there. All raise EnvironmentError_ (disk, server)."""
+    """Files by name. A file is whole or not there. All raise ResourceError (disk, server)."""
 
     def prepare(self) -> None:
         """Make the folder, unless it is there."""
@@ -142,8 +142,8 @@ class HadoopFolder:
         return _explained(action, str(self._path))
 
 
-def _error(what: str, where: str) -> EnvironmentError_:
-    return EnvironmentError_(
+def _error(what: str, where: str) -> ResourceError:
+    return ResourceError(
         f"the checkpoint folder cannot be used: {what}",
         where=where,
         next_step=f"see that Spark can write to the checkpoint folder {where}, and that there is space",
@@ -170,7 +170,7 @@ def _folder(spark: SparkSession, address: str) -> Folder:
 def _explained(action: Callable[[], _Found], where: str) -> _Found:
     try:
         return action()
-    except EnvironmentError_:
+    except ResourceError:
         raise
     except Exception as error:  # of py4j, which has no other name for it
         raise _error(str(error).strip().splitlines()[0], where) from error

@@ -8,13 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hackwatch import streams
-from hackwatch.engine.enrichments import Enrichments
-from hackwatch.engine.models import Deciders, system_alert
-from hackwatch.engine.service import stream_options
-from hackwatch.engine.upkeep import alert_options
 from hackwatch.lake.distributed import commit_files, share
 from hackwatch.pipeline.core import TICK_SECONDS, Now, changes_of, serialise
 from hackwatch.pipeline.streamstate import StreamState
+from hackwatch.runtime.detectors import Deciders, system_alert
+from hackwatch.runtime.enrichments import Enrichments
+from hackwatch.runtime.options import alert_options, stream_options
 from hackwatch.spark.context import Context, SparkQuery, collected
 from hackwatch.spark.judging import known, merged
 from hackwatch.spark.ledger import Ledger

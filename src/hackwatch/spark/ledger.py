@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
+from hackwatch.alerts.alert import Alert, AlertUpdate
 from hackwatch.counts import Counts
 from hackwatch.errors import DataError
-from hackwatch.pipeline.alert import Alert, AlertUpdate
 from hackwatch.pipeline.core import Changed, Now
 from hackwatch.store.aggregates import aggregate_rows, window_rows
 from hackwatch.store.commits import BatchEntry, EpochCommit, OffsetRange

@@ -13,14 +13,14 @@ from typing import Any
 import orjson
 
 from hackwatch import metrics
+from hackwatch.alerts.alert import Alert
 from hackwatch.clock import Clock
 from hackwatch.counts import Counts
 from hackwatch.detect.base import Detector
-from hackwatch.engine.status import Arrivals, latency_status, stream_status
 from hackwatch.errors import HackwatchError
-from hackwatch.pipeline.alert import Alert
 from hackwatch.pipeline.clocks import NEVER
 from hackwatch.pipeline.streamstate import StreamState
+from hackwatch.runtime.status import Arrivals, latency_status, stream_status
 from hackwatch.spark.plan import Report
 
 __all__ = ["Board", "lag_of"]

@@ -9,17 +9,17 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from hackwatch import streams, topics
+from hackwatch.alerts.policy import AlertPolicy
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
-from hackwatch.engine.lock import EngineLock
-from hackwatch.engine.models import Models
-from hackwatch.engine.patience import Patience
-from hackwatch.engine.service import correlations_of, rules_of
-from hackwatch.engine.upkeep import Upkeep, alert_options
-from hackwatch.engine.watching import open_bundles, roles_of
-from hackwatch.errors import ConfigurationError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, ResourceError
 from hackwatch.lake import open_lake
-from hackwatch.pipeline.alerting import AlertPolicy
+from hackwatch.runtime.detectors import Models
+from hackwatch.runtime.housekeeping import Housekeeping
+from hackwatch.runtime.lock import EngineLock
+from hackwatch.runtime.options import alert_options, correlations_of, rules_of
+from hackwatch.runtime.reload import open_bundles, roles_of
+from hackwatch.runtime.retry import Retry
 from hackwatch.spark.context import Context, Query, gist
 from hackwatch.spark.correlate import Correlate
 from hackwatch.spark.folder import open_folder
@@ -48,7 +48,7 @@ def run_spark(
     """Run the pipeline on Spark until `stop` is set, or with `available_now` until all is read that is there.
 
     A `session` that is given is used and left running. Raises ConfigurationError (rules, routes, a pipeline that the
-    embedded engine runs), EnvironmentError_ (Spark, Java, jars, disk), DataError (a checkpoint of another store).
+    embedded engine runs), ResourceError (Spark, Java, jars, disk), DataError (a checkpoint of another store).
     """
     clock = clock or SystemClock()
     streams.check_correlations(settings.correlations)
@@ -57,12 +57,12 @@ def run_spark(
     with ExitStack() as stack:
         stack.enter_context(EngineLock(settings.lock_file))
         # Who may not run, or has no store, hears so before Spark takes its time to start.
-        upkeep = Upkeep(settings, clock, stack)
-        _check_not_embedded(upkeep.store.checkpoints, settings.pipeline)
+        housekeeping = Housekeeping(settings, clock, stack)
+        _check_not_embedded(housekeeping.store.checkpoints, settings.pipeline)
         if session is None:
             session = open_session(settings, kafka=_reads_kafka(settings))
             stack.callback(close_session, session)
-        service = _Service(upkeep, session, stop, stack)
+        service = _Service(housekeeping, session, stop, stack)
         _LOG.info("engine started on Spark", extra={"master": settings.spark.master, "pipeline": settings.pipeline})
         service.run(available_now=available_now)
         _LOG.info("engine stopped")
@@ -72,7 +72,7 @@ def _with_topics(settings: Settings) -> Settings:
     """The settings without streams whose Kafka topic does not exist: Spark would fail at it. A spool may come later."""
     missing = []
     for name in _enabled(settings):
-        with suppress(EnvironmentError_):  # no broker answers: Spark says so itself
+        with suppress(ResourceError):  # no broker answers: Spark says so itself
             if is_kafka(url := settings.spool_url(name)) and not topics.exists(url, settings.kafka):
                 missing.append(name)
     if not missing or len(missing) == len(_enabled(settings)):
@@ -93,9 +93,11 @@ def _enabled(settings: Settings) -> list[str]:
 class _Service:
     """Opens the parts, and closes them in the opposite order through `stack`."""
 
-    def __init__(self, upkeep: Upkeep, session: SparkSession, stop: threading.Event, stack: ExitStack) -> None:
-        self.upkeep, self.spark, self.stop = upkeep, session, stop
-        self.settings, self.clock, self.store = upkeep.settings, upkeep.clock, upkeep.store
+    def __init__(
+        self, housekeeping: Housekeeping, session: SparkSession, stop: threading.Event, stack: ExitStack
+    ) -> None:
+        self.housekeeping, self.spark, self.stop = housekeeping, session, stop
+        self.settings, self.clock, self.store = housekeeping.settings, housekeeping.clock, housekeeping.store
         settings, clock = self.settings, self.clock
         self.board = Board(
             settings.pipeline,
@@ -106,7 +108,7 @@ class _Service:
             in_messages=[name for name in _enabled(settings) if settings.spool_url(name).startswith("kafka://")],
         )
         self.context = self._context(stack)
-        self.board.wake = self.upkeep.open_routes().wake
+        self.board.wake = self.housekeeping.open_routes().wake
         self.correlations = [
             one for one in correlations_of(settings) if {one.left, one.right} <= set(_enabled(settings))
         ]
@@ -116,14 +118,14 @@ class _Service:
                 self.board.known(query.name, counts)
         sides = {query.name: query for query in self.ingest}
         self.after = [Correlate(self.context, declared, sides) for declared in self.correlations]
-        self.upkeep.open_maintenance()
+        self.housekeeping.open_maintenance()
 
     @property
     def queries(self) -> list[Query]:
         return [*self.ingest, *self.after]
 
     def run(self, *, available_now: bool) -> None:
-        with self.upkeep.chores(self._forget):
+        with self.housekeeping.beside(self._forget):
             try:
                 # What comes after ingest reads what ingest has written: it must be there, if it is to end.
                 for stage in (self.ingest, self.after) if available_now else (self.queries,):
@@ -163,7 +165,7 @@ class _Service:
             raise query.error
         failure = query.failure()
         if failure is not None and not self.stop.is_set():
-            raise EnvironmentError_(
+            raise ResourceError(
                 f"Spark ended the query: {gist(failure)}",
                 where=f"query {query.name}",
                 next_step="mend the cause and start again: every batch counts once, nothing is lost",
@@ -192,7 +194,7 @@ class _Service:
 
     def _context(self, stack: ExitStack) -> Context:
         settings, options = self.settings, alert_options(self.settings)
-        rules, roles, alert = rules_of(settings), roles_of(settings), self.upkeep.system_alert
+        rules, roles, alert = rules_of(settings), roles_of(settings), self.housekeeping.system_alert
         return Context(
             settings=settings,
             spark=self.spark,
@@ -200,7 +202,7 @@ class _Service:
             rules=rules,
             clock=self.clock,
             board=self.board,
-            patience=Patience(self.clock, self.stop, self.board.paused),
+            retry=Retry(self.clock, self.stop, self.board.paused),
             lake=lambda: open_lake(settings),
             models=lambda names: Models(open_bundles(settings, names, stack), names, alert, roles),
             policy=lambda: AlertPolicy(options, rules),

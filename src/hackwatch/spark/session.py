@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hackwatch.config import Settings
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 from hackwatch.spark.buckets import S3A_CLASS, bucket_configuration, s3a_package, tell_secrets, uses_buckets
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _QUIET = (
 def open_session(settings: Settings, *, kafka: bool = False) -> SparkSession:
     """The session of a run; `kafka`: whether it must be able to read Kafka.
 
-    Under `spark-submit`, what it was given comes first. Raises EnvironmentError_: no PySpark, no Java or one that is
+    Under `spark-submit`, what it was given comes first. Raises ResourceError: no PySpark, no Java or one that is
     too old, jars missing or not to be had.
     """
     check_pyspark()
@@ -117,7 +117,7 @@ def packages(version: str) -> tuple[str, ...]:
     series = ".".join(version.split(".")[:2])
     delta = _DELTA.get(series)
     if delta is None:
-        raise EnvironmentError_(
+        raise ResourceError(
             f"PySpark {version} is not one that hackwatch knows a Delta for ({', '.join(_DELTA)})",
             where="pyspark",
             next_step="pip install 'hackwatch[spark]', or name a folder of jars: [spark] jars",
@@ -126,9 +126,9 @@ def packages(version: str) -> tuple[str, ...]:
 
 
 def check_pyspark() -> None:
-    """EnvironmentError_ if PySpark is not installed."""
+    """ResourceError if PySpark is not installed."""
     if importlib.util.find_spec("pyspark") is None:
-        raise EnvironmentError_(
+        raise ResourceError(
             "the Spark engine needs the extra `spark`",
             where="--engine spark",
             next_step="pip install 'hackwatch[spark]'",
@@ -136,20 +136,20 @@ def check_pyspark() -> None:
 
 
 def check_java(environ: Mapping[str, str]) -> None:
-    """EnvironmentError_ unless there is a Java that Spark can use, at $JAVA_HOME or on the path."""
+    """ResourceError unless there is a Java that Spark can use, at $JAVA_HOME or on the path."""
     home = environ.get("JAVA_HOME")
     java = str(Path(home) / "bin" / "java") if home else shutil.which("java", path=environ.get("PATH"))
     advice = f"install Java {OLDEST_JAVA} or newer (Debian: apt-get install openjdk-17-jre-headless), or set JAVA_HOME"
     if java is None:
-        raise EnvironmentError_("Spark needs Java, and there is none", where="$PATH", next_step=advice)
+        raise ResourceError("Spark needs Java, and there is none", where="$PATH", next_step=advice)
     try:
         told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=True).stderr
     except (OSError, subprocess.SubprocessError) as error:
-        raise EnvironmentError_(f"Java does not start: {error}", where=java, next_step=advice) from error
+        raise ResourceError(f"Java does not start: {error}", where=java, next_step=advice) from error
     found = re.search(r'version "(?:1\.)?(\d+)', told)
     if found is None or int(found[1]) < OLDEST_JAVA:
         version = found[1] if found else told.strip().splitlines()[0] if told.strip() else "unknown"
-        raise EnvironmentError_(f"Java {version} is too old for Spark", where=java, next_step=advice)
+        raise ResourceError(f"Java {version} is too old for Spark", where=java, next_step=advice)
 
 
 def local_cores(master: str) -> int | None:
@@ -176,7 +176,7 @@ def _jars(folder: Path, *, kafka: bool) -> list[Path]:
     missing = [name for name in wanted if not any(jar.name.startswith(name) for jar in jars)]
     if missing:
         coordinates = " and ".join(packages(_pyspark_version()))
-        raise EnvironmentError_(
+        raise ResourceError(
             f"the folder of jars lacks {', '.join(missing)}",
             where=str(folder),
             next_step=f"put {coordinates} there with what they depend on "
@@ -189,13 +189,13 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _no_session(settings: Settings, error: Exception) -> EnvironmentError_:
+def _no_session(settings: Settings, error: Exception) -> ResourceError:
     """Mostly the jars cannot be fetched: the JVM then ends before Python hears why (it prints it)."""
     advice = "see what Spark printed above"
     if settings.spark.jars is None:
         advice += '; without a Maven repository in reach, name a folder of jars: [spark] jars = "/path"'
     what = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return EnvironmentError_(f"Spark does not start: {what}", where=settings.spark.master, next_step=advice)
+    return ResourceError(f"Spark does not start: {what}", where=settings.spark.master, next_step=advice)
 
 
 def _quieten(session: SparkSession) -> None:
@@ -215,7 +215,7 @@ def _check_classes(session: SparkSession, settings: Settings, *, kafka: bool) ->
             session._jvm.java.lang.Thread.currentThread().getContextClassLoader().loadClass(name)  # type: ignore[union-attr]
         except Exception as error:  # of py4j, which has no other name for it
             coordinates = (*packages(_pyspark_version()), *([s3a_package()] if part == "S3" else []))
-            raise EnvironmentError_(
+            raise ResourceError(
                 f"Spark runs without {part}: the class {name} is missing",
                 where=settings.spark.master,
                 next_step=f"spark-submit --packages {','.join(coordinates)}, or [spark] jars",

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 import orjson
 import polars as pl
 
+from hackwatch.alerts.policy import AlertPolicy
 from hackwatch.lake import Lake
-from hackwatch.pipeline.alerting import AlertPolicy
 from hackwatch.pipeline.clocks import NEVER
 from hackwatch.pipeline.correlation import Correlator
 from hackwatch.pipeline.streamstate import StreamState

@@ -223,7 +223,7 @@ class _Task:
 
 def _send(enriched: Enriched, stream: Stream, rows: pl.DataFrame, epoch: int) -> None:
     """Send rows to the topic of enriched records, before they count: so at least once."""
-    from hackwatch.engine.enriching import EnrichedSink  # the extra `kafka`, or an error that names it
+    from hackwatch.runtime.enriched import EnrichedSink  # the extra `kafka`, or an error that names it
 
     sink = EnrichedSink(enriched.url, {stream.name: stream}, enriched.kafka, partitions=enriched.partitions)
     try:

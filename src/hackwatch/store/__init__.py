@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hackwatch.config.address import is_server, parted
-from hackwatch.errors import ConfigurationError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, ResourceError
 from hackwatch.store.alerts import STATUSES, AlertStatus, Mute, StoredAlert
 from hackwatch.store.database import Database, NoStore
 from hackwatch.store.outbox import OutboxMessage
@@ -24,7 +24,7 @@ def open_store(address: str | Path, *, site: str = "local", read_only: bool = Fa
     """Open the store at a path, `sqlite:PATH` or `postgresql://...`, made and brought to this version if needed.
 
     `site` names where the windows written through it were counted. With `read_only` nothing is changed.
-    Raises ConfigurationError for other kinds of address, EnvironmentError_ (permission, disk, no server, password,
+    Raises ConfigurationError for other kinds of address, ResourceError (permission, disk, no server, password,
     newer version), NoStore (none to read), DataError (damaged).
     """
     database: Database
@@ -44,7 +44,7 @@ def _postgresql(address: str, *, read_only: bool) -> PostgresqlDatabase:
     try:
         from hackwatch.store.postgresql import PostgresqlDatabase
     except ImportError as error:
-        raise EnvironmentError_(
+        raise ResourceError(
             "a store on PostgreSQL needs the extra `postgres`",
             where=parted(address)[0],
             next_step="pip install 'hackwatch[postgres]'",

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import orjson
 
+from hackwatch.alerts.alert import Alert, AlertUpdate, Cause
 from hackwatch.detect.base import Driver
-from hackwatch.pipeline.alert import Alert, AlertUpdate, Cause
 from hackwatch.store.database import Dialect, Transaction, take_turn
 from hackwatch.store.values import indexed, to_json
 

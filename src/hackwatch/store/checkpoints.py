@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
+from hackwatch.alerts.alert import Alert, AlertUpdate
 from hackwatch.errors import InternalError
-from hackwatch.pipeline.alert import Alert, AlertUpdate
 from hackwatch.store.accounting import Accounting
 from hackwatch.store.alerts import UPDATE_ALERT, insert_alerts, update_row
 from hackwatch.store.commits import BatchEntry, Checkpoint, EpochCommit, OffsetRange

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 
 __all__ = ["Database", "Dialect", "Lock", "NoStore", "Transaction", "take_turn"]
 
@@ -34,7 +34,7 @@ class Dialect:
     tuning: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
 
-class NoStore(EnvironmentError_):
+class NoStore(ResourceError):
     """Nobody has made a store there yet."""
 
     def __init__(self, where: str) -> None:
@@ -94,7 +94,7 @@ class Database(Protocol):
         ...
 
     def tidy(self) -> None:
-        """Upkeep after much was written; short."""
+        """Housekeeping after much was written; short."""
         ...
 
     def close(self) -> None: ...

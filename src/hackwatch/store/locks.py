@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 from hackwatch.store.database import Database, Lock, Transaction
 from hackwatch.store.schema import identity
 
@@ -20,7 +20,7 @@ _TAKE = (
 )
 
 
-class TakenOver(EnvironmentError_):
+class TakenOver(ResourceError):
     """Another engine works on the pipeline by now: this one may not write any more, however long it waits."""
 
     passing = False
@@ -43,12 +43,12 @@ class PipelineLocks:
     def hold(self, pipeline: str) -> Iterator[Lock]:
         """Be the one engine of a pipeline, and of its parts `PIPELINE/...`; renew the lock every few seconds.
 
-        Raises EnvironmentError_ if another engine works on it. From here on whatever is written for the pipeline
+        Raises ResourceError if another engine works on it. From here on whatever is written for the pipeline
         raises TakenOver once another engine has begun, which it can only after this one's connection was lost.
         """
         lock = self._database.lock(f"{identity(self._database)} {pipeline}")
         if lock is None:
-            raise EnvironmentError_(
+            raise ResourceError(
                 f"another engine ({self._who(pipeline)}) works on the pipeline {pipeline!r} of this store",
                 where=self._database.name,
                 next_step="stop it, or give this engine a pipeline of its own: the setting `pipeline`",

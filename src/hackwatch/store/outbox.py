@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hackwatch.pipeline.alert import Alert
+from hackwatch.alerts.alert import Alert
 from hackwatch.store.alerts import SELECT_ALERT, StoredAlert, from_row
 from hackwatch.store.conditions import Conditions
 from hackwatch.store.database import Database, Transaction

@@ -16,7 +16,7 @@ from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import StrDumper
 
 from hackwatch.config.address import parted
-from hackwatch.errors import ConfigurationError, EnvironmentError_, InternalError
+from hackwatch.errors import ConfigurationError, InternalError, ResourceError
 from hackwatch.store.database import Dialect
 from hackwatch.store.postgresql_errors import explain
 
@@ -57,7 +57,7 @@ class PostgresqlDatabase:
     Connections are kept and taken by whichever thread works; one that broke is replaced when next needed, so that a
     restart of the server is noticed only by who was in the middle of something. Writers work side by side: where one
     must wait for another is said by the statements (`Dialect.turn`, `shared`, `unclaimed`).
-    Raises EnvironmentError_ (no server, password, permission, disk, a wait of 30 s) and ConfigurationError (address).
+    Raises ResourceError (no server, password, permission, disk, a wait of 30 s) and ConfigurationError (address).
     """
 
     dialect = Dialect(
@@ -93,7 +93,7 @@ class PostgresqlDatabase:
             ((encoding,),) = transaction.fetch(_ENCODING)
         if encoding != "UTF8":
             self.close()
-            raise EnvironmentError_(
+            raise ResourceError(
                 f"the database keeps texts as {encoding}, which does not know all characters",
                 where=self.name,
                 next_step="make one that does: createdb --encoding=UTF8 --template=template0 NAME",

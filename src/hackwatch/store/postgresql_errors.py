@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from hackwatch.errors import DataError, EnvironmentError_, HackwatchError, InternalError
+from hackwatch.errors import DataError, HackwatchError, InternalError, ResourceError
 
 __all__ = ["explain"]
 
@@ -68,7 +68,7 @@ def explain(error: psycopg.Error, where: str, parameters: Mapping[str, Any]) -> 
     what, state = _plain(error, parameters), error.sqlstate or ""
     for states, meaning, advice in _PASSING:
         if state.startswith(states):
-            return EnvironmentError_(f"{meaning}: {what}", where=where, next_step=advice)
+            return ResourceError(f"{meaning}: {what}", where=where, next_step=advice)
     if state in ("XX001", "XX002"):
         return DataError(
             f"the store is damaged: {what}",
@@ -86,14 +86,14 @@ def explain(error: psycopg.Error, where: str, parameters: Mapping[str, Any]) -> 
     return InternalError(f"the store refused a statement: {what}", where=where)
 
 
-def _unreachable(what: str, where: str, parameters: Mapping[str, Any]) -> EnvironmentError_:
+def _unreachable(what: str, where: str, parameters: Mapping[str, Any]) -> ResourceError:
     """No connection, or it is lost."""
     names = {"user": parameters.get("user") or "USER"}
     names["database"] = parameters.get("dbname") or names["user"]
     for words, meaning, advice in _REFUSED:
         if re.search(words, what):
-            return EnvironmentError_(f"{meaning}: {what}", where=where, next_step=advice.format(**names))
-    return EnvironmentError_(f"the store cannot be reached: {what}", where=where, next_step=_WAITS)
+            return ResourceError(f"{meaning}: {what}", where=where, next_step=advice.format(**names))
+    return ResourceError(f"the store cannot be reached: {what}", where=where, next_step=_WAITS)
 
 
 def _plain(error: psycopg.Error, parameters: Mapping[str, Any]) -> str:

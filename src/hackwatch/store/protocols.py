@@ -1,7 +1,7 @@
 """What each user needs of the store. What routes need is beside them: `hackwatch.routes.dispatch.Outbox`.
 
 Every method is one transaction that happens or does not, may be called from any thread, and raises
-EnvironmentError_ (disk full, permission, a server that is away: the same call may be tried again) and DataError (the
+ResourceError (disk full, permission, a server that is away: the same call may be tried again) and DataError (the
 store is damaged). What a method raises besides is said there.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from hackwatch.pipeline.alert import Alert, AlertUpdate, Kind, Severity
+from hackwatch.alerts.alert import Alert, AlertUpdate, Kind, Severity
 from hackwatch.store.alerts import AlertStatus, Mute, StoredAlert
 from hackwatch.store.commits import BatchEntry, Checkpoint, EpochCommit
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 from hackwatch.store.database import Database, Dialect, NoStore, Transaction, take_turn
 
 __all__ = ["MIGRATIONS", "VERSION", "identity", "migrate"]
@@ -106,7 +106,7 @@ VERSION = len(MIGRATIONS)
 def migrate(database: Database, *, read_only: bool = False, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
     """Bring the tables to the version of this code, each version in a transaction of its own.
 
-    Raises NoStore when there is none and `read_only`, EnvironmentError_ when a newer hackwatch has written it, or an
+    Raises NoStore when there is none and `read_only`, ResourceError when a newer hackwatch has written it, or an
     older one and `read_only`.
     """
     # An engine that starts for the first time makes the file a moment before its tables.
@@ -118,7 +118,7 @@ def migrate(database: Database, *, read_only: bool = False, migrations: Sequence
     if read_only and not found:
         raise NoStore(database.name)
     if read_only and found < len(migrations):
-        raise EnvironmentError_(
+        raise ResourceError(
             f"the store has the older version {found}, this hackwatch reads version {len(migrations)}",
             where=database.name,
             next_step="start the engine once, it brings the store up to date: hackwatch run",
@@ -160,12 +160,12 @@ def _begun(database: Database) -> bool:
 
 
 def _version(database: Database, supported: int) -> int:
-    """The version of the tables (0: none yet); EnvironmentError_ when it is above what is supported."""
+    """The version of the tables (0: none yet); ResourceError when it is above what is supported."""
     with database.read() as transaction:
         rows = transaction.fetch("SELECT max(version) FROM schema_version")
     version = int(rows[0][0] or 0)
     if version > supported:
-        raise EnvironmentError_(
+        raise ResourceError(
             f"the store has version {version}, this hackwatch knows versions up to {supported}",
             where=database.name,
             next_step="use the newer hackwatch that wrote it, or another data folder",

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hackwatch.errors import DataError, EnvironmentError_, HackwatchError, InternalError
+from hackwatch.errors import DataError, HackwatchError, InternalError, ResourceError
 from hackwatch.store.database import Dialect, NoStore
 
 __all__ = ["SqliteDatabase"]
@@ -30,7 +30,7 @@ class SqliteDatabase:
 
     Threads get a connection each. Writers of this process queue at a lock and not in SQLite's sleeping
     retries, which would cost milliseconds; other processes are waited for with a busy timeout.
-    Raises EnvironmentError_ (full disk, permission, busy for 30 s) and DataError (not a database, damaged);
+    Raises ResourceError (full disk, permission, busy for 30 s) and DataError (not a database, damaged);
     the database stays usable after either.
     """
 
@@ -153,7 +153,7 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             raise _explain(error, self.name) from error
         except OSError as error:
-            raise EnvironmentError_(
+            raise ResourceError(
                 f"the store cannot be used: {error.strerror or error}",
                 where=self.name,
                 next_step="check that the folder is yours, writable and not full",
@@ -186,19 +186,19 @@ class _SqliteTransaction:
 def _explain(error: sqlite3.Error, where: str) -> HackwatchError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _FULL:
-        return EnvironmentError_(
+        return ResourceError(
             f"the store cannot be written: {error}",
             where=where,
             next_step="free space on this disk; work goes on from the last commit",
         )
     if code in _DENIED:
-        return EnvironmentError_(
+        return ResourceError(
             f"the store cannot be used: {error}",
             where=where,
             next_step="check that the file and its folder are yours and writable",
         )
     if code in _BUSY:
-        return EnvironmentError_(
+        return ResourceError(
             f"another process held the store for more than {_BUSY_SECONDS:.0f} s: {error}",
             where=where,
             next_step="look for a stopped or hanging hackwatch or sqlite3 process",

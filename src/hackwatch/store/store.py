@@ -22,7 +22,7 @@ class Store:
     """Hands out its parts; what spans several of them in one transaction is done by `checkpoints`.
 
     Times are Unix seconds UTC and come from the caller: the store has no clock. Safe for several threads. All parts
-    raise EnvironmentError_ (disk full, permission, a server that is away: the same call may be tried again) and
+    raise ResourceError (disk full, permission, a server that is away: the same call may be tried again) and
     DataError (damaged).
 
     `checkpoints`: what engines write and go on from. `locks`: one engine a pipeline. `statuses`: what engines say of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hackwatch.alerts.alert import SEVERITIES, Kind, Severity
 from hackwatch.errors import ConfigurationError, DataError
-from hackwatch.pipeline.alert import SEVERITIES, Kind, Severity
 from hackwatch.store.alerts import (
     ALERT_ID,
     SELECT_ALERT,

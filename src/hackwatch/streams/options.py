@@ -10,7 +10,7 @@ from hackwatch.errors import ConfigurationError
 from hackwatch.streams.base import DecodeOptions, Stream
 
 if TYPE_CHECKING:
-    from hackwatch.config.models import StreamSettings
+    from hackwatch.config.settings import StreamSettings
 
 __all__ = ["of_settings", "with_own"]
 

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from hackwatch.errors import ConfigurationError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, ResourceError
 from hackwatch.text import printable
 from hackwatch.top.consumer import Flow
 from hackwatch.top.figures import clock, columns, stamp
@@ -78,7 +78,7 @@ def _rates(buckets: Sequence[int], now: float) -> tuple[float, ...]:
 def chart_writer(path: Path) -> Callable[[Flow], None]:
     """What writes the chart to `path`, replacing the file at once and whole.
 
-    Raises ConfigurationError (a name that ends in neither .png nor .html), EnvironmentError_ (Matplotlib is missing;
+    Raises ConfigurationError (a name that ends in neither .png nor .html), ResourceError (Matplotlib is missing;
     later, when called: the file cannot be written).
     """
     kinds: dict[str, Callable[[Chart], bytes]] = {".png": png_image, ".html": html_page}
@@ -101,7 +101,7 @@ def _replace(path: Path, content: bytes) -> None:
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
-        raise EnvironmentError_(
+        raise ResourceError(
             f"cannot write the chart: {error.strerror or error}",
             where=str(path),
             next_step="name a file in a folder that you may write",
@@ -200,7 +200,7 @@ def _matplotlib(part: str) -> Any:
     try:
         return importlib.import_module(f"matplotlib.{part}")
     except ImportError as error:
-        raise EnvironmentError_(
+        raise ResourceError(
             "charts as PNG need the extra `plot`",
             where="--save-plot",
             next_step="pip install 'hackwatch[plot]', or name an .html file",

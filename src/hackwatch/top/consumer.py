@@ -13,8 +13,8 @@ import numpy as np
 import orjson
 import polars as pl
 
-from hackwatch.engine.status import Arrivals
-from hackwatch.errors import DataError, EnvironmentError_
+from hackwatch.errors import DataError, ResourceError
+from hackwatch.runtime.status import Arrivals
 from hackwatch.streams import ENTITIES
 from hackwatch.streams.base import Messages, Noun
 from hackwatch.streams.lines import Lines, Pieces
@@ -96,7 +96,7 @@ class Consumer:
         try:
             self._discover()
             counted = self._read(time.monotonic() + seconds)
-        except EnvironmentError_ as error:
+        except ResourceError as error:
             self._trouble, self._behind = error.what, False
             return False
         self._trouble = None

@@ -10,7 +10,7 @@ from itertools import zip_longest
 
 from rich.text import Text
 
-from hackwatch.pipeline.alert import Severity
+from hackwatch.alerts.alert import Severity
 from hackwatch.text import printable
 from hackwatch.top import panes
 from hackwatch.top.figures import UNICODE, Glyphs, age, amount, clock, waiting

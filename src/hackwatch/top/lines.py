@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from hackwatch.pipeline.alert import Severity
+from hackwatch.alerts.alert import Severity
 from hackwatch.text import printable
 from hackwatch.top.figures import Glyphs
 

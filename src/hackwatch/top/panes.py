@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.text import Text
 
 from hackwatch import streams
+from hackwatch.alerts.alert import Severity
+from hackwatch.alerts.forms import text as explanation
 from hackwatch.detect.base import Driver
-from hackwatch.pipeline.alert import Severity
-from hackwatch.routes.forms import text as explanation
 from hackwatch.store import StoredAlert
 from hackwatch.text import printable
 from hackwatch.top.figures import Glyphs, amount, clock, columns, spark

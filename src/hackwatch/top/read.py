@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hackwatch import streams
+from hackwatch.alerts.alert import SEVERITIES, Severity
+from hackwatch.alerts.forms import native
 from hackwatch.counts import COUNTERS
-from hackwatch.pipeline.alert import SEVERITIES, Severity
-from hackwatch.routes.forms import native
 from hackwatch.store import Store, StoredAlert
 from hackwatch.streams.base import Noun
 

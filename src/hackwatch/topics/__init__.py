@@ -41,7 +41,7 @@ def spool_folder(url: str) -> Path:
 
 
 def exists(url: str, kafka: KafkaSettings | None = None) -> bool:
-    """Whether there is a topic at `url`. Raises EnvironmentError_ while no broker answers, or without the extra."""
+    """Whether there is a topic at `url`. Raises ResourceError while no broker answers, or without the extra."""
     if is_kafka(url):
         from hackwatch.topics.kafka.admin import describe_topic  # the extra `kafka`, or an error that names it
 

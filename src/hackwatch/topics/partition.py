@@ -48,7 +48,7 @@ class PartitionWriter:
         self._dirty = False
 
     def append(self, payload: bytes) -> None:
-        """Append whole lines: all of them, or none and EnvironmentError_."""
+        """Append whole lines: all of them, or none and ResourceError."""
         try:
             tail = self._open_tail()
             with locked(tail.handle):

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 
 __all__ = [
     "Tail",
@@ -67,7 +67,7 @@ def environment_error(error: OSError, path: Path) -> NoReturn:
         "EIO": "check the disk (dmesg, smartctl) and restore the file from a copy",
     }
     name = _error_name(error)
-    raise EnvironmentError_(
+    raise ResourceError(
         f"cannot use a file of the spool: {error.strerror or error}",
         where=str(path),
         next_step=advice.get(name, "check the file, its folder and its disk"),

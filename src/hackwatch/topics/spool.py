@@ -37,7 +37,7 @@ _PRUNE_SECONDS = 10.0
 class SpoolWriter:
     """Appends to a spool; safe with other writers in this and other processes, and between threads.
 
-    Makes the topic if need be; an existing topic keeps its number of partitions. Raises EnvironmentError_ when
+    Makes the topic if need be; an existing topic keeps its number of partitions. Raises ResourceError when
     the disk is full or refuses, with nothing of that append left behind.
     """
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hackwatch.feeds.simulate import Faults, Payload
-from hackwatch.feeds.simulate.messages import encode
+from hackwatch.families.host.simulate import Faults, Payload
+from hackwatch.families.host.simulate.messages import encode
 
 __all__ = ["ATTACKS", "Batch", "generate", "labelled"]
 

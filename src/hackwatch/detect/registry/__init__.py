@@ -11,7 +11,7 @@ from hackwatch.config import Settings
 from hackwatch.detect.bundle import Bundle, load_bundle
 from hackwatch.detect.panel import CHAMPION
 from hackwatch.detect.registry.canary import canary
-from hackwatch.detect.registry.shelf import FolderShelf, Promotions, Shelf
+from hackwatch.detect.registry.storage import BundleStorage, FolderStorage, Promotions
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.objects import is_remote, storage_options
 from hackwatch.streams.base import Stream
@@ -29,10 +29,10 @@ def open_registry(settings: Settings) -> Registry:
     """The registry that the settings name; nothing is asked of its disk or server yet."""
     if not is_remote(settings.models_location):
         return Registry(Path(settings.models_location))
-    from hackwatch.detect.registry.bucket_shelf import BucketShelf
+    from hackwatch.detect.registry.bucket_storage import BucketStorage
 
     options = storage_options(settings.lake.storage)
-    return Registry(BucketShelf(settings.models_location, options, settings.models_cache))
+    return Registry(BucketStorage(settings.models_location, options, settings.models_cache))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +59,20 @@ class Version:
 
 
 class Registry:
-    """Versioned bundles and the promotions of each stream, in the folder `models/` or wherever a shelf keeps them."""
+    """Versioned bundles and the promotions of each stream, in the folder `models/` or another storage."""
 
-    def __init__(self, place: Path | Shelf) -> None:
-        self.shelf: Shelf = FolderShelf(place) if isinstance(place, Path) else place
+    def __init__(self, place: Path | BundleStorage) -> None:
+        self.storage: BundleStorage = FolderStorage(place) if isinstance(place, Path) else place
         self._seen: dict[tuple[str, str], tuple[object, str | None]] = {}
 
     @property
     def folder(self) -> Path:
         """A folder of this machine for what belongs to the registry."""
-        return self.shelf.folder
+        return self.storage.folder
 
     def current(self, stream: str, role: str = CHAMPION) -> str | None:
         """The version to use in a role, None if none was ever promoted; one small question when nothing changed."""
-        stamp = self.shelf.stamp(stream, role)
+        stamp = self.storage.stamp(stream, role)
         if stamp is None:
             return None
         known = self._seen.get((stream, role))
@@ -84,7 +84,7 @@ class Registry:
 
     def remembered(self, stream: str, role: str = CHAMPION) -> str | None:
         """The current version as this machine last saw it, for when the registry cannot be asked."""
-        history = self.shelf.remembered(stream, role)
+        history = self.storage.remembered(stream, role)
         return history[-1]["version"] if history else None
 
     def load(self, stream: str, version: str | None = None, *, threads: int = 1) -> Bundle:
@@ -93,24 +93,24 @@ class Registry:
         if version is None:
             raise DataError(
                 f"no model for stream {stream!r}",
-                where=self.shelf.where,
+                where=self.storage.where,
                 next_step=f"hackwatch train --as {stream} FILE, or hackwatch learn",
             )
         try:
-            return load_bundle(self.shelf.place(stream, version), threads=threads, version=version)
+            return load_bundle(self.storage.place(stream, version), threads=threads, version=version)
         except DataError:
-            if not self.shelf.renew(stream, version):
+            if not self.storage.renew(stream, version):
                 raise
-            return load_bundle(self.shelf.place(stream, version), threads=threads, version=version)
+            return load_bundle(self.storage.place(stream, version), threads=threads, version=version)
 
     def fetch(self, stream: str, version: str) -> None:
         """Bring the files of a version to this machine, if they are elsewhere."""
-        self.shelf.place(stream, version)
+        self.storage.place(stream, version)
 
     def add(self, bundle: Bundle, stream: Stream, *, promote: bool = True, role: str = CHAMPION) -> str:
         """Keep a bundle that passes the canary, as the next version; the version's name. `role`: to promote it in."""
         canary(bundle, stream)
-        version = self.shelf.keep(bundle)
+        version = self.storage.keep(bundle)
         if promote:
             self._point(stream.name, role, version, "promoted when added")
         return version
@@ -120,10 +120,10 @@ class Registry:
         found = []
         for name in [stream] if stream else self.streams():
             holders = self._holders(name)
-            for version in self.shelf.names(name):
+            for version in self.storage.names(name):
                 roles = tuple(role for role, holder in holders.items() if holder == version)
                 try:
-                    about = self.shelf.document(name, version)
+                    about = self.storage.document(name, version)
                     facts = {key: about[key] for key in ("method", "created", "rows", "threshold", "alert_budget")}
                     found.append(Version(name, version, CHAMPION in roles, **facts, roles=roles))
                 except DataError as error:
@@ -132,7 +132,7 @@ class Registry:
 
     def streams(self) -> Names:
         """Streams that have a folder here."""
-        return self.shelf.streams()
+        return self.storage.streams()
 
     def show(self, stream: str, version: str | None = None) -> dict[str, Any]:
         """The document of a bundle, without vocabularies, with `version`, `current`, `roles` and the promotions.
@@ -140,7 +140,7 @@ class Registry:
         `promotions`: to champion; `role_promotions`: to each further role.
         """
         version = version or self.current(stream) or ""
-        document = self.shelf.document(stream, version)
+        document = self.storage.document(stream, version)
         document["encoder"] = [f"{feature['kind']} {feature['column']}" for feature in document["encoder"]]
         document.pop("statistics")
         return {
@@ -150,7 +150,7 @@ class Registry:
             **document,
             "promotions": self._history(stream, CHAMPION),
             "role_promotions": {
-                role: self._history(stream, role) for role in self.shelf.roles(stream) if role != CHAMPION
+                role: self._history(stream, role) for role in self.storage.roles(stream) if role != CHAMPION
             },
         }
 
@@ -171,12 +171,12 @@ class Registry:
                 raise ConfigurationError(
                     f"stream {stream.name!r} has no earlier usable version"
                     + ("" if role == CHAMPION else f" in the role {role!r}"),
-                    where=f"{self.shelf.where}/{stream.name}",
+                    where=f"{self.storage.where}/{stream.name}",
                     next_step="hackwatch models list, then hackwatch models promote VERSION",
                 )
             return kept
 
-        return str(self.shelf.change(stream.name, role, earlier)[-1]["version"])
+        return str(self.storage.change(stream.name, role, earlier)[-1]["version"])
 
     def import_(self, folder: Path, stream: Stream, *, promote: bool = False, role: str = CHAMPION) -> str:
         """Take in a bundle from elsewhere: hashes verified, schema and canary checked; the version it got here."""
@@ -190,13 +190,13 @@ class Registry:
         return True
 
     def _history(self, stream: str, role: str) -> Promotions:
-        return self.shelf.promotions(stream, role)
+        return self.storage.promotions(stream, role)
 
     def _holders(self, stream: str) -> dict[str, str | None]:
         """The current version of each role that ever had one, the champion's first."""
-        roles = sorted(self.shelf.roles(stream), key=lambda role: (role != CHAMPION, role))
+        roles = sorted(self.storage.roles(stream), key=lambda role: (role != CHAMPION, role))
         return {role: self.current(stream, role) for role in roles}
 
     def _point(self, stream: str, role: str, version: str, why: str) -> None:
         entry = {"version": version, "at": datetime.now(UTC).isoformat(timespec="seconds"), "why": why}
-        self.shelf.change(stream, role, lambda history: [*history, entry][-HISTORY:])
+        self.storage.change(stream, role, lambda history: [*history, entry][-HISTORY:])

@@ -44,7 +44,7 @@ class RuleSet:
 
     def __init__(self, rules: Iterable[Rule] = (), streams: Mapping[str, Stream] | None = None) -> None:
         self._rules = {rule.id: rule for rule in rules}
-        self._storms = frozenset(rule.id for rule in self if rule.at_least > 1)
+        self._thresholds = frozenset(rule.id for rule in self if rule.at_least > 1)
         known = streams or {}
         by_stream: dict[str, list[Rule]] = {}
         for rule in self:
@@ -67,9 +67,9 @@ class RuleSet:
         return self._rules[rule_id]
 
     @property
-    def storms(self) -> frozenset[str]:
+    def thresholds(self) -> frozenset[str]:
         """The rules that need several records: one record that matches them is nothing special."""
-        return self._storms
+        return self._thresholds
 
     def match(self, stream: str, records: pl.DataFrame) -> pl.Series:
         """Ids of the matching rules per row: `rules`, List(String), in file order, empty where none matches.

@@ -14,7 +14,7 @@ from hackwatch.detect.features import fit_encoder
 from hackwatch.detect.training.options import Options
 from hackwatch.detect.training.rows import Rows, prepare
 from hackwatch.detect.training.supervised import leave_types_out, out_of_fold
-from hackwatch.errors import ConfigurationError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, ResourceError
 from hackwatch.streams.base import Stream
 
 __all__ = ["Tuned", "tune"]
@@ -41,7 +41,7 @@ def tune(
 
     Quality is the mean ROC-AUC over attack types that a model did not see in training (out-of-fold ROC-AUC if there are
     fewer than two types): a random split would say 1.0 to everything. `on_trial` hears (trials done, best quality).
-    Raises EnvironmentError_ if Optuna is not installed.
+    Raises ResourceError if Optuna is not installed.
     """
     if trials < 1:
         raise ConfigurationError(f"{trials} trials are nothing to do", next_step="give a positive number to --tune")
@@ -95,7 +95,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise EnvironmentError_(
+        raise ResourceError(
             "tuning needs Optuna, which is not installed", next_step="pip install 'hackwatch[tune]'"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)

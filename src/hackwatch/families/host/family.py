@@ -18,5 +18,5 @@ FAMILY = Family(
             seconds=30.0,
         ),
     ),
-    simulator="hackwatch.feeds.simulate.simulator:SIMULATOR",
+    simulator="hackwatch.families.host.simulate.simulator:SIMULATOR",
 )

@@ -14,7 +14,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from hackwatch.detect.models.forests import Tree, forest
 from hackwatch.detect.training import Options
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 from hackwatch.spark.ml.files import SavedTree, ensemble
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _learner() -> Any:
     try:
         from xgboost.spark import SparkXGBClassifier
     except ImportError as error:
-        raise EnvironmentError_(
+        raise ResourceError(
             f"XGBoost cannot train on Spark: {error}",
             where="--engine spark",
             next_step="pip install 'hackwatch[spark]'",

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from hackwatch.config import KafkaSettings
-from hackwatch.errors import ConfigurationError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, ResourceError
 from hackwatch.topics.kafka.address import Address
 from hackwatch.topics.kafka.client import (
     ConfigResource,
@@ -148,7 +148,7 @@ class _Client:
         self.inner = admin(address.servers, settings, self._trouble)
 
     def answer(self, asked: Mapping[Any, Future[Any]]) -> dict[Any, Any]:
-        """The answers to one question each; raises the first error, and EnvironmentError_ if no broker answers."""
+        """The answers to one question each; raises the first error, and ResourceError if no broker answers."""
         return {key: self._wait(future) for key, future in asked.items()}
 
     def _wait(self, future: Future[Any]) -> Any:
@@ -161,7 +161,7 @@ class _Client:
                 future.exception(0.05)
         return future.result(ANSWER_SECONDS)
 
-    def explain(self, error: KafkaException) -> EnvironmentError_:
+    def explain(self, error: KafkaException) -> ResourceError:
         self.inner.poll(0)  # the client knows better than a request that timed out
         return self._trouble.explain(error)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from hackwatch.config import KafkaSettings
-from hackwatch.errors import ConfigurationError, EnvironmentError_
+from hackwatch.errors import ConfigurationError, ResourceError
 
 try:
     from confluent_kafka import (
@@ -24,7 +24,7 @@ try:
     from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType  # type: ignore[attr-defined] # are there
     from confluent_kafka.cimpl import NewTopic
 except ImportError as _error:
-    raise EnvironmentError_(
+    raise ResourceError(
         "kafka:// addresses need the extra `kafka`", next_step="pip install 'hackwatch[kafka]'"
     ) from _error
 
@@ -101,7 +101,7 @@ class Trouble:
         self._where, self._settings = where, settings
         self._lock = threading.Lock()
         self._said: dict[str, float] = {}
-        self._fatal: EnvironmentError_ | None = None
+        self._fatal: ResourceError | None = None
         self._last: KafkaError | None = None
         self._since: float | None = None
 
@@ -138,7 +138,7 @@ class Trouble:
         if self._fatal is not None:
             raise self._fatal
 
-    def explain(self, error: KafkaError | KafkaException | None = None) -> EnvironmentError_:
+    def explain(self, error: KafkaError | KafkaException | None = None) -> ResourceError:
         """The error, or rather what lies behind it: a request that timed out does not know why."""
         cause = self._last or error
         assert cause is not None
@@ -190,11 +190,11 @@ def _library_log() -> logging.Logger:
     return logging.getLogger(f"{__name__}.library")
 
 
-def explain(error: KafkaError | KafkaException, where: str, settings: KafkaSettings) -> EnvironmentError_:
+def explain(error: KafkaError | KafkaException, where: str, settings: KafkaSettings) -> ResourceError:
     """A client's error as one that says who must act."""
     cause: KafkaError = error.args[0] if isinstance(error, KafkaException) else error
     what, next_step = _meaning(cause)
-    return EnvironmentError_(settings.hidden(what), where=where, next_step=next_step)
+    return ResourceError(settings.hidden(what), where=where, next_step=next_step)
 
 
 #: Nothing can be done while one of these holds.

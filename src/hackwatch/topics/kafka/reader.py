@@ -9,7 +9,7 @@ import numpy as np
 
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import KafkaSettings
-from hackwatch.errors import DataError, EnvironmentError_
+from hackwatch.errors import DataError, ResourceError
 from hackwatch.streams.base import Messages
 from hackwatch.topics.kafka.address import Address
 from hackwatch.topics.kafka.buffers import Buffer, piece_of, runs_of
@@ -45,7 +45,7 @@ class KafkaReader:
 
     The topic need not exist yet. `group` is told what was committed, for lag tools alone. A message longer than
     `longest_message` bytes comes cut to that length, one without a value comes empty: no decoder accepts either.
-    Offsets count messages. One thread reads; any thread may commit. Raises EnvironmentError_ while no broker answers.
+    Offsets count messages. One thread reads; any thread may commit. Raises ResourceError while no broker answers.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class KafkaReader:
                 if now - ended > END_SECONDS:
                     return
             if now - began > AGAIN_SECONDS:
-                raise EnvironmentError_(
+                raise ResourceError(
                     f"Kafka does not give the messages up to {end} again",
                     where=f"{self._topic}/{partition}/{start}",
                     next_step="check that the partition has a leader; the engine goes on by itself",

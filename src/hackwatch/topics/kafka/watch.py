@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from hackwatch.config import KafkaSettings
-from hackwatch.errors import EnvironmentError_
+from hackwatch.errors import ResourceError
 from hackwatch.topics.kafka.address import Address
 from hackwatch.topics.kafka.client import KafkaError, KafkaException, TopicPartition, Trouble, consumer, explain
 
@@ -38,7 +38,7 @@ class Watch:
         self._thread: threading.Thread | None = None
         self._looked = self._hinted = False
         self._silent = 0
-        self._problem: EnvironmentError_ | None = None
+        self._problem: ResourceError | None = None
         self._partitions: tuple[int, ...] = ()
         self._ends: dict[int, int] = {}
         self._unconfirmed: dict[int, int] = {}
@@ -62,7 +62,7 @@ class Watch:
             raise self._trouble.explain(error) from error
 
     def check(self) -> None:
-        """Raise EnvironmentError_ while the brokers do not answer."""
+        """Raise ResourceError while the brokers do not answer."""
         self._trouble.check()
         if self._problem is not None:
             raise self._problem

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from hackwatch.config import KafkaSettings
-from hackwatch.errors import DataError, EnvironmentError_
+from hackwatch.errors import DataError, ResourceError
 from hackwatch.topics.kafka.address import Address
 from hackwatch.topics.kafka.admin import ensure_topic
 from hackwatch.topics.kafka.client import KafkaError, KafkaException, Message, Trouble, producer
@@ -23,7 +23,7 @@ class KafkaWriter:
 
     `append` hands messages to the client, which sends them in the background and again until they are acknowledged,
     each once and in order; it waits while too many are under way. `flush` waits for all. With `durability` "always"
-    each append does. What could not be delivered (after `message.timeout.ms`, 5 minutes) is raised as EnvironmentError_
+    each append does. What could not be delivered (after `message.timeout.ms`, 5 minutes) is raised as ResourceError
     by the next call. Safe between threads.
     """
 
@@ -103,7 +103,7 @@ class KafkaWriter:
         except KafkaException as error:
             raise self._trouble.explain(error) from None
 
-    def _refused(self, error: KafkaException) -> EnvironmentError_ | DataError:
+    def _refused(self, error: KafkaException) -> ResourceError | DataError:
         if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
             return DataError(
                 "a message is longer than the Kafka client sends",
@@ -123,7 +123,7 @@ class KafkaWriter:
             lost, cause, self._lost, self._cause = self._lost, self._cause, 0, None
             problem = self._trouble.explain(cause) if cause.code() == KafkaError._MSG_TIMED_OUT else None
             why = problem.what if problem else self._settings.hidden(cause.str())
-            raise EnvironmentError_(
+            raise ResourceError(
                 f"{lost:,} messages could not be delivered: {why}",
                 where=str(self._address),
                 next_step=(problem.next_step if problem else None) or "check the brokers and the topic's settings",

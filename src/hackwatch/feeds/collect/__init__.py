@@ -1,6 +1,0 @@
-"""Live telemetry of Linux hosts: from /proc of this machine, or from what atop prints."""
-
-from hackwatch.feeds.collect.atop_feed import AtopFeed
-from hackwatch.feeds.collect.feed import CollectFeed, blind_spots
-
-__all__ = ["AtopFeed", "CollectFeed", "blind_spots"]

@@ -1,0 +1,124 @@
+"""What goes on around an engine of either kind: store, alert routes, the lake's maintenance, metrics, chores."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+from hackwatch.alerts.options import AlertOptions
+
+from hackwatch import metrics
+from hackwatch.alerts.alert import Alert, alert_id
+from hackwatch.clock import Clock
+from hackwatch.config import Settings
+from hackwatch.errors import HackwatchError
+from hackwatch.lake import open_lake
+from hackwatch.lake.background import Maintenance
+from hackwatch.routes import Dispatcher, open_delivery
+from hackwatch.store import open_store
+
+__all__ = ["Housekeeping", "alert_options"]
+
+_LOG = logging.getLogger(__name__)
+CHORES_SECONDS = 5.0
+DAY = 86_400.0
+
+
+class Housekeeping:
+    """Opens the store for this pipeline alone, and the rest when its engine asks for it.
+
+    Everything is closed through `stack`, in the opposite order.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock, stack: ExitStack) -> None:
+        self.settings, self.clock, self._stack = settings, clock, stack
+        self.store = stack.enter_context(open_store(settings.store_url, site=settings.site))
+        self._hold = stack.enter_context(self.store.locks.hold(settings.pipeline))
+
+    def open_routes(self) -> Dispatcher:
+        """Begin to send what waits for the routes."""
+        routes = [route for route in self.settings.routes if route.enabled]
+        self.store.outbox.set_routes([route.name for route in routes])
+        deliveries = [open_delivery(route, self.settings.kafka) for route in routes]
+        dispatcher = Dispatcher(self.store.outbox.of(self.settings.pipeline), deliveries, report=_report)
+        dispatcher.start()
+        self._stack.callback(dispatcher.stop)
+        return dispatcher
+
+    def open_maintenance(self) -> None:
+        """The lake's maintenance, and the metrics endpoint if there is to be one."""
+        settings = self.settings
+        self._maintenance = Maintenance(open_lake(settings), settings.lake, settings.site)
+        self._stack.callback(self._maintenance.close)
+        if settings.metrics.port is not None:
+            self._stack.enter_context(metrics.serve(settings.metrics.port, settings.metrics.host))
+
+    def system_alert(self, alert: Alert) -> None:
+        """Write an alert of hackwatch about itself."""
+        site = self.settings.site
+        alert = replace(alert, site=site, id=alert_id(alert.stream, alert.entity, alert.rule, alert.subject, site))
+        _LOG.warning(alert.title, extra={"detail": alert.evidence.get("detail")})
+        try:
+            self.store.checkpoints.log_batches(self.settings.pipeline, (), [alert], ())
+        except HackwatchError as error:
+            _LOG.error("alert not stored", extra={"error": str(error)})
+
+    @contextmanager
+    def chores(self, more: Callable[[float], object]) -> Iterator[None]:
+        """What is done every few seconds beside the engine, in a thread.
+
+        `more` is called with the time, for what else there is to do.
+        """
+        done = threading.Event()
+
+        def work() -> None:
+            said = False
+            while not done.wait(CHORES_SECONDS):
+                try:
+                    self._chore()
+                    more(self.clock.wall())
+                    said = False
+                except HackwatchError as error:
+                    if not said:
+                        _LOG.warning("housekeeping failed", extra={"error": str(error)})
+                    said = True
+
+        thread = threading.Thread(target=work, name="chores", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _chore(self) -> None:
+        pipeline = self.settings.pipeline
+        self._maintenance.run_due(self.clock.monotonic())
+        self._hold.renew()
+        for route, counts in self.store.outbox.counts(pipeline).items():
+            metrics.set_route_pending(route, counts["waiting"])
+        now = self.clock.wall()
+        before = now - self.settings.store.retention_days * DAY
+        self.store.retention.prune(
+            windows_before=before, alerts_before=before, outbox_before=before, pipeline=pipeline, now=now
+        )
+
+
+def alert_options(settings: Settings) -> AlertOptions:
+    """When alerts are raised, as the settings say."""
+    alerts = settings.alerts
+    return AlertOptions(
+        site=settings.site,
+        suppress_seconds=alerts.suppress_seconds,
+        window_history=alerts.window_history,
+        window_warmup=alerts.window_warmup,
+        window_minimum=alerts.window_minimum,
+        window_deviations=alerts.window_deviations,
+    )
+
+
+def _report(route: str, sent: int, failed: int, dead: int) -> None:
+    metrics.add_route(route, sent=sent, failed=failed, dead=dead)
