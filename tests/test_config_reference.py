@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import SecretStr
 
-from hackwatch.config import Settings, load_settings, models, reference
+from hackwatch.config import Settings, load_settings, reference, settings
 from hackwatch.config.lines import dotted
 from hackwatch.config.reference import markdown, template
 from hackwatch.config.routes import ROUTE_TYPES
@@ -49,7 +49,7 @@ def test_every_line_of_the_template_can_be_uncommented(tmp_path: Path) -> None:
 
 
 def test_the_template_has_a_table_for_each_of_any_number_of_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (models, reference):
+    for module in (settings, reference):
         monkeypatch.setattr(module, "stream_names", lambda: ("access", "memory", "process"))
     text = template(CORRELATIONS)
     values = tomllib.loads(re.sub(r"^# ([a-z_]+ = .*)$", r"\1", text.partition("[kafka]")[0], flags=re.MULTILINE))

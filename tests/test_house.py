@@ -109,7 +109,7 @@ def test_the_doctor_knows_every_extra() -> None:
 
 
 def test_rules_are_part_of_the_package() -> None:
-    assert (ROOT / "src" / "hackwatch" / "rules" / "host.toml").is_file()
+    assert (ROOT / "src" / "hackwatch" / "families" / "host" / "rules.toml").is_file()
     assert PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["src/hackwatch"]
 
 

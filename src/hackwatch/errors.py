@@ -3,7 +3,7 @@
     HackwatchError
     |-- ConfigurationError   the person who wrote hackwatch.toml, a rule file or a flag
     |-- DataError            the person who owns the data: a file, message or bundle is not what it claims to be
-    |-- ResourceError    the person who runs the machine: disk, permission, port, missing extra, data in use
+    |-- ResourceError        the person who runs the machine: disk, permission, port, missing extra, data in use
     `-- InternalError        us: an invariant of hackwatch is broken; please report it
 
 Every error says *where* (file:line, key, topic/partition/offset, path) and what to do *next*.

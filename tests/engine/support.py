@@ -17,6 +17,7 @@ import polars as pl
 from hackwatch.alerts.options import AlertOptions
 
 from hackwatch import streams, testing
+from hackwatch.alerts.options import AlertOptions
 from hackwatch.detect.base import Detector, Driver
 from hackwatch.detect.panel import CHAMPION, place
 from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source

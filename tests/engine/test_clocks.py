@@ -12,6 +12,7 @@ import pytest
 from hackwatch.alerts.options import AlertOptions
 
 from hackwatch import streams
+from hackwatch.alerts.options import AlertOptions
 from hackwatch.detect.rules import load_rules
 from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
 from hackwatch.pipeline.core import Output, Pipeline

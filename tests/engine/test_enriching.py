@@ -62,7 +62,7 @@ def test_a_broker_that_goes_away_is_waited_for_and_nothing_comes_twice(
 ) -> None:
     sink = EnrichedSink(own_kafka.url("enriched"), PROCESS, partitions=PARTITIONS)
     written(sink, frame(1000), 1)
-    monkeypatch.setattr(enriching, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(enriched, "PATIENCE_SECONDS", 1.0)
     own_kafka.kill()
     for _ in range(2):
         with pytest.raises(ResourceError, match=r"no Kafka broker answers.*records wait"):

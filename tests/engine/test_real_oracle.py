@@ -17,6 +17,7 @@ from hackwatch.alerts.options import AlertOptions
 from polars.testing import assert_frame_equal
 
 from hackwatch import streams
+from hackwatch.alerts.options import AlertOptions
 from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
 from hackwatch.families.host.simulate import Faults, generate
 from hackwatch.lake import Lake

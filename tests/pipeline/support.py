@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from hackwatch.alerts.options import AlertOptions
 
+from hackwatch.alerts.options import AlertOptions
 from hackwatch.pipeline.core import Batch, Now, Output, Pipeline
 from hackwatch.pipeline.detection import SCORED, Scored
 from hackwatch.pipeline.options import StreamOptions

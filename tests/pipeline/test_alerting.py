@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hackwatch.alerts.options import AlertOptions
 
 from hackwatch.alerts.alert import Severity
+from hackwatch.alerts.options import AlertOptions
 from hackwatch.pipeline.core import Batch, Now, Pipeline
 from hackwatch.pipeline.options import StreamOptions
 from tests.pipeline.support import START, Record, pipeline, run

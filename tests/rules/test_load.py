@@ -157,7 +157,7 @@ def test_an_override_is_checked_against_the_samples_of_the_rule(file: Path) -> N
     file.write_text("[[override]]\nid = 'crypto-miner'\nwhere = \"CMD = 'other'\"\n")
     found = problems(file, shipped=True)
     assert len(found) == 3
-    assert all(problem.startswith("host.toml:") and "does not fire" in problem for problem in found)
+    assert all(problem.startswith("host/rules.toml:") and "does not fire" in problem for problem in found)
 
 
 def test_a_folder_gives_its_rule_files(tmp_path: Path) -> None:

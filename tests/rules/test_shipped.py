@@ -67,7 +67,7 @@ def test_tactics_are_those_of_attack() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=by_id)
 def test_a_rule_explains_itself(rule: Rule) -> None:
     assert len(rule.description) > 20
-    assert rule.source.startswith("host.toml:")
+    assert rule.source.startswith("host/rules.toml:")
 
 
 @pytest.mark.parametrize(

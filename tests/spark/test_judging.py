@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from hackwatch.alerts.options import AlertOptions
 from hackwatch.pipeline.core import Now
 from hackwatch.pipeline.detection import Scored
 from hackwatch.pipeline.options import StreamOptions

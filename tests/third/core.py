@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 from hackwatch.alerts.options import AlertOptions
 
+from hackwatch.alerts.options import AlertOptions
 from hackwatch.pipeline.core import Batch, Now, Output, Pipeline
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.streams.declarations import Correlation

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from hackwatch.alerts.options import AlertOptions
 
 from hackwatch.alerts.alert import SEVERITIES, Alert, AlertUpdate, Cause, Kind, Severity, alert_id
+from hackwatch.alerts.options import AlertOptions
 from hackwatch.alerts.suppression import SUBJECTS_KEPT, Occurrences, Suppressor
 from hackwatch.detect.base import Detector, Driver
 from hackwatch.pipeline.aggregates import Closed

@@ -7,15 +7,15 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass
 
 from hackwatch import streams, topics
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings, prepare_data_folder
-from hackwatch.detect.rules import RuleSet, load_rules
+from hackwatch.detect.rules import RuleSet
 from hackwatch.engine.epoch import EpochSink
 from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
 from hackwatch.errors import ConfigurationError
@@ -23,20 +23,19 @@ from hackwatch.lake import open_lake
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
 from hackwatch.pipeline.enriching import Enriching
-from hackwatch.pipeline.options import StreamOptions
 from hackwatch.runtime.detectors import Models, system_alert
 from hackwatch.runtime.drift import DriftWatch
 from hackwatch.runtime.enrichments import Enrichments
 from hackwatch.runtime.housekeeping import Housekeeping
 from hackwatch.runtime.lock import EngineLock
+from hackwatch.runtime.options import alert_options, correlations_of, rules_of, stream_options
 from hackwatch.runtime.reload import open_bundles, roles_of
 from hackwatch.runtime.status import StatusBoard
 from hackwatch.store.protocols import CheckpointStore
-from hackwatch.streams.declarations import Correlation
 from hackwatch.streams.options import of_settings
 from hackwatch.topics.retention import retention_of
 
-__all__ = ["correlations_of", "rules_of", "run_service", "sources_of", "stream_options"]
+__all__ = ["run_service", "sources_of"]
 
 _LOG = logging.getLogger(__name__)
 SWITCH_SECONDS = 0.0002
@@ -85,12 +84,6 @@ def _prefer_latency() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-def rules_of(settings: Settings) -> RuleSet:
-    """The rules that the settings name, for the enabled streams."""
-    known = {name: streams.get(name) for name, stream in settings.streams.items() if stream.enabled}
-    return load_rules(settings.detection.rules, known, shipped=settings.detection.shipped_rules)
 
 
 def sources_of(settings: Settings) -> dict[str, Source]:
@@ -143,22 +136,35 @@ class _Service:
         for source in sources.values():
             stack.callback(source.reader.close)
         rules = rules_of(settings)
-        self.board = _Board(self, {name: source.stream.entity for name, source in sources.items()})
+        models = self._models(tuple(sources), stack)
+        self.board = self._status_board({name: source.stream.entity for name, source in sources.items()})
         threads = settings.engine.threads or os.cpu_count() or 1
         parts = Parts(
             sources=sources,
             pipeline=_pipeline(settings, sources, rules, self.enriching),
-            models=self._models(tuple(sources), stack),
+            models=models,
             rules=rules,
             checkpoints=self.store.checkpoints,
             lake=self.lake,
             clock=self.clock,
             scorers=stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="score")),
             epochs=stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="epoch")),
-            observer=self.board,
+            observer=_Observers(self.board, self.drift, models, self.dispatcher.wake, self.clock),
             sinks=_sinks(settings, sources, stack),
         )
         return Engine(parts, _options(settings), self.stop)
+
+    def _status_board(self, entities: dict[str, str]) -> StatusBoard:
+        settings = self.settings
+        return StatusBoard(
+            settings.pipeline,
+            settings.site,
+            self.clock,
+            lambda status: self.store.statuses.write(settings.pipeline, status),
+            entities=entities,
+            every_seconds=settings.engine.status_seconds,
+            in_messages=[name for name in entities if topics.is_kafka(settings.spool_url(name))],
+        )
 
     def _models(self, names: tuple[str, ...], stack: ExitStack) -> Models:
         settings, source = self.settings, open_bundles(self.settings, names, stack)
@@ -171,32 +177,35 @@ class _Service:
         self.housekeeping.system_alert(system_alert("hackwatch", rule, occurrence, title, detail, self.clock.wall()))
 
 
-class _Board(StatusBoard):
-    """The status board of a service: also watches drift and wakes the routes."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Observers:
+    """Who is told what the engine does: the status board of everything, drift, detectors and routes of theirs."""
 
-    def __init__(self, service: _Service, entities: dict[str, str]) -> None:
-        settings, self._service = service.settings, service
-        super().__init__(
-            settings.pipeline,
-            settings.site,
-            service.clock,
-            lambda status: service.store.statuses.write(settings.pipeline, status),
-            entities=entities,
-            every_seconds=settings.engine.status_seconds,
-            in_messages=[name for name in entities if topics.is_kafka(settings.spool_url(name))],
-        )
+    board: StatusBoard
+    drift: DriftWatch
+    models: Models
+    wake: Callable[[], None]
+    clock: Clock
 
     def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None:
-        super().batch(scored, output, began, wall)
-        service = self._service
-        service.drift.look(scored, service.engine.parts.models.current().champions, service.clock.monotonic())
+        self.board.batch(scored, output, began, wall)
+        self.drift.look(scored, self.models.current().champions, self.clock.monotonic())
+
+    def wrote(self, table: str, seconds: float) -> None:
+        self.board.wrote(table, seconds)
 
     def committed(self, epoch: int, seconds: float) -> None:
-        super().committed(epoch, seconds)
-        self._service.engine.parts.models.committed(epoch)
+        self.board.committed(epoch, seconds)
+        self.models.committed(epoch)
+
+    def turn(self, engine: Engine) -> None:
+        self.board.turn(engine)
+
+    def paused(self, why: str | None) -> None:
+        self.board.paused(why)
 
     def stored(self) -> None:
-        self._service.dispatcher.wake()
+        self.wake()
 
 
 def _check_not_on_spark(checkpoints: CheckpointStore, settings: Settings) -> None:
@@ -208,30 +217,6 @@ def _check_not_on_spark(checkpoints: CheckpointStore, settings: Settings) -> Non
             next_step="go on with --engine spark; or give this engine another name, such as pipeline = "
             '"embedded": it reads the topics from their start',
         )
-
-
-def correlations_of(settings: Settings) -> list[Correlation]:
-    """The declared correlations that are enabled, each with the time that the settings give it."""
-    found = []
-    for declared in streams.correlations():
-        enabled, seconds = settings.correlation_of(declared.name)
-        if enabled:
-            found.append(declared if seconds is None else replace(declared, seconds=seconds))
-    return found
-
-
-def stream_options(settings: Settings, name: str) -> StreamOptions:
-    """How a stream is read in event time, as the settings say."""
-    stream = settings.streams[name]
-    return StreamOptions(
-        lateness_seconds=stream.lateness_seconds,
-        idle_seconds=settings.engine.idle_seconds,
-        window_seconds=stream.window_seconds,
-        duplicates_key=stream.duplicates_key,
-        alert_on_suspect=stream.alert_on_suspect,
-        max_sources=settings.engine.max_sources,
-        aggregates=streams.aggregates(name),
-    )
 
 
 def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet, enriching: Enriching) -> Pipeline:

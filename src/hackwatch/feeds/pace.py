@@ -38,7 +38,7 @@ def wait_until(clock: Clock, stop: threading.Event, due: float) -> bool:
 
 
 class Rate:
-    """PipelineLease a feed to so many records a second on average; time lost is made up, but for no more than a second."""
+    """Hold a feed to so many records a second on average; time lost is made up, but for no more than a second."""
 
     def __init__(self, clock: Clock, records_per_second: float) -> None:
         self._clock, self._rate = clock, records_per_second

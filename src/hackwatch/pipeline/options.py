@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hackwatch.streams.declarations import Aggregate
 
-__all__ = ["AlertOptions", "StreamOptions"]
+__all__ = ["StreamOptions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +25,3 @@ class StreamOptions:
     max_sources: int = 100_000
     hold_seconds: float = 600.0
     aggregates: tuple[Aggregate, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class AlertOptions:
-    """When alerts are raised.
-
-    `suppress_seconds`: occurrences of one rule on one entity within the same interval of this length (aligned to
-    the Unix epoch) are one alert with a count. A final interval of an aggregate is anomalous when its value is at least
-    `window_minimum` and more than `window_deviations` robust standard deviations above the key's last
-    `window_history` intervals, of which at least `window_warmup` are needed.
-    """
-
-    site: str = "local"
-    suppress_seconds: int = 600
-    window_history: int = 30
-    window_warmup: int = 5
-    window_minimum: int = 5
-    window_deviations: float = 6.0

@@ -177,4 +177,4 @@ def _panel(roles: dict[str, Member | None]) -> Panel:
 
 def system_alert(stream: str, rule: str, occurrence: str, title: str, detail: str, wall: float) -> Alert:
     """An alert of hackwatch about itself as a whole; `occurrence` makes its id unique."""
-    return alerting.system_alert(stream, "hackwatch", rule, occurrence, title, detail, wall)
+    return policy.system_alert(stream, "hackwatch", rule, occurrence, title, detail, wall)

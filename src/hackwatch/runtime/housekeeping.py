@@ -1,4 +1,4 @@
-"""What goes on around an engine of either kind: store, alert routes, the lake's maintenance, metrics, chores."""
+"""What goes on around an engine of either kind: store, alert routes, the lake's maintenance, metrics."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from hackwatch.lake.background import Maintenance
 from hackwatch.routes import Dispatcher, open_delivery
 from hackwatch.store import open_store
 
-__all__ = ["Housekeeping", "alert_options"]
+__all__ = ["Housekeeping"]
 
 _LOG = logging.getLogger(__name__)
-CHORES_SECONDS = 5.0
+EVERY_SECONDS = 5.0
 DAY = 86_400.0
 
 
@@ -67,7 +67,7 @@ class Housekeeping:
             _LOG.error("alert not stored", extra={"error": str(error)})
 
     @contextmanager
-    def chores(self, more: Callable[[float], object]) -> Iterator[None]:
+    def beside(self, more: Callable[[float], object]) -> Iterator[None]:
         """What is done every few seconds beside the engine, in a thread.
 
         `more` is called with the time, for what else there is to do.
@@ -76,9 +76,9 @@ class Housekeeping:
 
         def work() -> None:
             said = False
-            while not done.wait(CHORES_SECONDS):
+            while not done.wait(EVERY_SECONDS):
                 try:
-                    self._chore()
+                    self._once()
                     more(self.clock.wall())
                     said = False
                 except HackwatchError as error:
@@ -86,7 +86,7 @@ class Housekeeping:
                         _LOG.warning("housekeeping failed", extra={"error": str(error)})
                     said = True
 
-        thread = threading.Thread(target=work, name="chores", daemon=True)
+        thread = threading.Thread(target=work, name="housekeeping", daemon=True)
         thread.start()
         try:
             yield
@@ -94,7 +94,7 @@ class Housekeeping:
             done.set()
             thread.join()
 
-    def _chore(self) -> None:
+    def _once(self) -> None:
         pipeline = self.settings.pipeline
         self._maintenance.run_due(self.clock.monotonic())
         self._hold.renew()
@@ -105,19 +105,6 @@ class Housekeeping:
         self.store.retention.prune(
             windows_before=before, alerts_before=before, outbox_before=before, pipeline=pipeline, now=now
         )
-
-
-def alert_options(settings: Settings) -> AlertOptions:
-    """When alerts are raised, as the settings say."""
-    alerts = settings.alerts
-    return AlertOptions(
-        site=settings.site,
-        suppress_seconds=alerts.suppress_seconds,
-        window_history=alerts.window_history,
-        window_warmup=alerts.window_warmup,
-        window_minimum=alerts.window_minimum,
-        window_deviations=alerts.window_deviations,
-    )
 
 
 def _report(route: str, sent: int, failed: int, dead: int) -> None:

@@ -228,7 +228,8 @@ class Family:
     """What belongs together because it watches the same thing.
 
     `streams`: names of registered streams. `simulator`: "module:name" of what plays it
-    (`hackwatch.feeds.simulator.Simulator`), loaded only when asked for.
+    (`hackwatch.feeds.simulator.Simulator`), loaded only when asked for. `rules`: "package:file" of the rules that it
+    ships.
     """
 
     name: str
@@ -237,3 +238,4 @@ class Family:
     aggregates: tuple[Aggregate, ...] = ()
     enrichers: tuple[Enricher | StatefulEnricher, ...] = field(default=())
     simulator: str | None = None
+    rules: str | None = None

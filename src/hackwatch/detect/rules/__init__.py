@@ -1,7 +1,7 @@
 """Rules: SQL conditions over the normalised columns that stand beside the models.
 
 A rule file is TOML: `[[rule]]` tables, and `[[override]]` tables that change or disable a rule of an earlier file.
-`hackwatch/rules/host.toml` holds the shipped ones. Every rule carries sample records that must and must not fire,
+Families ship rules of their own. Every rule carries sample records that must and must not fire,
 and is not loaded unless they do.
 """
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
+
+from hackwatch.errors import ConfigurationError
+from hackwatch.streams import families
+from hackwatch.streams.declarations import Family
 
 __all__ = ["Entry", "read_entries", "shipped_files"]
 
@@ -31,10 +35,29 @@ class Entry:
 
 
 def shipped_files() -> tuple[tuple[str, str], ...]:
-    """(name, text) of every rule file that comes with hackwatch, by name."""
-    folder = files("hackwatch") / "rules"
-    found = (entry for entry in folder.iterdir() if entry.name.endswith(".toml"))
-    return tuple((entry.name, entry.read_text("utf-8")) for entry in sorted(found, key=lambda entry: entry.name))
+    """(name, text) of the rule file of every family that ships one, by the family's name.
+
+    Raises ConfigurationError if a family names a file that is not there.
+    """
+    return tuple((f"{one.name}/{name}", _shipped(one.name, package, name)) for one, package, name in _declared())
+
+
+def _declared() -> Iterator[tuple[Family, str, str]]:
+    for one in families():
+        if one.rules is not None:
+            package, _, name = one.rules.partition(":")
+            yield one, package, name
+
+
+def _shipped(family: str, package: str, name: str) -> str:
+    try:
+        return (files(package) / name).read_text("utf-8")
+    except (ImportError, OSError) as error:
+        raise ConfigurationError(
+            f"the rules of the family {family!r} cannot be read: {error}",
+            where=f"{package}:{name}",
+            next_step='give `rules` of the family as "package:file", and see that the file is installed with it',
+        ) from error
 
 
 def read_entries(file: str, text: str, *, shipped: bool = False) -> tuple[list[Entry], list[str]]:

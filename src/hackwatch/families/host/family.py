@@ -19,4 +19,5 @@ FAMILY = Family(
         ),
     ),
     simulator="hackwatch.families.host.simulate.simulator:SIMULATOR",
+    rules="hackwatch.families.host:rules.toml",
 )

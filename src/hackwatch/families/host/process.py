@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from hackwatch.families.host import columns
+from hackwatch.families.host import common
 from hackwatch.streams.base import Features, Stream
 from hackwatch.streams.decode import Decoder
 from hackwatch.streams.fields import Field, Kind
@@ -14,9 +14,9 @@ __all__ = ["STREAM"]
 
 _THREADS = 2.0**22
 _FIELDS = (
-    host.sequence,
-    host.machine,
-    host.pid,
+    common.sequence,
+    common.machine,
+    common.pid,
     Field("TRUN", Kind.INTEGER, 0, _THREADS),
     Field("TSLPI", Kind.INTEGER, 0, _THREADS),
     Field("TSLPU", Kind.INTEGER, 0, _THREADS),
@@ -31,8 +31,8 @@ _FIELDS = (
     Field("State", Kind.TEXT, 1, 32),
     # A fraction of one core in some exports: as many as there are cores.
     Field("CPU", Kind.FRACTION, 0, 1024),
-    host.command,
-    host.timestamp,
+    common.command,
+    common.timestamp,
 )
 
 _PRI, _NICE = pl.col("PRI"), pl.col("NICE")
@@ -43,7 +43,7 @@ def _derive(columns: Columns) -> Columns:
     """The same, of plain values."""
     pairs = zip(columns["NICE"], columns["PRI"], strict=True)
     restored = [nice if pri is None or 0 < pri < 100 else pri and pri - 120 for nice, pri in pairs]
-    return {**host.derive(columns), "NICE": restored}
+    return {**common.derive(columns), "NICE": restored}
 
 
 _SCHEMA = pl.Schema(
@@ -74,7 +74,7 @@ _SCHEMA = pl.Schema(
 STREAM = Stream(
     name="process",
     schema=_SCHEMA,
-    **host.WHO,
+    **common.WHO,
     features=Features(
         numeric=("NICE", "PRI", "RTPR", "CPUNR", "CPU"),
         log=("TRUN", "TSLPI", "TSLPU", "EXC"),
@@ -92,5 +92,5 @@ STREAM = Stream(
         "CPU": "fraction",
         "ts": "seconds",
     },
-    decode=Decoder("process", _SCHEMA, _FIELDS, {**host.derived, "NICE": _nice}, _derive, **host.READ),
+    decode=Decoder("process", _SCHEMA, _FIELDS, {**common.derived, "NICE": _nice}, _derive, **common.READ),
 )
