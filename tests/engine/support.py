@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from hackwatch.alerts.options import AlertOptions
 
 from hackwatch import streams, testing
 from hackwatch.alerts.options import AlertOptions

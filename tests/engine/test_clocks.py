@@ -9,7 +9,6 @@ from typing import Any
 
 import orjson
 import pytest
-from hackwatch.alerts.options import AlertOptions
 
 from hackwatch import streams
 from hackwatch.alerts.options import AlertOptions

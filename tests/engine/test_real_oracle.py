@@ -13,7 +13,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hackwatch.alerts.options import AlertOptions
 from polars.testing import assert_frame_equal
 
 from hackwatch import streams

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
-from hackwatch.alerts.options import AlertOptions
 
 from hackwatch.alerts.options import AlertOptions
 from hackwatch.pipeline.core import Batch, Now, Output, Pipeline

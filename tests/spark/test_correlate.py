@@ -13,9 +13,9 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hackwatch.alerts.options import AlertOptions
 
 from hackwatch import streams
+from hackwatch.alerts.options import AlertOptions
 from hackwatch.alerts.policy import AlertPolicy
 from hackwatch.config import Settings
 from hackwatch.detect.panel import Panel

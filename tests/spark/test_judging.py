@@ -9,7 +9,6 @@ from typing import Any, cast
 import numpy as np
 import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
-from hackwatch.alerts.options import AlertOptions
 from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal

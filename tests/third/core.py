@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
-from hackwatch.alerts.options import AlertOptions
 
 from hackwatch.alerts.options import AlertOptions
 from hackwatch.pipeline.core import Batch, Now, Output, Pipeline

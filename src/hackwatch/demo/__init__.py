@@ -45,7 +45,8 @@ def run_demo(
             demo.start()
             reader = Reader(
                 store, settings.pipeline, demo.clock.wall,
-                lambda: demo.evaluator.look(store.triage), story.progress, "the simulation, which no detector is told of",
+                lambda: demo.evaluator.look(store.triage), story.progress,
+                "the simulation, which no detector is told of",
             )  # fmt: skip
             present(reader, threads.stop, plain=plain, write=write, after=0)
         finally:

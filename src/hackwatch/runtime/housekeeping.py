@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from hackwatch.alerts.options import AlertOptions
-
 from hackwatch import metrics
 from hackwatch.alerts.alert import Alert, alert_id
 from hackwatch.clock import Clock
