@@ -228,7 +228,7 @@ def test_a_miner_and_a_burst_are_found_within_15_seconds_and_explained(tmp_path:
             assert "ATT&CK T1059" in found[0]
         assert watch.end() == 0
     with open_store(data / "store.sqlite", read_only=True) as store:
-        (miner,) = store.alerts(rule="crypto-miner")
+        (miner,) = store.triage.alerts(rule="crypto-miner")
         assert (miner.entity, miner.subject, miner.technique) == (socket.gethostname(), "xmrig", "T1496")
         assert miner.evidence["CMD"] == "xmrig"
         assert miner.evidence["CPU"] >= 0.05
@@ -248,7 +248,7 @@ def test_the_machine_at_rest_raises_nothing_after_learning(tmp_path: Path) -> No
         learned = time.time()
         time.sleep(60 * REST_MINUTES)
         with open_store(data / "store.sqlite", read_only=True) as store:
-            assert [alert.title for alert in store.alerts(since=learned)] == []
+            assert [alert.title for alert in store.triage.alerts(since=learned)] == []
         assert watch.end() == 0
     # Started again, it detects at once.
     with watching(data, "--interval", "2") as again:

@@ -11,9 +11,11 @@ from typing import Protocol
 import polars as pl
 
 from hackwatch.clock import Clock
-from hackwatch.pipeline.core import Changed, Counts, Snapshot, serialise
+from hackwatch.counts import Counts
+from hackwatch.pipeline.core import Changed, Snapshot, serialise
 from hackwatch.store.aggregates import aggregate_rows, window_rows
-from hackwatch.store.base import EngineStore, EpochCommit
+from hackwatch.store.commits import EpochCommit
+from hackwatch.store.protocols import CheckpointStore
 from hackwatch.topics.base import TopicReader
 
 __all__ = ["Epoch", "EpochObserver", "EpochSink", "EpochWriter", "LakeWriter"]
@@ -94,7 +96,7 @@ class EpochWriter:
         self,
         pipeline: str,
         site: str,
-        store: EngineStore,
+        checkpoints: CheckpointStore,
         lake: LakeWriter,
         readers: Mapping[str, TopicReader],
         executor: Executor,
@@ -105,8 +107,8 @@ class EpochWriter:
     ) -> None:
         self._pipeline, self._site = pipeline, site
         # A new store counts epochs from 1 again: the lake must not take them for those of the old one.
-        self._application = f"{pipeline}@{store.identity}"
-        self._store, self._lake, self._readers = store, lake, readers
+        self._application = f"{pipeline}@{checkpoints.identity}"
+        self._checkpoints, self._lake, self._readers = checkpoints, lake, readers
         self._executor, self._retry = executor, retry
         self._clock, self._observer = clock, observer
         self._sinks = sinks
@@ -143,7 +145,7 @@ class EpochWriter:
             for sink in self._sinks if table in self._readers else ():
                 self._retry(sink.name, partial(sink.write, table, frame, epoch.number))
         commit = self._commit(epoch)
-        self._retry("store", partial(self._store.commit_epoch, self._pipeline, commit))
+        self._retry("store", partial(self._checkpoints.commit_epoch, self._pipeline, commit))
         self._observer.committed(epoch.number, self._clock.monotonic() - began)
         for stream, reader in self._readers.items():
             done = {partition: offset for (s, _, partition), offset in epoch.offsets.items() if s == stream}
@@ -169,9 +171,7 @@ class EpochWriter:
             states=serialise(epoch.snapshot),
             windows=window_rows(epoch.aggregates),
             aggregates=aggregate_rows(epoch.aggregates),
-            accounting={
-                key: {name: getattr(counts, name) for name in Counts.__slots__} for key, counts in epoch.totals.items()
-            },
+            accounting=epoch.totals,
             committed_at=epoch.committed_at,
         )
 

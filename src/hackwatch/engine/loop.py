@@ -23,7 +23,8 @@ from hackwatch.pipeline.core import Batch, Now, Output, Pipeline
 from hackwatch.pipeline.detection import RuleMatcher, Scored, detect_messages
 from hackwatch.runtime.detectors import Deciders, Models
 from hackwatch.runtime.retry import Retry, Stopped
-from hackwatch.store.base import BatchEntry, EngineStore, OffsetRange
+from hackwatch.store.commits import BatchEntry, OffsetRange
+from hackwatch.store.protocols import CheckpointStore
 from hackwatch.streams.base import DecodeOptions, Messages, Stream
 from hackwatch.streams.small import SMALL_BYTES
 from hackwatch.topics.base import TopicReader
@@ -79,7 +80,7 @@ class Parts:
     pipeline: Pipeline
     models: Models
     rules: RuleMatcher | None
-    store: EngineStore
+    checkpoints: CheckpointStore
     lake: LakeWriter
     clock: Clock
     scorers: Executor
@@ -136,7 +137,7 @@ class Engine:
         self._writer = EpochWriter(
             parts.name,
             parts.site,
-            parts.store,
+            parts.checkpoints,
             parts.lake,
             readers,
             parts.epochs,
@@ -173,7 +174,7 @@ class Engine:
     def recover(self) -> None:
         """Take up the last committed epoch and repeat the micro-batches that were logged after it."""
         self.parts.models.refresh()
-        checkpoint = self.parts.store.checkpoint(self.parts.name)
+        checkpoint = self.parts.checkpoints.latest(self.parts.name)
         if checkpoint is not None:
             self._restore(checkpoint.states)
             self._former = MicroBatcher(
@@ -334,7 +335,8 @@ class Engine:
     def _log(self, alerts: Sequence[Alert], updates: Sequence[AlertUpdate]) -> None:
         if self._unlogged or alerts or updates:
             entries = self._unlogged
-            self._retry("store", lambda: self.parts.store.log_batches(self.parts.name, entries, alerts, updates))
+            log = self.parts.checkpoints.log_batches
+            self._retry("store", lambda: log(self.parts.name, entries, alerts, updates))
             self._unlogged = []
             if alerts:
                 self.parts.observer.stored()

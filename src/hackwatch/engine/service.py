@@ -32,7 +32,7 @@ from hackwatch.runtime.lock import EngineLock
 from hackwatch.runtime.options import correlations_of, rules_of, stream_options
 from hackwatch.runtime.reload import open_bundles, roles_of
 from hackwatch.runtime.status import StatusBoard
-from hackwatch.store import Store
+from hackwatch.store.protocols import CheckpointStore
 from hackwatch.streams.options import of_settings
 from hackwatch.topics.retention import retention_of
 
@@ -112,7 +112,7 @@ class _Service:
         self.settings, self.clock, self.stop = settings, clock, stop
         self.housekeeping = Housekeeping(settings, clock, stack)
         self.store = self.housekeeping.store
-        _check_not_on_spark(self.store, settings)
+        _check_not_on_spark(self.store.checkpoints, settings)
         self.lake = open_lake(settings)
         self.drift = DriftWatch(
             settings.detection.drift_records,
@@ -145,7 +145,7 @@ class _Service:
             pipeline=_pipeline(settings, sources, rules, self.enriching),
             models=models,
             rules=rules,
-            store=self.store,
+            checkpoints=self.store.checkpoints,
             lake=self.lake,
             clock=self.clock,
             scorers=stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="score")),
@@ -163,7 +163,7 @@ class _Service:
             settings.pipeline,
             settings.site,
             self.clock,
-            lambda status: self.store.write_status(settings.pipeline, status),
+            lambda status: self.store.statuses.write(settings.pipeline, status),
             entities=entities,
             every_seconds=settings.engine.status_seconds,
             in_messages=[name for name in entities if topics.is_kafka(settings.spool_url(name))],
@@ -209,9 +209,9 @@ class _Observers:
         self.wake()
 
 
-def _check_not_on_spark(store: Store, settings: Settings) -> None:
+def _check_not_on_spark(checkpoints: CheckpointStore, settings: Settings) -> None:
     """Spark keeps its own positions: this engine would read everything again, and double it."""
-    if any(store.checkpoint(f"{settings.pipeline}/{name}") is not None for name in settings.streams):
+    if any(checkpoints.latest(f"{settings.pipeline}/{name}") is not None for name in settings.streams):
         raise ConfigurationError(
             f"the pipeline {settings.pipeline!r} of this store is run on Spark",
             where="pipeline",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import polars as pl
 from hackwatch.alerts.alert import Alert, AlertUpdate
 from hackwatch.alerts.observed import Detectors, Pairs, Records
 from hackwatch.alerts.policy import AlertPolicy
+from hackwatch.counts import OUTCOMES, Counts
 from hackwatch.pipeline.clocks import NEVER
 from hackwatch.pipeline.correlation import Correlator, pair_date
 from hackwatch.pipeline.detection import SCORED, Scored
@@ -28,7 +29,6 @@ __all__ = [
     "STAMP",
     "Batch",
     "Changed",
-    "Counts",
     "Now",
     "Output",
     "Pipeline",
@@ -66,27 +66,6 @@ class Batch:
     detectors: Detectors = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Counts:
-    """Where the records of one topic partition went: records = on_time + late + duplicate + rejected."""
-
-    messages: int = 0
-    records: int = 0
-    on_time: int = 0
-    late: int = 0
-    duplicate: int = 0
-    rejected: int = 0
-    unknown_fields: int = 0
-    suspects: int = 0
-
-    def add(self, other: Counts) -> None:
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    def copy(self) -> Counts:
-        return replace(self)
-
-
 def accounted(scored: Scored, late: Mask, duplicate: Mask, suspects: Numbers) -> dict[int, Counts]:
     """Where the records of each partition went, but for unknown fields, which `scored.unknown` has.
 
@@ -105,7 +84,7 @@ def accounted(scored: Scored, late: Mask, duplicate: Mask, suspects: Numbers) ->
             suspects=int(np.count_nonzero(suspects == number)),
         )
         counts.on_time = int(np.count_nonzero(mine)) - counts.late - counts.duplicate
-        counts.records = counts.on_time + counts.late + counts.duplicate + counts.rejected
+        counts.records = sum(getattr(counts, outcome) for outcome in OUTCOMES)
     return found
 
 
@@ -303,9 +282,7 @@ class Pipeline:
         for correlator in self.correlators.values():
             name = correlator.declared.name
             frames |= {f"correlation.{name}.{side}": frame for side, frame in correlator.snapshot().items()}
-        small["totals"] = [
-            [*key, [getattr(counts, name) for name in Counts.__slots__]] for key, counts in self.totals.items()
-        ]
+        small["totals"] = [[*key, astuple(counts)] for key, counts in self.totals.items()]
         return frames | self.enriching.snapshot() | {"state": orjson.dumps(small)}
 
     def restore(self, states: Mapping[str, bytes]) -> None:

@@ -33,14 +33,14 @@ class Housekeeping:
     def __init__(self, settings: Settings, clock: Clock, stack: ExitStack) -> None:
         self.settings, self.clock, self._stack = settings, clock, stack
         self.store = stack.enter_context(open_store(settings.store_url, site=settings.site))
-        self._hold = stack.enter_context(self.store.hold(settings.pipeline))
+        self._hold = stack.enter_context(self.store.locks.hold(settings.pipeline))
 
     def open_routes(self) -> Dispatcher:
         """Begin to send what waits for the routes."""
         routes = [route for route in self.settings.routes if route.enabled]
-        self.store.set_routes([route.name for route in routes])
+        self.store.outbox.set_routes([route.name for route in routes])
         deliveries = [open_delivery(route, self.settings.kafka) for route in routes]
-        dispatcher = Dispatcher(self.store.outbox(self.settings.pipeline), deliveries, report=_report)
+        dispatcher = Dispatcher(self.store.outbox.of(self.settings.pipeline), deliveries, report=_report)
         dispatcher.start()
         self._stack.callback(dispatcher.stop)
         return dispatcher
@@ -58,7 +58,7 @@ class Housekeeping:
         alert = notice.alert(self.clock.wall(), self.settings.site)
         _LOG.warning(notice.title, extra={"detail": notice.detail})
         try:
-            self.store.log_batches(self.settings.pipeline, (), [alert], ())
+            self.store.checkpoints.log_batches(self.settings.pipeline, (), [alert], ())
         except HackwatchError as error:
             _LOG.error("alert not stored", extra={"error": str(error)})
 
@@ -94,11 +94,13 @@ class Housekeeping:
         pipeline = self.settings.pipeline
         self._maintenance.run_due(self.clock.monotonic())
         self._hold.renew()
-        for route, counts in self.store.outbox_counts(pipeline).items():
+        for route, counts in self.store.outbox.counts(pipeline).items():
             metrics.set_route_pending(route, counts["waiting"])
         now = self.clock.wall()
         before = now - self.settings.store.retention_days * DAY
-        self.store.prune(windows_before=before, alerts_before=before, outbox_before=before, pipeline=pipeline, now=now)
+        self.store.retention.prune(
+            windows_before=before, alerts_before=before, outbox_before=before, pipeline=pipeline, now=now
+        )
 
 
 def _report(route: str, sent: int, failed: int, dead: int) -> None:

@@ -7,6 +7,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +16,11 @@ import polars as pl
 
 from hackwatch import metrics
 from hackwatch.clock import Clock
+from hackwatch.counts import Counts
 from hackwatch.detect.base import Detector
 from hackwatch.errors import HackwatchError
 from hackwatch.pipeline.arrivals import SMALL_ROWS
-from hackwatch.pipeline.core import Counts, Output
+from hackwatch.pipeline.core import Output
 from hackwatch.pipeline.detection import Scored
 from hackwatch.streams.base import microseconds
 
@@ -115,7 +117,7 @@ def stream_status(
     """
     return {
         "partitions": partitions,
-        **{name: getattr(counts, name) for name in Counts.__slots__},
+        **asdict(counts),
         "rate": rate,
         "lag_bytes": 0 if in_messages else lag,
         "lag_messages": lag if in_messages else 0,
@@ -175,16 +177,7 @@ class StatusBoard:
         metrics.add_batch(seconds)
         metrics.add_alerts((alert.kind, alert.severity) for alert in output.alerts)
         for (stream, _, partition), counts in output.counts.items():
-            metrics.add_records(
-                stream,
-                partition,
-                messages=counts.messages,
-                on_time=counts.on_time,
-                late=counts.late,
-                duplicate=counts.duplicate,
-                rejected=counts.rejected,
-                suspects=counts.suspects,
-            )
+            metrics.add_records(stream, partition, counts)
         for run in scored:
             metrics.add_unknown_fields(run.stream, run.unknown_fields)
             entities = run.records.get_column(self._entities[run.stream])

@@ -38,7 +38,7 @@ from hackwatch.spark.sources import KafkaTopic, SpoolTopic, source_of
 from hackwatch.spark.suspects import EpochSuspects, Suspects
 from hackwatch.spark.upgrade import Before, is_of_before, take_up_stream
 from hackwatch.spark.work import finish, normalise, work
-from hackwatch.store.base import BatchEntry
+from hackwatch.store.commits import BatchEntry
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -98,7 +98,7 @@ class Ingest(SparkQuery):
             frames = {name.removeprefix(_FRAMES): part for name, part in parts.items() if name.startswith(_FRAMES)}
             self.state.restore(self.ledger.state["stream"], frames, ())
         elif self.before is not None:
-            windows = Ledger(self.context.store, self.context.settings.pipeline, f"windows-{self.name}")
+            windows = Ledger(self.context.checkpoints, self.context.settings.pipeline, f"windows-{self.name}")
             take_up_stream(self.before, self.state, self.policy, self.ledger, windows, self.lake)
             if (kept := parts.get("duplicates")) is not None:
                 self._keys = dict.fromkeys(self._positions(), kept)

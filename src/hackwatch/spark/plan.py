@@ -13,11 +13,12 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from hackwatch import streams
 from hackwatch.config import KafkaSettings
+from hackwatch.counts import Counts
 from hackwatch.detect.panel import panel_schema
 from hackwatch.lake.distributed import Share
 from hackwatch.lake.log import Action
 from hackwatch.pipeline.arrivals import Arrival, from_frame
-from hackwatch.pipeline.core import STAMP, Counts
+from hackwatch.pipeline.core import STAMP
 from hackwatch.pipeline.detection import SCORED
 from hackwatch.pipeline.lengths import Lengths
 from hackwatch.pipeline.options import StreamOptions

@@ -15,10 +15,10 @@ import orjson
 from hackwatch import metrics
 from hackwatch.alerts.alert import Alert
 from hackwatch.clock import Clock
+from hackwatch.counts import Counts
 from hackwatch.detect.base import Detector
 from hackwatch.errors import HackwatchError
 from hackwatch.pipeline.clocks import NEVER
-from hackwatch.pipeline.core import Counts
 from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.runtime.status import Arrivals, latency_status, stream_status
 from hackwatch.spark.plan import Report
@@ -76,10 +76,7 @@ class Board:
         """A batch of a stream is done (`began`: monotonic)."""
         seconds, wall = self._clock.monotonic() - began, self._clock.wall()
         for partition, counts in report.counts.items():
-            metrics.add_records(
-                stream, partition, messages=counts.messages, on_time=counts.on_time, late=counts.late,
-                duplicate=counts.duplicate, rejected=counts.rejected, suspects=counts.suspects,
-            )  # fmt: skip
+            metrics.add_records(stream, partition, counts)
         metrics.add_unknown_fields(stream, {"": report.unknown_fields})
         metrics.add_batch(seconds)
         metrics.set_model(stream, detector.version if detector else None)

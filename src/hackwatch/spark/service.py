@@ -27,7 +27,7 @@ from hackwatch.spark.ingest import Ingest
 from hackwatch.spark.progress import Board
 from hackwatch.spark.session import close_session, open_session
 from hackwatch.spark.suspects import Suspects
-from hackwatch.store import Store
+from hackwatch.store.protocols import CheckpointStore
 from hackwatch.topics.kafka.address import is_kafka
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run_spark(
         stack.enter_context(EngineLock(settings.lock_file))
         # Who may not run, or has no store, hears so before Spark takes its time to start.
         housekeeping = Housekeeping(settings, clock, stack)
-        _check_not_embedded(housekeeping.store, settings.pipeline)
+        _check_not_embedded(housekeeping.store.checkpoints, settings.pipeline)
         if session is None:
             session = open_session(settings, kafka=_reads_kafka(settings))
             stack.callback(close_session, session)
@@ -103,7 +103,7 @@ class _Service:
             settings.pipeline,
             settings.site,
             clock,
-            lambda status: self.store.write_status(settings.pipeline, status),
+            lambda status: self.store.statuses.write(settings.pipeline, status),
             _enabled(settings),
             in_messages=[name for name in _enabled(settings) if settings.spool_url(name).startswith("kafka://")],
         )
@@ -198,7 +198,7 @@ class _Service:
         return Context(
             settings=settings,
             spark=self.spark,
-            store=self.store,
+            checkpoints=self.store.checkpoints,
             rules=rules,
             clock=self.clock,
             board=self.board,
@@ -210,9 +210,9 @@ class _Service:
         )
 
 
-def _check_not_embedded(store: Store, pipeline: str) -> None:
+def _check_not_embedded(checkpoints: CheckpointStore, pipeline: str) -> None:
     """The engines count positions each in its own way: one could not go on where the other one was."""
-    if store.checkpoint(pipeline) is not None:
+    if checkpoints.latest(pipeline) is not None:
         raise ConfigurationError(
             f"the pipeline {pipeline!r} of this store is run by the embedded engine",
             where="pipeline",

@@ -10,7 +10,7 @@ from hackwatch import streams, topics
 from hackwatch.config import Settings
 from hackwatch.spark.kafka import java_options
 from hackwatch.spark.spool import RANGES, Planner, Spool
-from hackwatch.store.base import OffsetRange
+from hackwatch.store.commits import OffsetRange
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.streams.options import of_settings
 from hackwatch.topics.kafka.address import is_kafka, parse_address

@@ -16,10 +16,11 @@ import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from hackwatch import streams
+from hackwatch.counts import Counts
 from hackwatch.detect.base import Driver
 from hackwatch.detect.panel import CHAMPION, Panel
 from hackwatch.detect.rules import with_rules
-from hackwatch.pipeline.core import STAMP, Counts, accounted
+from hackwatch.pipeline.core import STAMP, accounted
 from hackwatch.pipeline.detection import Scored, detect_messages, score_records
 from hackwatch.spark.judging import Judge
 from hackwatch.spark.messages import kafka_messages
