@@ -16,7 +16,8 @@ from hackwatch.config import Settings
 from hackwatch.detect.panel import Member, Panel
 from hackwatch.detect.registry import Registry
 from hackwatch.errors import ConfigurationError, DataError, ResourceError
-from hackwatch.pipeline.core import Counts, Now
+from hackwatch.pipeline.core import Now
+from hackwatch.pipeline.judged import Counts
 from hackwatch.runtime.detectors import Models
 from hackwatch.runtime.retry import Retry
 from hackwatch.store import open_store

@@ -11,7 +11,8 @@ from typing import Protocol
 import polars as pl
 
 from hackwatch.clock import Clock
-from hackwatch.pipeline.core import Changed, Counts, Snapshot, serialise
+from hackwatch.pipeline.core import Changed, Snapshot, serialise
+from hackwatch.pipeline.judged import Counts, lake_rows
 from hackwatch.store.aggregates import aggregate_rows, window_rows
 from hackwatch.store.base import EngineStore, EpochCommit
 from hackwatch.topics.base import TopicReader
@@ -128,7 +129,7 @@ class EpochWriter:
         began = self._clock.monotonic()
         for table, frames in epoch.rows.items():
             started = self._clock.monotonic()
-            frame = self._completed(table, frames, epoch.number)
+            frame = self._rows(table, frames, epoch.number)
             append = partial(self._lake.append, table, frame, epoch.number, self._application)
             self._retry(f"lake table {table}", append)
             self._observer.wrote(table, self._clock.monotonic() - started)
@@ -141,16 +142,12 @@ class EpochWriter:
             done = {partition: offset for (s, _, partition), offset in epoch.offsets.items() if s == stream}
             self._retry(f"topic {reader.topic}", partial(reader.commit, done))
 
-    def _completed(self, table: str, frames: Sequence[pl.DataFrame], number: int) -> pl.DataFrame:
-        """One frame with the columns that are the same for a whole epoch, and the partition columns."""
-        frame, mine = _joined(frames), table in self._readers
-        added = [pl.lit(self._site).alias("site")]
-        if "date" not in frame.columns:
-            added = [pl.col("event_time" if mine else "processing_time").dt.date().alias("date"), *added]
-        if mine:
-            topic = pl.lit(self._readers[table].topic).alias("topic")
-            added = [topic, pl.lit(number, dtype=pl.Int64).alias("epoch"), *added]
-        return frame.with_columns(added)
+    def _rows(self, table: str, frames: Sequence[pl.DataFrame], number: int) -> pl.DataFrame:
+        """One frame with the columns that are the same for a whole epoch, and those of the lake's layout."""
+        reader = self._readers.get(table)
+        if reader is None:
+            return lake_rows(_joined(frames), self._site)
+        return lake_rows(_joined(frames), self._site, topic=reader.topic, epoch=number)
 
     def _commit(self, epoch: Epoch) -> EpochCommit:
         return EpochCommit(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import orjson
 import polars as pl
 
@@ -19,21 +17,19 @@ from hackwatch.pipeline.clocks import NEVER
 from hackwatch.pipeline.correlation import Correlator, pair_date
 from hackwatch.pipeline.detection import SCORED, Scored
 from hackwatch.pipeline.enriching import Enriching
+from hackwatch.pipeline.judged import Counts, judged, processed_at
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.pipeline.streamstate import Now, StreamState
 from hackwatch.streams.base import POSITION, Stream
 from hackwatch.streams.declarations import Aggregate, Correlation
 
 __all__ = [
-    "STAMP",
     "Batch",
     "Changed",
-    "Counts",
     "Now",
     "Output",
     "Pipeline",
     "Snapshot",
-    "accounted",
     "changes_of",
     "serialise",
     "time_groups",
@@ -44,13 +40,7 @@ TICK_SECONDS = 1.0
 #: Suspects and occurrences are looked through so often (engine time).
 SWEEP_SECONDS = 0.25
 
-#: What the step itself adds to a record: whether it was late, and when it was processed.
-STAMP = pl.Schema({"late": pl.Boolean(), "processing_time": pl.Datetime("us", "UTC")})
-
 Snapshot = dict[str, pl.DataFrame | bytes]
-Times = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-Numbers = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,48 +54,6 @@ class Batch:
     partitions: Iterable[tuple[str, int]] = ()
     waiting: Iterable[tuple[str, int]] = ()
     detectors: Detectors = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Counts:
-    """Where the records of one topic partition went: records = on_time + late + duplicate + rejected."""
-
-    messages: int = 0
-    records: int = 0
-    on_time: int = 0
-    late: int = 0
-    duplicate: int = 0
-    rejected: int = 0
-    unknown_fields: int = 0
-    suspects: int = 0
-
-    def add(self, other: Counts) -> None:
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    def copy(self) -> Counts:
-        return replace(self)
-
-
-def accounted(scored: Scored, partition: Numbers, late: Mask, duplicate: Mask, suspects: Numbers) -> dict[int, Counts]:
-    """Where the records of each partition went, but for unknown fields, which `scored.unknown` has.
-
-    `partition`, `late`, `duplicate`: of each record. `suspects`: the partition of each suspect that was on time.
-    """
-    found = {}
-    rejected = scored.rejected["partition"].to_numpy()
-    for number, messages in scored.messages.items():
-        mine = partition == number
-        counts = found[number] = Counts(
-            messages=messages,
-            late=int(np.count_nonzero(late & mine)),
-            duplicate=int(np.count_nonzero(duplicate & mine)),
-            rejected=int(np.count_nonzero(rejected == number)),
-            suspects=int(np.count_nonzero(suspects == number)),
-        )
-        counts.on_time = int(np.count_nonzero(mine)) - counts.late - counts.duplicate
-        counts.records = counts.on_time + counts.late + counts.duplicate + counts.rejected
-    return found
 
 
 @dataclass(slots=True)
@@ -179,34 +127,20 @@ class Pipeline:
         """Judge, count and aggregate the records of one stream; returns its on-time suspects."""
         state = self._streams[scored.stream]
         state.topic = scored.topic
-        partition = scored.records["partition"].to_numpy()
         late, duplicate = state.judge(scored.records, now)
-        stamped = _stamp(scored.records, late, now)
-        kept = stamped.filter(~pl.Series(duplicate)) if duplicate.any() else stamped
-        kept = kept.drop("key") if "key" in kept.columns else kept
-        on_time = kept.filter(~pl.col("late")) if late.any() else kept
+        found = judged(scored, late, duplicate, now.wall)
         for aggregates in state.aggregates:
-            aggregates.add(on_time)
+            aggregates.add(found.on_time)
         output.alerts += self.policy.records(
-            state.stream, scored.topic, kept, detectors, now.wall, on_suspect=state.options.alert_on_suspect
+            state.stream, scored.topic, found.kept, detectors, now.wall, on_suspect=state.options.alert_on_suspect
         )
-        output.add(scored.stream, kept)
-        if len(scored.rejected):
-            output.add("rejected", scored.rejected.with_columns(_time(now).alias("processing_time")))
-        suspects = on_time[np.flatnonzero(on_time["prediction"].to_numpy())]
-        self._count(scored, partition, late, duplicate, suspects["partition"].to_numpy(), output)
-        return suspects
-
-    def _count(
-        self, scored: Scored, partition: Numbers, late: Mask, duplicate: Mask, suspects: Numbers, output: Output
-    ) -> None:
-        """Account for every record, per partition."""
-        for number, counts in accounted(scored, partition, late, duplicate, suspects).items():
+        output.add(scored.stream, found.kept)
+        output.add("rejected", found.rejected)
+        for number, counts in found.counts.items():
             key = (scored.stream, scored.topic, number)
             output.counts.setdefault(key, Counts()).add(counts)
             self.totals.setdefault(key, Counts()).add(counts)
-        for number, unknown in scored.unknown.items():
-            self.totals[(scored.stream, scored.topic, number)].unknown_fields += unknown
+        return found.suspects
 
     # -- across streams ---------------------------------------------------------------------------------------------
 
@@ -222,8 +156,7 @@ class Pipeline:
             return
         topics = {s.name: self._streams[s.name].topic for s in (left, right)}
         output.alerts += self.policy.pairs(correlator.declared, left, right, topics, pairs, detectors, now.wall)
-        dated = pairs.with_columns(_time(now).alias("processing_time"), pair_date(left, right))
-        output.add(correlator.declared.name, dated)
+        output.add(correlator.declared.name, processed_at(pairs, now.wall).with_columns(pair_date(left, right)))
 
     def _advance(self, batch: Batch, now: Now, output: Output) -> None:
         """Move the watermarks; close intervals and drop state that they have passed."""
@@ -358,16 +291,6 @@ def _ipc(frame: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     frame.write_ipc_stream(buffer, compression="lz4")
     return buffer.getvalue()
-
-
-def _time(now: Now) -> pl.Expr:
-    return pl.lit(round(now.wall * 1e6)).cast(pl.Datetime("us", "UTC"))
-
-
-def _stamp(records: pl.DataFrame, late: Mask, now: Now) -> pl.DataFrame:
-    moment = np.full(len(records), round(now.wall * 1e6), dtype=np.int64)
-    flag = pl.Series("late", late, dtype=pl.Boolean)
-    return records.hstack([flag, pl.Series("processing_time", moment).cast(STAMP["processing_time"])])
 
 
 def _joined(correlator: Correlator, stream: Stream, frames: list[pl.DataFrame]) -> pl.DataFrame:

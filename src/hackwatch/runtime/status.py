@@ -18,8 +18,9 @@ from hackwatch.clock import Clock
 from hackwatch.detect.base import Detector
 from hackwatch.errors import HackwatchError
 from hackwatch.pipeline.arrivals import SMALL_ROWS
-from hackwatch.pipeline.core import Counts, Output
+from hackwatch.pipeline.core import Output
 from hackwatch.pipeline.detection import Scored
+from hackwatch.pipeline.judged import Counts
 from hackwatch.streams.base import microseconds
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from hackwatch.alerts.alert import Alert
 from hackwatch.pipeline.core import serialise
 from hackwatch.pipeline.correlation import Correlator, pair_date
 from hackwatch.pipeline.detection import SCORED
+from hackwatch.pipeline.judged import lake_rows, processed_at
 from hackwatch.spark.context import Context, Query
 from hackwatch.spark.folder import open_folder
 from hackwatch.spark.ledger import DRIVER, Ledger
@@ -276,12 +277,8 @@ class Correlate(Query):
 
     def _rows(self, pairs: pl.DataFrame, entry: BatchEntry) -> pl.DataFrame:
         """Pairs as the table has them."""
-        moment = pl.lit(round(entry.wall * 1e6)).cast(pl.Datetime("us", "UTC"))
-        return pairs.with_columns(
-            moment.alias("processing_time"),
-            pair_date(self.left, self.right),
-            pl.lit(self.context.settings.site).alias("site"),
-        )
+        dated = processed_at(pairs, entry.wall).with_columns(pair_date(self.left, self.right))
+        return lake_rows(dated, self.context.settings.site)
 
     def _commit(self, entry: BatchEntry, done: Mapping[str, int]) -> None:
         parts = serialise({f"suspects.{name}": frame for name, frame in self.correlator.snapshot().items()})

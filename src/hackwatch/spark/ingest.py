@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from hackwatch import streams
 from hackwatch.lake.distributed import commit_files, share
 from hackwatch.pipeline.core import TICK_SECONDS, Now, changes_of, serialise
+from hackwatch.pipeline.judged import records_schema, rejected_schema
 from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.runtime.detectors import Deciders, system_alert
 from hackwatch.runtime.enrichments import Enrichments
@@ -25,8 +26,6 @@ from hackwatch.spark.plan import (
     Told,
     nothing_told,
     read_told,
-    records_schema,
-    rejected_schema,
     spark_type,
 )
 from hackwatch.spark.rounds import Rounds

@@ -9,7 +9,8 @@ import orjson
 
 from hackwatch.alerts.alert import Alert, AlertUpdate
 from hackwatch.errors import DataError
-from hackwatch.pipeline.core import Changed, Counts, Now
+from hackwatch.pipeline.core import Changed, Now
+from hackwatch.pipeline.judged import Counts
 from hackwatch.store.aggregates import aggregate_rows, window_rows
 from hackwatch.store.base import BatchEntry, EngineStore, EpochCommit, OffsetRange
 

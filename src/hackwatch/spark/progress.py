@@ -18,7 +18,7 @@ from hackwatch.clock import Clock
 from hackwatch.detect.base import Detector
 from hackwatch.errors import HackwatchError
 from hackwatch.pipeline.clocks import NEVER
-from hackwatch.pipeline.core import Counts
+from hackwatch.pipeline.judged import Counts
 from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.runtime.status import Arrivals, latency_status, stream_status
 from hackwatch.spark.plan import Report
@@ -80,7 +80,7 @@ class Board:
                 stream, partition, messages=counts.messages, on_time=counts.on_time, late=counts.late,
                 duplicate=counts.duplicate, rejected=counts.rejected, suspects=counts.suspects,
             )  # fmt: skip
-        metrics.add_unknown_fields(stream, {"": report.unknown_fields})
+        metrics.add_unknown_fields(stream, {"": sum(counts.unknown_fields for counts in report.counts.values())})
         metrics.add_batch(seconds)
         metrics.set_model(stream, detector.version if detector else None)
         with self._lock:
