@@ -6,58 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import polars as pl
 
 from hackwatch.clock import Clock
+from hackwatch.engine.parts import EpochObserver, EpochSink, LakeWriter
 from hackwatch.pipeline.core import Changed, Snapshot, serialise
 from hackwatch.pipeline.judged import Counts, lake_rows
 from hackwatch.store.aggregates import aggregate_rows, window_rows
 from hackwatch.store.base import EngineStore, EpochCommit
 from hackwatch.topics.base import TopicReader
 
-__all__ = ["Epoch", "EpochObserver", "EpochSink", "EpochWriter", "LakeWriter"]
+__all__ = ["Epoch", "EpochWriter"]
 
 
-class EpochObserver(Protocol):
-    """Is told, from the writing thread, what was written and how long it took (seconds)."""
-
-    def wrote(self, table: str, seconds: float) -> None: ...
-    def committed(self, epoch: int, seconds: float) -> None: ...
-
-
+#: Frames that are joined in one step.
 _JOINED = 32
 Retry = Callable[[str, Callable[[], object]], None]
-
-
-class LakeWriter(Protocol):
-    """What the engine needs of the lake."""
-
-    def append(self, table: str, frame: pl.DataFrame, epoch: int, pipeline: str) -> bool:
-        """Append rows once; False if this pipeline has already committed this epoch to the table."""
-        ...
-
-
-class EpochSink(Protocol):
-    """A further place that the scored records of every epoch go to, before the epoch counts: at least once.
-
-    After a crash the same records of the same epoch come again, in the same order with the same values.
-    """
-
-    @property
-    def name(self) -> str:
-        """What the engine says it waits for, when it does."""
-        ...
-
-    def write(self, stream: str, frame: pl.DataFrame, epoch: int) -> None:
-        """Hand over the rows of a stream's lake table; they are safe there when it returns.
-
-        Raises ResourceError; the same call is then tried again until it succeeds.
-        """
-        ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

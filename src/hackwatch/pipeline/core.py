@@ -16,7 +16,7 @@ from hackwatch.alerts.policy import AlertPolicy, Detectors, RuleBook
 from hackwatch.pipeline.clocks import NEVER
 from hackwatch.pipeline.correlation import Correlator, pair_date
 from hackwatch.pipeline.detection import SCORED, Scored
-from hackwatch.pipeline.enriching import Enriching
+from hackwatch.pipeline.enrichment import StatefulEnrichment
 from hackwatch.pipeline.judged import Counts, judged, processed_at
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.pipeline.streamstate import Now, StreamState
@@ -90,10 +90,10 @@ class Pipeline:
         correlations: Sequence[Correlation],
         alerts: AlertOptions,
         rules: RuleBook | None = None,
-        enriching: Enriching | None = None,
+        enrichment: StatefulEnrichment | None = None,
     ) -> None:
         """Correlations of streams that are not read are left out."""
-        self.enriching = enriching or Enriching()
+        self.enrichment = enrichment or StatefulEnrichment()
         self.policy = AlertPolicy(alerts, rules)
         self._streams = {name: StreamState(stream, options, alerts) for name, (stream, options) in streams.items()}
         self.totals: dict[tuple[str, str, int], Counts] = {}
@@ -112,7 +112,7 @@ class Pipeline:
         for name, partition in batch.partitions:
             self._streams[name].clocks.know(partition)
         suspects: dict[str, list[pl.DataFrame]] = {name: [] for name in self._streams}
-        output.scored = [self.enriching.finish(scored) for scored in batch.scored]
+        output.scored = [scored.finished(self.enrichment) for scored in batch.scored]
         for scored in output.scored:
             suspects[scored.stream].append(self._take(scored, batch.detectors, now, output))
         for correlator in self.correlators.values():
@@ -193,25 +193,15 @@ class Pipeline:
         """How far a partition has been read: the median of its sources' clocks, in microseconds."""
         return self._streams[stream].clocks.typical(partition)
 
-    def watermark(self, stream: str) -> float | None:
-        """The median of the watermarks of a stream's sources in Unix seconds; None before the first."""
-        mark = self._streams[stream].clocks.watermark()
-        return None if mark <= NEVER else mark / 1e6
-
-    def late_sources(self, stream: str) -> dict[str, int]:
-        """The sources with the most late records."""
-        return self._streams[stream].clocks.late_sources()
-
-    def skewed_sources(self, stream: str) -> dict[str, float]:
-        """The sources whose clocks were found wrong, and by how many seconds."""
-        return self._streams[stream].clocks.skew.named()
+    def state(self, stream: str) -> StreamState:
+        """What is known of a stream, to be looked at."""
+        return self._streams[stream]
 
     def state_rows(self) -> dict[str, int]:
         """How many rows each kind of state holds."""
         rows: dict[str, int] = {}
         for name, state in self._streams.items():
-            rows |= {f"{one.aggregate.name}_{name}": len(one) for one in state.aggregates}
-            rows |= {f"duplicates_{name}": len(state.duplicates), f"sources_{name}": len(state.clocks)}
+            rows |= {**state.rows(), f"duplicates_{name}": len(state.duplicates)}
         correlated = sum(map(len, self.correlators.values()))
         return rows | {"correlation": correlated, "suppression": len(self.policy.suppressor)}
 
@@ -236,14 +226,14 @@ class Pipeline:
         small["totals"] = [
             [*key, [getattr(counts, name) for name in Counts.__slots__]] for key, counts in self.totals.items()
         ]
-        return frames | self.enriching.snapshot() | {"state": orjson.dumps(small)}
+        return frames | self.enrichment.snapshot() | {"state": orjson.dumps(small)}
 
     def restore(self, states: Mapping[str, bytes]) -> None:
         """Take up a snapshot (frames as Arrow IPC streams). Streams it does not know start empty."""
         small = orjson.loads(states["state"])
         self.policy.restore(small["policy"])
         self._swept, self._stepped = small.get("times", (0.0, 0.0))
-        self.enriching.restore(states)
+        self.enrichment.restore(states)
         for name, state in self._streams.items():
             if (saved := small["streams"].get(name)) is not None:
                 parts = {key.removesuffix(f".{name}"): part for key, part in states.items() if key.endswith(f".{name}")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hackwatch.detect.panel import Panel
-from hackwatch.pipeline.enrichment import Enrichment, completed
+from hackwatch.pipeline.enrichment import Enrichment, StatefulEnrichment, completed
 from hackwatch.streams.base import REJECTED_SCHEMA, Decoded, DecodeOptions, Messages, Stream, microseconds
 
 __all__ = ["SCORED", "RuleMatcher", "Scored", "detect_messages", "score_records", "with_rules"]
@@ -59,6 +59,12 @@ class Scored:
     unknown_fields: Mapping[str, int]
     unknown: Mapping[int, int] = field(default_factory=dict)
     pending: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+
+    def finished(self, stateful: StatefulEnrichment) -> Scored:
+        """With what was left open: enriched in order, then scored. Each partition's messages come in offset order."""
+        if self.pending is None:
+            return self
+        return replace(self, records=self.pending(stateful.enrich(self.stream, self.records)), pending=None)
 
 
 def detect_messages(

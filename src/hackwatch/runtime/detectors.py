@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from hackwatch.alerts import policy
 from hackwatch.alerts.alert import Alert
@@ -13,26 +12,15 @@ from hackwatch.detect.panel import CHAMPION, Member, Panel, place
 from hackwatch.errors import HackwatchError
 from hackwatch.pipeline.enrichment import Enrichment
 from hackwatch.runtime.enrichments import TABLE, Enrichments
+from hackwatch.runtime.registry import BundleSource
 
-__all__ = ["BundleSource", "Deciders", "Models", "system_alert"]
+__all__ = ["Deciders", "Models", "system_alert"]
 
 
 #: What is named as refused when not a version but the pointer to it cannot be read.
 POINTER = "(pointer)"
 #: A stream and a role in it.
 Seat = tuple[str, str]
-
-
-class BundleSource(Protocol):
-    """What the engine needs of the registry."""
-
-    def current(self, stream: str, role: str = CHAMPION) -> str | None:
-        """The version that the pointer of a role names; cheap."""
-        ...
-
-    def load(self, stream: str, version: str) -> Detector:
-        """Load a version, checked: files, schema, canary. Raises HackwatchError."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,22 +1,32 @@
-"""What goes on around an engine of either kind: store, alert routes, the lake's maintenance, metrics."""
+"""What is around an engine of either kind: place, store, detectors, alert routes, the lake's maintenance, metrics."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
+from typing import Literal
 
 from hackwatch import metrics
 from hackwatch.alerts.alert import Alert, alert_id
 from hackwatch.clock import Clock
-from hackwatch.config import Settings
-from hackwatch.errors import HackwatchError
+from hackwatch.config import Settings, prepare_data_folder
+from hackwatch.errors import ConfigurationError, HackwatchError
 from hackwatch.lake import open_lake
 from hackwatch.lake.background import Maintenance
+from hackwatch.pipeline.enrichment import StatefulEnrichment
 from hackwatch.routes import Dispatcher, open_delivery
-from hackwatch.store import open_store
+from hackwatch.runtime.detectors import Models, system_alert
+from hackwatch.runtime.enrichments import Enrichments
+from hackwatch.runtime.lock import EngineLock
+from hackwatch.runtime.options import roles_of
+from hackwatch.runtime.registry import open_bundles
+from hackwatch.runtime.status import StatusBoard
+from hackwatch.store import Store, open_store
+from hackwatch.topics import is_kafka
 
 __all__ = ["Housekeeping"]
 
@@ -25,16 +35,56 @@ EVERY_SECONDS = 5.0
 DAY = 86_400.0
 
 
+Kind = Literal["embedded", "spark"]
+
+
 class Housekeeping:
-    """Opens the store for this pipeline alone, and the rest when its engine asks for it.
+    """Holds data folder and store for this pipeline alone; opens the rest when its engine asks for it.
 
     Everything is closed through `stack`, in the opposite order.
     """
 
-    def __init__(self, settings: Settings, clock: Clock, stack: ExitStack) -> None:
+    def __init__(self, settings: Settings, clock: Clock, stack: ExitStack, kind: Kind) -> None:
+        """`kind`: of the engine. Raises ResourceError if another engine works here, or the place cannot be used;
+        ConfigurationError if the pipeline is run by the other kind; DataError if the store is damaged.
+        """
         self.settings, self.clock, self._stack = settings, clock, stack
+        prepare_data_folder(settings.data)
+        stack.enter_context(EngineLock(settings.lock_file))
         self.store = stack.enter_context(open_store(settings.store_url, site=settings.site))
         self._hold = stack.enter_context(self.store.hold(settings.pipeline))
+        _check_kind(self.store, settings, kind)
+
+    def open_models(self, names: tuple[str, ...], enrichments: Enrichments | None = None) -> Models:
+        """The detectors of these streams, as the registry names them."""
+        settings, source = self.settings, open_bundles(self.settings, names, self._stack)
+        return Models(source, names, self.system_alert, roles_of(settings), enrichments)
+
+    def open_enrichments(
+        self, names: tuple[str, ...], copies: str, whose: str, stateful: StatefulEnrichment | None = None
+    ) -> Enrichments:
+        """What fills the columns of these streams that messages do not hold.
+
+        `copies`: the folder that keeps versions of the tables. `whose`: the stream of the alerts of what fails.
+        `stateful`: where stateful enrichers are run.
+        """
+
+        def tell(rule: str, occurrence: str, title: str, detail: str) -> None:
+            self.system_alert(system_alert(whose, rule, occurrence, title, detail, self.clock.wall()))
+
+        tables, folder = self.settings.enrichment.tables, self.settings.tables_folder / copies
+        return Enrichments(names, tables, folder, tell, stateful)
+
+    def status_board(self, names: Sequence[str]) -> StatusBoard:
+        """The live status of a run that reads these streams."""
+        settings = self.settings
+        return StatusBoard(
+            settings.pipeline,
+            settings.site,
+            self.clock,
+            partial(self.store.write_status, settings.pipeline),
+            {name: is_kafka(settings.spool_url(name)) for name in names},
+        )
 
     def open_routes(self) -> Dispatcher:
         """Begin to send what waits for the routes."""
@@ -101,6 +151,26 @@ class Housekeeping:
         now = self.clock.wall()
         before = now - self.settings.store.retention_days * DAY
         self.store.prune(windows_before=before, alerts_before=before, outbox_before=before, pipeline=pipeline, now=now)
+
+
+def _check_kind(store: Store, settings: Settings, kind: Kind) -> None:
+    """The engines count positions each in its own way: one could not go on where the other one was."""
+    pipeline = settings.pipeline
+    queries = any(store.checkpoint(f"{pipeline}/{name}") is not None for name in settings.streams)
+    if kind == "embedded" and queries:
+        raise ConfigurationError(
+            f"the pipeline {pipeline!r} of this store is run on Spark",
+            where="pipeline",
+            next_step="go on with --engine spark; or give this engine another name, such as pipeline = "
+            '"embedded": it reads the topics from their start',
+        )
+    if kind == "spark" and store.checkpoint(pipeline) is not None:
+        raise ConfigurationError(
+            f"the pipeline {pipeline!r} of this store is run by the embedded engine",
+            where="pipeline",
+            next_step='give the run on Spark another name, such as pipeline = "spark": it reads the topics from their '
+            "start; or go on with --engine embedded",
+        )
 
 
 def _report(route: str, sent: int, failed: int, dead: int) -> None:

@@ -240,7 +240,7 @@ class Correlate(Query):
         done = self.done | {part.stream: part.end for part in entry.ranges}
         self.patiently("store", partial(self._commit, entry, done))
         self.done = done
-        self.context.board.correlated(alerts, self.name, len(self.correlator))
+        self.context.observer.correlated(alerts, self.name, len(self.correlator))
 
     def _new(self, pairs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Those that are not in the lake yet, and those of which no alert has been told: all, but for an upgrade."""

@@ -12,7 +12,6 @@ import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from hackwatch import streams
-from hackwatch.config import KafkaSettings
 from hackwatch.lake.distributed import Share
 from hackwatch.lake.log import Action
 from hackwatch.pipeline.arrivals import Arrival, from_frame
@@ -20,6 +19,7 @@ from hackwatch.pipeline.detection import SCORED
 from hackwatch.pipeline.judged import LAYOUT, Counts, records_schema
 from hackwatch.pipeline.lengths import Lengths
 from hackwatch.pipeline.options import StreamOptions
+from hackwatch.runtime.options import EnrichedTopic
 from hackwatch.spark.scorer import rows_schema
 from hackwatch.spark.shipping import Shipped
 from hackwatch.spark.spool import Spool
@@ -27,7 +27,6 @@ from hackwatch.streams.base import POSITION, DecodeOptions, Stream
 
 __all__ = [
     "REPORTS",
-    "Enriched",
     "Known",
     "Plan",
     "Report",
@@ -62,15 +61,6 @@ _TYPES: dict[pl.DataType, str] = {
     pl.String(): "STRING",
     pl.Datetime("us", "UTC"): "TIMESTAMP",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Enriched:
-    """The topic that scored records are also sent to; made with so many `partitions` unless it exists."""
-
-    url: str
-    kafka: KafkaSettings
-    partitions: int
 
 
 class Box(Protocol):
@@ -114,7 +104,7 @@ class Plan:
     suspects: bool
     roles: tuple[str, ...] = ()
     spool: Spool | None = None
-    enriched: Enriched | None = None
+    enriched: EnrichedTopic | None = None
     rejects_only: bool = False
 
     @property

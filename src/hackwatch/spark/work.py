@@ -20,9 +20,10 @@ from hackwatch.detect.base import Driver
 from hackwatch.detect.panel import CHAMPION, Panel
 from hackwatch.pipeline.detection import Scored, detect_messages, score_records
 from hackwatch.pipeline.judged import judged, lake_rows
+from hackwatch.runtime.options import EnrichedTopic
 from hackwatch.spark.judging import Judge
 from hackwatch.spark.messages import kafka_messages
-from hackwatch.spark.plan import ALERTING, Enriched, Plan, Report, pack_told, to_ipc
+from hackwatch.spark.plan import ALERTING, Plan, Report, pack_told, to_ipc
 from hackwatch.spark.spool import Spool
 from hackwatch.streams.base import REJECTED_SCHEMA, Messages, Stream
 
@@ -182,11 +183,9 @@ class _Task:
             self.report.actions.setdefault(table, []).extend(share.write(frame, self._plan.epoch))
 
 
-def _send(enriched: Enriched, stream: Stream, rows: pl.DataFrame, epoch: int) -> None:
+def _send(topic: EnrichedTopic, stream: Stream, rows: pl.DataFrame, epoch: int) -> None:
     """Send rows to the topic of enriched records, before they count: so at least once."""
-    from hackwatch.runtime.enriched import EnrichedSink  # the extra `kafka`, or an error that names it
-
-    sink = EnrichedSink(enriched.url, {stream.name: stream}, enriched.kafka, partitions=enriched.partitions)
+    sink = topic.open({stream.name: stream})
     try:
         sink.write(stream.name, rows, epoch)
     finally:
