@@ -16,9 +16,8 @@ from hackwatch import streams
 from hackwatch.config import KafkaSettings
 from hackwatch.errors import ResourceError
 from hackwatch.lake import Lake
-from hackwatch.pipeline.enriched import IDENTITY
 from hackwatch.runtime import enriched
-from hackwatch.runtime.enriched import EnrichedSink
+from hackwatch.runtime.enriched import IDENTITY, EnrichedSink
 from tests.engine.processes import NAMES, Folder, feed, until
 from tests.routes.support import refusing_port
 from tests.routes.test_kafka import sent

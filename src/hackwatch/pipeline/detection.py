@@ -13,7 +13,8 @@ import polars as pl
 
 from hackwatch.detect.panel import Panel
 from hackwatch.pipeline.enrichment import Enrichment, StatefulEnrichment, completed
-from hackwatch.streams.base import REJECTED_SCHEMA, Decoded, DecodeOptions, Messages, Stream, microseconds
+from hackwatch.streams.base import Decoded, DecodeOptions, Messages, Stream, microseconds
+from hackwatch.streams.found import Rejection, rejected_rows
 
 __all__ = ["SCORED", "RuleMatcher", "Scored", "detect_messages", "score_records", "with_rules"]
 
@@ -22,7 +23,6 @@ __all__ = ["SCORED", "RuleMatcher", "Scored", "detect_messages", "score_records"
 #: rules matched. Behind these come the columns of `detect.panel.panel_schema`: versions, and what other roles say.
 SCORED = pl.Schema({"score": pl.Float32(), "prediction": pl.Int8(), "rules": pl.List(pl.String())})
 
-RAW_LIMIT = 64 * 1024
 #: Up to so many rows a list is quicker looked through in Python than by a query.
 SMALL_ROWS = 512
 
@@ -205,17 +205,10 @@ def _split_future(
 def _future_rejected(stream: Stream, messages: Messages, ahead: pl.DataFrame, latest: float) -> pl.DataFrame:
     """A clock far ahead must not close every window: such records are kept raw, with the reason."""
     lines = messages.payload.split(b"\n")
-    raw = [lines[i] for i in np.searchsorted(messages.offsets, ahead["offset"].to_numpy())]
-    return pl.DataFrame(
-        {
-            "stream": [stream.name] * len(raw),
-            "topic": [messages.topic] * len(raw),
-            "partition": ahead["partition"],
-            "offset": ahead["offset"],
-            "index": ahead["index"],
-            "reason": ["event time is too far ahead of the clock"] * len(raw),
-            "raw": [text[:RAW_LIMIT].decode("utf-8", "backslashreplace") for text in raw],
-            "raw_bytes": [len(text) for text in raw],
-        },
-        schema=REJECTED_SCHEMA,
-    )
+    numbers = np.searchsorted(messages.offsets, ahead["offset"].to_numpy())
+    reason = "event time is too far ahead of the clock"
+    found = [
+        Rejection(number, index, reason, lines[number])
+        for number, index in zip(numbers.tolist(), ahead["index"].to_list(), strict=True)
+    ]
+    return rejected_rows(stream.name, found, messages)

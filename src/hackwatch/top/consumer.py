@@ -17,7 +17,7 @@ from hackwatch.errors import DataError, ResourceError
 from hackwatch.runtime.recent import RecentCounts
 from hackwatch.streams import ENTITIES
 from hackwatch.streams.base import Messages, Noun
-from hackwatch.streams.lines import Lines, Pieces
+from hackwatch.streams.payload import Lines, Pieces
 from hackwatch.topics.base import TopicReader
 
 __all__ = ["Consumer", "Flow", "entities"]

@@ -1,4 +1,4 @@
-"""Messages cut into record texts: one line a record, also those of arrays, at unchanged byte positions."""
+"""Where messages and their records lie in a payload, without making a Python object of each."""
 
 from __future__ import annotations
 
