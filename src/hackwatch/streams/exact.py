@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -20,8 +20,9 @@ import polars as pl
 
 from hackwatch.streams.fields import Field, Kind
 from hackwatch.streams.found import Found, RawRecords
+from hackwatch.streams.payload import Lines, Pieces
 
-__all__ = ["ENVELOPE", "MAX_DEPTH", "PARTS", "ExactReader", "Wrapped", "is_sound"]
+__all__ = ["ENVELOPE", "MAX_DEPTH", "PARTS", "ExactReader", "Wrapped"]
 
 #: Records nested deeper than this are rejected with their message.
 MAX_DEPTH = 64
@@ -71,7 +72,25 @@ class ExactReader:
         self._good: list[_Good] = []
         self.wrapped: list[Wrapped] = []
 
-    def message(self, line: bytes, number: int) -> None:
+    def messages(self, lines: Lines, positions: Iterable[int]) -> None:
+        """Read some of these messages."""
+        for position in positions:
+            self._message(lines.text(position), int(lines.number[position]))
+
+    def records(self, pieces: Pieces, positions: Sequence[int]) -> set[int]:
+        """Read some of these records, which are objects.
+
+        Those of messages of which one is broken or nested too deeply are left; the numbers of these messages.
+        """
+        texts = {position: pieces.text(position) for position in positions}
+        unsound = {int(pieces.number[position]) for position, text in texts.items() if not _is_sound(text)}
+        for position, text in texts.items():
+            if (number := int(pieces.number[position])) not in unsound:
+                alone = pieces.element is None or not pieces.element[position]
+                self._object(text, int(pieces.index[position]), number, alone=alone)
+        return unsound
+
+    def _message(self, line: bytes, number: int) -> None:
         """Read all records of a message."""
         reject = partial(self._found.reject, number, None)
         blank = not line.strip(b" \t\r")
@@ -89,12 +108,12 @@ class ExactReader:
         elif _depth(line) > MAX_DEPTH + isinstance(value, list):
             reject(f"message is nested deeper than {MAX_DEPTH} levels", line)
         elif isinstance(value, dict):
-            self.record(line, 0, number, alone=True)
+            self._object(line, 0, number, alone=True)
         else:
             for index, (pairs, raw) in enumerate(_elements(line)):
                 self._record(pairs, index, raw, number)
 
-    def record(self, text: bytes, index: int, number: int, *, alone: bool) -> None:
+    def _object(self, text: bytes, index: int, number: int, *, alone: bool) -> None:
         """Read one record from its own JSON text, which is an object and not nested too deeply.
 
         `alone`: it is a message of its own, and not an element of an array.
@@ -144,7 +163,7 @@ class ExactReader:
         self._found.records.append(RawRecords(frame, number, index, lambda row: good[row].raw))
 
 
-def is_sound(text: bytes) -> bool:
+def _is_sound(text: bytes) -> bool:
     """Whether a record's own text is strict JSON, not nested too deeply."""
     try:
         orjson.loads(text)

@@ -34,6 +34,9 @@ from hackwatch.streams.payload import Lines, Pieces, Positions
 
 __all__ = ["Structure"]
 
+#: The names of a record's fields, and the types of their values.
+_Shape = tuple[tuple[str, ...], tuple[type, ...]]
+
 _PEEKED = 4
 _MOST_EXTRAS = 32
 _ALONE = 64
@@ -57,7 +60,7 @@ class Structure:
     def __init__(
         self, fields: Sequence[Field], ignored: frozenset[str], found: Found, *, envelopes: bool = False
     ) -> None:
-        self._fields, self._ignored, self._found, self._envelopes = fields, ignored, found, envelopes
+        self._fields, self._ignored, self._found = fields, ignored, found
         self._exact = exact.ExactReader(fields, ignored, found, envelopes=envelopes)
 
     @property
@@ -85,7 +88,7 @@ class Structure:
                 return self._plan([_shape(records[0])], arrays=isinstance(value, list))
         return None
 
-    def _plan(self, shapes: Iterable[tuple[tuple[str, ...], tuple[type, ...]]], arrays: bool) -> PayloadSchema:
+    def _plan(self, shapes: Iterable[_Shape], arrays: bool) -> PayloadSchema:
         types: dict[str, set[type]] = {}
         for names, kinds in shapes:
             for name, kind in zip(names, kinds, strict=True):
@@ -101,17 +104,15 @@ class Structure:
 
     def _sort_out(self, lines: Lines) -> None:
         """Part the broken messages from the sound, learn all types, parse the sound ones."""
-        sound, shapes, arrays = [], set(), False
+        sound, broken, shapes = list[int](), list[int](), set[_Shape]()
         for position in range(len(lines)):
             found = _shapes(lines.text(position))
-            if found is None:
-                self._exact_message(lines, position)
-                continue
-            sound.append(position)
-            shapes.update(found)
-            arrays = arrays or lines.payload[lines.start[position]] == ord("[")
+            (broken if found is None else sound).append(position)
+            shapes |= found or set()
+        self._exact.messages(lines, broken)
         if sound:
-            self._halve(lines.take(sound), self._plan(shapes, arrays))
+            first = np.frombuffer(lines.payload, np.uint8)[lines.start[sound]]
+            self._halve(lines.take(sound), self._plan(shapes, arrays=bool((first == ord("[")).any())))
 
     def _halve(self, lines: Lines, plan: PayloadSchema) -> None:
         """Parse by plan; what the parser refuses is halved, the larger parts first, and in the end read exactly."""
@@ -126,9 +127,9 @@ class Structure:
             if middle:
                 waiting += [part.take(np.arange(middle)), part.take(np.arange(middle, len(part)))]
             else:
-                self._exact_messages(part)
+                self._exact.messages(part, range(len(part)))
         for part in waiting:
-            self._exact_messages(part)
+            self._exact.messages(part, range(len(part)))
 
     def _try(self, lines: Lines, plan: PayloadSchema) -> bool:
         """Parse by plan; False if the parser refuses any message."""
@@ -162,27 +163,12 @@ class Structure:
         """Read the doubtful rows exactly and take them out; a record too deep or broken takes its message along."""
         keep = np.ones(len(pieces), np.bool_)
         keep[doubtful] = False
-        texts = {position: pieces.text(position) for position in doubtful.tolist()}
-        unsound = {int(pieces.number[position]) for position, text in texts.items() if not exact.is_sound(text)}
-        for position, text in texts.items():
-            number = int(pieces.number[position])
-            if number not in unsound:
-                alone = self._envelopes and lines.is_object(int(np.searchsorted(lines.number, number)))
-                self._exact.record(text, int(pieces.index[position]), number, alone=alone)
+        unsound = self._exact.records(pieces, doubtful.tolist())
         if unsound:
             keep &= ~np.isin(pieces.number, list(unsound))
-            for position in np.flatnonzero(np.isin(lines.number, list(unsound))).tolist():
-                self._exact_message(lines, position)
+            self._exact.messages(lines, np.flatnonzero(np.isin(lines.number, list(unsound))).tolist())
         kept = np.flatnonzero(keep)
-        rest = Pieces(pieces.payload, pieces.number[kept], pieces.index[kept], pieces.start[kept], pieces.end[kept])
-        return frame.filter(pl.Series(keep)), rest
-
-    def _exact_messages(self, lines: Lines) -> None:
-        for position in range(len(lines)):
-            self._exact_message(lines, position)
-
-    def _exact_message(self, lines: Lines, position: int) -> None:
-        self._exact.message(lines.text(position), int(lines.number[position]))
+        return frame.filter(pl.Series(keep)), pieces.take(kept)
 
 
 class _Doubts:
@@ -268,11 +254,11 @@ def _colons(name: str) -> pl.Expr:
     return pl.col(name).str.count_matches(":", literal=True).fill_null(0)
 
 
-def _shape(record: dict[str, Any]) -> tuple[tuple[str, ...], tuple[type, ...]]:
+def _shape(record: dict[str, Any]) -> _Shape:
     return tuple(record), tuple(map(type, record.values()))
 
 
-def _shapes(text: bytes) -> set[tuple[tuple[str, ...], tuple[type, ...]]] | None:
+def _shapes(text: bytes) -> set[_Shape] | None:
     """The shapes of all records of a message; None if it must be read exactly."""
     try:
         value = orjson.loads(text)
