@@ -17,7 +17,7 @@ from hackwatch.config import KafkaSettings
 from hackwatch.errors import ResourceError
 from hackwatch.lake import Lake
 from hackwatch.runtime import enriched
-from hackwatch.runtime.enriched import IDENTITY, EnrichedSink
+from hackwatch.runtime.enriched_topic import IDENTITY, EnrichedSink
 from tests.engine.processes import NAMES, Folder, feed, until
 from tests.routes.support import refusing_port
 from tests.routes.test_kafka import sent

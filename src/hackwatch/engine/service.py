@@ -22,7 +22,6 @@ from hackwatch.lake import open_lake
 from hackwatch.pipeline.core import Pipeline
 from hackwatch.pipeline.enrichment import StatefulEnrichment
 from hackwatch.runtime.drift import DriftWatch
-from hackwatch.runtime.housekeeping import Housekeeping
 from hackwatch.runtime.options import (
     alert_options,
     correlations_of,
@@ -32,6 +31,7 @@ from hackwatch.runtime.options import (
     stream_options,
     topic_options,
 )
+from hackwatch.runtime.surroundings import Surroundings
 
 __all__ = ["inputs_of", "run_service"]
 
@@ -48,13 +48,13 @@ def run_service(settings: Settings, stop: threading.Event, *, clock: Clock | Non
     streams.check_correlations(settings.correlations)
     _check_scorers(settings)
     with ExitStack() as stack:
-        around = Housekeeping(settings, clock or SystemClock(), stack, "embedded")
+        around = Surroundings(settings, clock or SystemClock(), stack, "embedded")
         drift = _drift(around)
         engine, observers = _engine(around, drift, stop, stack)
         around.open_maintenance()
         _prefer_latency()
         _LOG.info("engine started", extra={"data": str(settings.data), "pipeline": settings.pipeline})
-        with around.beside(drift.report):
+        with around.housekeeping(drift.report):
             try:
                 engine.run()
             finally:
@@ -104,14 +104,14 @@ def inputs_of(settings: Settings) -> dict[str, StreamInput]:
     return inputs
 
 
-def _drift(around: Housekeeping) -> DriftWatch:
+def _drift(around: Surroundings) -> DriftWatch:
     detection = around.settings.detection
     report = around.system_alert if detection.drift_alerts else None
     return DriftWatch(detection.drift_records, detection.drift_psi, report)
 
 
 def _engine(
-    around: Housekeeping, drift: DriftWatch, stop: threading.Event, stack: ExitStack
+    around: Surroundings, drift: DriftWatch, stop: threading.Event, stack: ExitStack
 ) -> tuple[Engine, Observers]:
     """The engine and who is told what it does; all that they are made of is closed through `stack`."""
     settings, clock = around.settings, around.clock

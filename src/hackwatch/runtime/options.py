@@ -20,7 +20,7 @@ from hackwatch.topics import is_kafka
 from hackwatch.topics.retention import Retention, retention_of
 
 if TYPE_CHECKING:
-    from hackwatch.runtime.enriched import EnrichedSink
+    from hackwatch.runtime.enriched_topic import EnrichedSink
 
 __all__ = [
     "EnrichedTopic",
@@ -80,7 +80,7 @@ class EnrichedTopic:
 
     def open(self, streams: Mapping[str, Stream]) -> EnrichedSink:
         """What sends there. Raises ResourceError without the extra `kafka`."""
-        from hackwatch.runtime.enriched import EnrichedSink  # the extra `kafka`, or an error that names it
+        from hackwatch.runtime.enriched_topic import EnrichedSink  # the extra `kafka`, or an error that names it
 
         return EnrichedSink(self.url, streams, self.kafka, partitions=self.partitions)
 

@@ -14,9 +14,9 @@ from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings
 from hackwatch.errors import ResourceError
 from hackwatch.lake import open_lake
-from hackwatch.runtime.housekeeping import Housekeeping
 from hackwatch.runtime.options import alert_options, correlations_of, enabled_streams, rules_of
 from hackwatch.runtime.retry import Retry
+from hackwatch.runtime.surroundings import Surroundings
 from hackwatch.spark.context import Context, Query, gist
 from hackwatch.spark.correlate import Correlate
 from hackwatch.spark.folder import open_folder
@@ -49,7 +49,7 @@ def run_spark(
     settings = _with_topics(settings)
     with ExitStack() as stack:
         # Who may not run, or has no store, hears so before Spark takes its time to start.
-        around = Housekeeping(settings, clock or SystemClock(), stack, "spark")
+        around = Surroundings(settings, clock or SystemClock(), stack, "spark")
         if session is None:
             session = open_session(settings, kafka=_reads_kafka(settings))
             stack.callback(close_session, session)
@@ -80,7 +80,7 @@ def _reads_kafka(settings: Settings) -> bool:
 class _Service:
     """Opens the parts, and closes them in the opposite order through `stack`."""
 
-    def __init__(self, around: Housekeeping, session: SparkSession, stop: threading.Event) -> None:
+    def __init__(self, around: Surroundings, session: SparkSession, stop: threading.Event) -> None:
         self.around, self.spark, self.stop = around, session, stop
         settings = self.settings = around.settings
         names = enabled_streams(settings)
@@ -100,7 +100,7 @@ class _Service:
         return [*self.ingest, *self.after]
 
     def run(self, *, available_now: bool) -> None:
-        with self.around.beside(self._forget):
+        with self.around.housekeeping(self._forget):
             try:
                 # What comes after ingest reads what ingest has written: it must be there, if it is to end.
                 for stage in (self.ingest, self.after) if available_now else (self.queries,):

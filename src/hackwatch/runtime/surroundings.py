@@ -28,18 +28,19 @@ from hackwatch.runtime.status import StatusBoard
 from hackwatch.store import Store, open_store
 from hackwatch.topics import is_kafka
 
-__all__ = ["Housekeeping"]
+__all__ = ["Kind", "Surroundings"]
 
 _LOG = logging.getLogger(__name__)
 EVERY_SECONDS = 5.0
 DAY = 86_400.0
 
 
+#: Of engines.
 Kind = Literal["embedded", "spark"]
 
 
-class Housekeeping:
-    """Holds data folder and store for this pipeline alone; opens the rest when its engine asks for it.
+class Surroundings:
+    """Holds the data folder and store for this pipeline alone; opens the rest when its engine asks for it.
 
     Everything is closed through `stack`, in the opposite order.
     """
@@ -115,7 +116,7 @@ class Housekeeping:
             _LOG.error("alert not stored", extra={"error": str(error)})
 
     @contextmanager
-    def beside(self, more: Callable[[float], object]) -> Iterator[None]:
+    def housekeeping(self, more: Callable[[float], object]) -> Iterator[None]:
         """What is done every few seconds beside the engine, in a thread.
 
         `more` is called with the time, for what else there is to do.
