@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hackwatch.alerts.alert import Alert
+from hackwatch.alerts.system import Notice
 from hackwatch.cli import main
 from hackwatch.detect.bundle import Bundle, load_bundle, save_bundle
 from hackwatch.detect.registry import Registry
@@ -263,13 +263,13 @@ def test_an_engine_that_asks_late_gets_its_copy_though_the_registry_has_gone(
     options = {**own_s3.options, "connect_timeout": "1s"}
     first = Registry(BucketStorage(url, options, tmp_path / "trainer")).add(one, STREAM)
     watched = WatchedRegistry(Registry(BucketStorage(url, options, tmp_path / "engine")), ("process",), 1.0)
-    reports: list[Alert] = []
+    reports: list[Notice] = []
     models = Models(watched, ("process",), reports.append)
     watched.start()
     own_s3.stop()
     time.sleep(4.0)  # the thread has looked again, and was refused
-    models.refresh(0.0)
+    models.refresh()
     assert (models.current().versions(), reports) == ({"process": first}, [])
-    models.refresh(1.0)
-    assert [alert.title for alert in reports] == [f"The registry of models cannot be read, going on with {first}"]
+    models.refresh()
+    assert [notice.title for notice in reports] == [f"The registry of models cannot be read, going on with {first}"]
     watched.close()

@@ -16,11 +16,13 @@ import numpy.typing as npt
 import polars as pl
 
 from hackwatch import streams, testing
-from hackwatch.alerts.options import AlertOptions
+from hackwatch.alerts.policy import AlertPolicy
+from hackwatch.alerts.system import Notice
+from hackwatch.config import AlertSettings, EngineSettings
 from hackwatch.detect.base import Detector, Driver
 from hackwatch.detect.panel import CHAMPION, place
 from hackwatch.engine.loop import Engine
-from hackwatch.engine.parts import EngineOptions, EngineParts, EngineView, StreamInput
+from hackwatch.engine.parts import EngineParts, EngineView, StreamInput
 from hackwatch.families.host.simulate import Faults
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.enrichment import StatefulEnrichment
@@ -202,7 +204,7 @@ class House:
     roles: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tables: Mapping[str, Path] = field(default_factory=dict)
     folder: Path = Path()
-    told: list[tuple[str, ...]] = field(default_factory=list)
+    told: list[Notice] = field(default_factory=list)
 
     @classmethod
     def build(cls, folder: Path, seed: int, records: int = 1500, *, shop: bool = False) -> House:
@@ -221,8 +223,8 @@ class House:
         }
         stateful = StatefulEnrichment({name: streams.stateful_enrichers(name) for name in sources})
         names, folder = tuple(sources), self.folder / "tables"
-        enrichments = Enrichments(names, self.tables, folder, lambda *told: self.told.append(told), stateful)
-        models = Models(self.source or PlantedSource(), names, lambda alert: None, self.roles, enrichments)
+        enrichments = Enrichments(names, self.tables, folder, self.told.append, stateful)
+        models = Models(self.source or PlantedSource(), names, lambda notice: None, self.roles, enrichments)
         parts = EngineParts(
             inputs=sources,
             pipeline=Pipeline(
@@ -231,7 +233,7 @@ class House:
                     for name, source in sources.items()
                 },
                 streams.correlations(),
-                AlertOptions(window_minimum=1, window_warmup=1),
+                AlertPolicy(AlertSettings(window_minimum=1, window_warmup=1)),
                 enrichment=stateful,
             ),
             models=models,
@@ -244,8 +246,8 @@ class House:
             observer=Quiet(models),
         )
         size = random.Random(seed).choice((2_000, 20_000, 60_000))
-        options_ = EngineOptions(epoch_seconds=epoch_seconds, batch_bytes=size, epoch_records=10_000)
-        return Engine(parts, options_, threading.Event())
+        settings = EngineSettings(epoch_seconds=epoch_seconds, batch_bytes=size, epoch_records=10_000)
+        return Engine(parts, settings, threading.Event())
 
 
 def work_off(engine: Engine) -> None:

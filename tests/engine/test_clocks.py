@@ -11,10 +11,11 @@ import orjson
 import pytest
 
 from hackwatch import streams
-from hackwatch.alerts.options import AlertOptions
+from hackwatch.alerts.policy import AlertPolicy
+from hackwatch.config import AlertSettings, EngineSettings, StreamSettings
 from hackwatch.detect.rules import load_rules
 from hackwatch.engine.loop import Engine
-from hackwatch.engine.parts import EngineOptions, EngineParts, StreamInput
+from hackwatch.engine.parts import EngineParts, StreamInput
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.runtime.detectors import Models
@@ -46,27 +47,33 @@ class Seen(Quiet):
 class Site:
     """Topics, store and lake, and engines that come and go over them by a clock that tests move."""
 
-    def __init__(self, folder: Path, *, partitions: int = 2, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, *, partitions: int = 2, duplicates_key: str | None = None, max_sources: int = 100_000
+    ) -> None:
         self.topics = {name: MemoryTopic(f"{name}-topic", partitions) for name in STREAMS}
         self.store: Store = open_store(folder / "store.sqlite")
-        self.lake, self.clock, self.options = MemoryLake(), FakeClock(WALL), StreamOptions(**options)
+        self.lake, self.clock = MemoryLake(), FakeClock(WALL)
+        self.options = StreamOptions(
+            StreamSettings(duplicates_key=duplicates_key), EngineSettings(max_sources=max_sources)
+        )
         self.seen = Seen()
         self.engine = self.start()
 
     def start(self, batch_bytes: int = 1 << 20) -> Engine:
         known = {name: streams.get(name) for name in STREAMS}
         rules = load_rules((), known, shipped=True)
-        key = self.options.duplicates_key
+        key = self.options.stream.duplicates_key
         parts = EngineParts(
             inputs={n: StreamInput(known[n], topic, DecodeOptions(key=key)) for n, topic in self.topics.items()},
             pipeline=Pipeline(
-                {name: (known[name], self.options) for name in STREAMS}, streams.correlations(), AlertOptions(), rules
+                {name: (known[name], self.options) for name in STREAMS}, streams.correlations(),
+                AlertPolicy(AlertSettings(), rules),
             ),
-            models=Models(PlantedSource(), STREAMS, lambda alert: None),
+            models=Models(PlantedSource(), STREAMS, lambda notice: None),
             rules=rules, store=self.store, lake=self.lake, clock=self.clock, scorers=Inline(), epochs=Inline(),
             observer=self.seen,
         )  # fmt: skip
-        self.engine = Engine(parts, EngineOptions(epoch_seconds=5.0, batch_bytes=batch_bytes), threading.Event())
+        self.engine = Engine(parts, EngineSettings(epoch_seconds=5.0, batch_bytes=batch_bytes), threading.Event())
         self.engine.recover()
         return self.engine
 
@@ -166,8 +173,8 @@ def test_a_backlog_of_last_year_waits_for_nobody_and_nobody_for_it(tmp_path: Pat
     send(site, "process", old)
     send(site, "memory", [occupied(WALL + second) for second in range(5)])
     parts = site.engine.parts
-    apart = Pipeline({n: (s.stream, site.options) for n, s in parts.inputs.items()}, [], AlertOptions(), None)
-    engine = Engine(replace(parts, pipeline=apart), EngineOptions(batch_bytes=65_536), threading.Event())
+    apart = Pipeline({n: (s.stream, site.options) for n, s in parts.inputs.items()}, [], AlertPolicy(AlertSettings()))
+    engine = Engine(replace(parts, pipeline=apart), EngineSettings(batch_bytes=65_536), threading.Event())
     engine.recover()
     for _ in range(3):
         engine.turn()

@@ -120,11 +120,14 @@ def test_an_enricher_that_fails_stops_nothing(tmp_path: Path, monkeypatch: pytes
     where = house(tmp_path)
     engine = where.engine(1)
     work_off(engine)
-    engine.parts.models.refresh(0.0)
-    engine.parts.models.refresh(1.0)
+    engine.parts.models.refresh()
+    engine.parts.models.refresh()
     rows = where.lake.rows("process")
     assert rows["owner"].null_count() == rows["nth"].null_count() == len(rows) > 100
-    assert [told[:2] for told in where.told] == [("enricher-failed", "owner"), ("enricher-failed", "nth")], "said once"
+    assert [(notice.rule, notice.occurrence) for notice in where.told] == [
+        ("enricher-failed", "owner"),
+        ("enricher-failed", "nth"),
+    ], "said once"
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------

@@ -16,9 +16,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from hackwatch import streams
-from hackwatch.alerts.options import AlertOptions
+from hackwatch.alerts.policy import AlertPolicy
+from hackwatch.config import AlertSettings, EngineSettings
 from hackwatch.engine.loop import Engine
-from hackwatch.engine.parts import EngineOptions, EngineParts, StreamInput
+from hackwatch.engine.parts import EngineParts, StreamInput
 from hackwatch.families.host.simulate import Faults, generate
 from hackwatch.lake import Lake
 from hackwatch.pipeline.core import Pipeline
@@ -56,11 +57,14 @@ def real(folder: Path, topics: Topics, seed: int, threads: tuple[ThreadPoolExecu
     parts = EngineParts(
         inputs=sources,
         pipeline=Pipeline(
-            {name: (source.stream, StreamOptions(idle_seconds=1e9)) for name, source in sources.items()},
+            {
+                name: (source.stream, StreamOptions(engine=EngineSettings(idle_seconds=1e9)))
+                for name, source in sources.items()
+            },
             streams.correlations(),
-            AlertOptions(window_minimum=1, window_warmup=1),
+            AlertPolicy(AlertSettings(window_minimum=1, window_warmup=1)),
         ),
-        models=Models(PlantedSource(), NAMES, lambda alert: None),
+        models=Models(PlantedSource(), NAMES, lambda notice: None),
         rules=None,
         store=store,
         lake=lake,
@@ -69,7 +73,7 @@ def real(folder: Path, topics: Topics, seed: int, threads: tuple[ThreadPoolExecu
         epochs=threads[1],
         observer=Quiet(),
     )
-    options = EngineOptions(
+    options = EngineSettings(
         epoch_seconds=chance.choice((5.0, 30.0, 1e6)),
         epoch_records=chance.choice((100, 100_000)),
         batch_bytes=chance.choice((5_000, 40_000, 1 << 20)),

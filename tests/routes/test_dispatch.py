@@ -14,10 +14,9 @@ from hackwatch.alerts.alert import SEVERITIES, Alert
 from hackwatch.errors import ResourceError
 from hackwatch.routes import Delivery, DeliveryError, Dispatcher
 from hackwatch.routes.dispatch import Worker, backoff
-from hackwatch.routes.webhook import WebhookRoute
 from hackwatch.store import Store, open_store
 from hackwatch.testing import FakeClock
-from tests.routes.support import HttpReceiver, alert, eventually
+from tests.routes.support import HttpReceiver, alert, eventually, route_of
 
 START = 1_700_000_100.0
 
@@ -259,7 +258,7 @@ def test_a_receiver_that_fails_and_restarts_gets_every_alert(store: Store) -> No
     total = 40
     store.log_batches("main", [], [alert(number) for number in range(total)])
     with HttpReceiver(204, 503, "close") as receiver:
-        route = WebhookRoute("r", receiver.url, timeout=2.0)
+        route = route_of("webhook", url=receiver.url, timeout_seconds=2.0)
         dispatcher = dispatching(store, route)
         assert eventually(lambda: len(receiver.requests) > 10)
         port = receiver.port

@@ -15,9 +15,8 @@ import polars as pl
 import pytest
 
 from hackwatch import streams
-from hackwatch.alerts.options import AlertOptions
 from hackwatch.alerts.policy import AlertPolicy
-from hackwatch.config import Settings
+from hackwatch.config import AlertSettings, Settings
 from hackwatch.detect.panel import Panel
 from hackwatch.detect.registry import Registry
 from hackwatch.errors import DataError
@@ -192,7 +191,7 @@ class Place:
             "observer": SimpleNamespace(correlated=lambda *_: None), "enrichments": None,
             "retry": Retry(self.clock, threading.Event(), lambda _: None), "lake": self.lake,
             "models": lambda names, _: Models(Registry(self.path / "registry"), names, lambda _: None),
-            "policy": lambda: AlertPolicy(AlertOptions(), None),
+            "policy": lambda: AlertPolicy(AlertSettings()),
         }  # fmt: skip
         return Context(**parts)
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
 from hackwatch.cli.numbers import COUNT
+from hackwatch.words import SEVERITIES, Form
 
 if TYPE_CHECKING:
     from hackwatch.store import Store, StoredAlert
 
 __all__ = ["command"]
 
-_SEVERITIES = ("informational", "low", "medium", "high", "critical")
 _STATUSES = ("new", "acknowledged", "muted", "closed", "all")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 #: A hundred years, in seconds: what lies further off is a slip.
@@ -52,7 +52,7 @@ def _filters(function: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(
         (
             click.option("--since", type=moment, help="Raised since: 2h, 7d (ago) or 2026-01-31T12:00."),
-            click.option("--severity", type=click.Choice(_SEVERITIES), help="This severity or a worse one."),
+            click.option("--severity", type=click.Choice(SEVERITIES), help="This severity or a worse one."),
             click.option("--entity", help="About this entity (machine)."),
             click.option("--rule", help="Of this rule."),
             click.option("--site", help="Of this site, where several share the store."),
@@ -237,7 +237,7 @@ def mutes(context: CliContext, as_json: bool) -> None:
 @_filters
 @click.option(
     "--form",
-    type=click.Choice(["native", "ocsf", "ecs"]),
+    type=click.Choice(get_args(Form)),
     default="native",
     show_default=True,
     help="hackwatch's own fields, OCSF Detection Finding or Elastic Common Schema.",
@@ -252,7 +252,7 @@ def mutes(context: CliContext, as_json: bool) -> None:
 )
 @click.option("-o", "--output", type=click.File("w", encoding="utf-8", lazy=True), default="-", help="File to write.")
 @pass_context_object
-def export(context: CliContext, /, form: str, fmt: str, output: Any, **filters: Any) -> None:
+def export(context: CliContext, /, form: Form, fmt: str, output: Any, **filters: Any) -> None:
     """Write alerts out: hackwatch's own form, OCSF Detection Finding or Elastic Common Schema.
 
     \b

@@ -14,9 +14,10 @@ from typing import Any
 import polars as pl
 
 from hackwatch.alerts.alert import Alert, AlertUpdate
+from hackwatch.config import EngineSettings
 from hackwatch.engine.batching import MicroBatch, MicroBatcher
 from hackwatch.engine.epoch import Epoch, EpochWriter
-from hackwatch.engine.parts import EngineOptions, EngineParts
+from hackwatch.engine.parts import EngineParts
 from hackwatch.errors import DataError, ResourceError
 from hackwatch.pipeline.core import Batch, Now, Output
 from hackwatch.pipeline.detection import Scored, detect_messages
@@ -71,7 +72,8 @@ class Engine:
     alerts, lake rows and windows; what was not logged has left no trace and is read anew.
     """
 
-    def __init__(self, parts: EngineParts, options: EngineOptions, stop: threading.Event) -> None:
+    def __init__(self, parts: EngineParts, options: EngineSettings, stop: threading.Event) -> None:
+        """`stop`: set by whoever wants it to end, or by the engine when it fails."""
         self.parts, self.options, self._stop = parts, options, stop
         self._clock = parts.clock
         self._retry = Retry(parts.clock, stop, parts.observer.paused)
@@ -79,8 +81,8 @@ class Engine:
         self._unlogged: list[BatchEntry] = []
         readers = {name: source.reader for name, source in parts.inputs.items()}
         self._writer = EpochWriter(
-            options.pipeline,
-            options.site,
+            parts.name,
+            parts.site,
             parts.store,
             parts.lake,
             readers,
@@ -117,8 +119,8 @@ class Engine:
 
     def recover(self) -> None:
         """Take up the last committed epoch and repeat the micro-batches that were logged after it."""
-        self.parts.models.refresh(self._clock.wall())
-        checkpoint = self.parts.store.checkpoint(self.options.pipeline)
+        self.parts.models.refresh()
+        checkpoint = self.parts.store.checkpoint(self.parts.name)
         if checkpoint is not None:
             self._restore(checkpoint.states)
             self._former = MicroBatcher(
@@ -145,7 +147,7 @@ class Engine:
         except (KeyError, ValueError, TypeError, OSError, pl.exceptions.PolarsError) as error:
             raise DataError(
                 f"the checkpoint cannot be read: {error}",
-                where=f"store, pipeline {self.options.pipeline}",
+                where=f"store, pipeline {self.parts.name}",
                 next_step="restore the store from a backup, or move it away: topics are then read from their start",
             ) from error
 
@@ -204,7 +206,7 @@ class Engine:
     def _refresh(self) -> None:
         if self._elapsed - self._reloaded_at >= self.options.reload_seconds:
             self._reloaded_at = self._elapsed
-            self.parts.models.refresh(self._clock.wall())
+            self.parts.models.refresh()
 
     def _take(self) -> MicroBatch | None:
         try:
@@ -279,7 +281,7 @@ class Engine:
     def _log(self, alerts: Sequence[Alert], updates: Sequence[AlertUpdate]) -> None:
         if self._unlogged or alerts or updates:
             entries = self._unlogged
-            self._retry("store", lambda: self.parts.store.log_batches(self.options.pipeline, entries, alerts, updates))
+            self._retry("store", lambda: self.parts.store.log_batches(self.parts.name, entries, alerts, updates))
             self._unlogged = []
             if alerts:
                 self.parts.observer.stored()

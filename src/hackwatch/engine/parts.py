@@ -18,7 +18,6 @@ from hackwatch.streams.base import DecodeOptions, Stream
 from hackwatch.topics.base import TopicReader
 
 __all__ = [
-    "EngineOptions",
     "EngineParts",
     "EngineView",
     "EpochObserver",
@@ -27,20 +26,6 @@ __all__ = [
     "Observer",
     "StreamInput",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """How the engine cuts time. All in seconds, records and bytes; `in_flight`: micro-batches being scored."""
-
-    pipeline: str = "main"
-    site: str = "local"
-    epoch_seconds: float = 5.0
-    epoch_records: int = 100_000
-    batch_bytes: int = 10 << 20
-    poll_seconds: float = 0.002
-    reload_seconds: float = 1.0
-    in_flight: int = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,8 +135,8 @@ class EpochSink(Protocol):
 class EngineParts:
     """Every file, clock and thread of an engine; whoever makes them closes them, after the engine has ended.
 
-    `scorers`: threads that detect. `epochs`: one thread, which writes what it is given in order. `sinks`: see
-    EpochSink.
+    `scorers`: threads that detect. `epochs`: one thread, which writes what it is given in order. `name`: of the
+    pipeline in the store.
     """
 
     inputs: Mapping[str, StreamInput]
@@ -165,3 +150,5 @@ class EngineParts:
     epochs: Executor
     observer: Observer
     sinks: Sequence[EpochSink] = ()
+    name: str = "main"
+    site: str = "local"

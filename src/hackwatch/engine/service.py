@@ -12,18 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from hackwatch import streams, topics
+from hackwatch.alerts.policy import AlertPolicy
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings
 from hackwatch.engine.loop import Engine
 from hackwatch.engine.observing import Observers
-from hackwatch.engine.parts import EngineOptions, EngineParts, EpochSink, StreamInput
+from hackwatch.engine.parts import EngineParts, EpochSink, StreamInput
 from hackwatch.errors import ConfigurationError
 from hackwatch.lake import open_lake
 from hackwatch.pipeline.core import Pipeline
 from hackwatch.pipeline.enrichment import StatefulEnrichment
 from hackwatch.runtime.drift import DriftWatch
 from hackwatch.runtime.options import (
-    alert_options,
     correlations_of,
     enabled_streams,
     enriched_topic,
@@ -106,7 +106,7 @@ def inputs_of(settings: Settings) -> dict[str, StreamInput]:
 
 def _drift(around: Surroundings) -> DriftWatch:
     detection = around.settings.detection
-    report = around.system_alert if detection.drift_alerts else None
+    report = around.tell if detection.drift_alerts else None
     return DriftWatch(detection.drift_records, detection.drift_psi, report)
 
 
@@ -122,15 +122,16 @@ def _engine(
     names = tuple(inputs)
     stateful = StatefulEnrichment({name: streams.stateful_enrichers(name) for name in settings.streams})
     rules = rules_of(settings)
-    models = around.open_models(names, around.open_enrichments(names, settings.pipeline, "hackwatch", stateful))
+    models = around.open_models(names, around.open_enrichments(names, settings.pipeline, stateful=stateful))
     entities = {name: each.stream.entity for name, each in inputs.items()}
     board = around.status_board(names)
     observers = Observers(board, drift, models, wake, clock, entities, settings.engine.status_seconds)
     options = {name: (each.stream, stream_options(settings, name)) for name, each in inputs.items()}
+    policy = AlertPolicy(settings.alerts, rules, settings.site)
     threads = settings.engine.threads or os.cpu_count() or 1
     parts = EngineParts(
         inputs=inputs,
-        pipeline=Pipeline(options, correlations_of(settings), alert_options(settings), rules, stateful),
+        pipeline=Pipeline(options, correlations_of(settings), policy, stateful),
         models=models,
         rules=rules,
         store=around.store,
@@ -140,8 +141,10 @@ def _engine(
         epochs=stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="epoch")),
         observer=observers,
         sinks=_sinks(settings, inputs, stack),
+        name=settings.pipeline,
+        site=settings.site,
     )
-    return Engine(parts, _options(settings), stop), observers
+    return Engine(parts, settings.engine, stop), observers
 
 
 def _sinks(settings: Settings, inputs: Mapping[str, StreamInput], stack: ExitStack) -> list[EpochSink]:
@@ -152,17 +155,3 @@ def _sinks(settings: Settings, inputs: Mapping[str, StreamInput], stack: ExitSta
     sink = topic.open({name: each.stream for name, each in inputs.items()})
     stack.callback(sink.close)
     return [sink]
-
-
-def _options(settings: Settings) -> EngineOptions:
-    engine = settings.engine
-    return EngineOptions(
-        pipeline=settings.pipeline,
-        site=settings.site,
-        epoch_seconds=engine.epoch_seconds,
-        epoch_records=engine.epoch_records,
-        batch_bytes=engine.batch_bytes,
-        poll_seconds=engine.poll_seconds,
-        reload_seconds=engine.reload_seconds,
-        in_flight=engine.in_flight,
-    )

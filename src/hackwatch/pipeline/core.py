@@ -11,8 +11,8 @@ import orjson
 import polars as pl
 
 from hackwatch.alerts.alert import Alert, AlertUpdate
-from hackwatch.alerts.options import AlertOptions
-from hackwatch.alerts.policy import AlertPolicy, Detectors, RuleBook
+from hackwatch.alerts.observed import Detectors, Pairs, Records
+from hackwatch.alerts.policy import AlertPolicy
 from hackwatch.pipeline.clocks import NEVER
 from hackwatch.pipeline.correlation import Correlator, pair_date
 from hackwatch.pipeline.detection import SCORED, Scored
@@ -88,14 +88,15 @@ class Pipeline:
         self,
         streams: Mapping[str, tuple[Stream, StreamOptions]],
         correlations: Sequence[Correlation],
-        alerts: AlertOptions,
-        rules: RuleBook | None = None,
+        policy: AlertPolicy,
         enrichment: StatefulEnrichment | None = None,
     ) -> None:
         """Correlations of streams that are not read are left out."""
         self.enrichment = enrichment or StatefulEnrichment()
-        self.policy = AlertPolicy(alerts, rules)
-        self._streams = {name: StreamState(stream, options, alerts) for name, (stream, options) in streams.items()}
+        self.policy = policy
+        self._streams = {
+            name: StreamState(stream, options, policy.options) for name, (stream, options) in streams.items()
+        }
         self.totals: dict[tuple[str, str, int], Counts] = {}
         carried = pl.Schema({**POSITION, **SCORED})
         self.correlators = {
@@ -132,7 +133,10 @@ class Pipeline:
         for aggregates in state.aggregates:
             aggregates.add(found.on_time)
         output.alerts += self.policy.records(
-            state.stream, scored.topic, found.kept, detectors, now.wall, on_suspect=state.options.alert_on_suspect
+            Records(state.stream, scored.topic, found.kept),
+            detectors,
+            now.wall,
+            on_suspect=state.options.stream.alert_on_suspect,
         )
         output.add(scored.stream, found.kept)
         output.add("rejected", found.rejected)
@@ -155,7 +159,7 @@ class Pipeline:
         if pairs.is_empty():
             return
         topics = {s.name: self._streams[s.name].topic for s in (left, right)}
-        output.alerts += self.policy.pairs(correlator.declared, left, right, topics, pairs, detectors, now.wall)
+        output.alerts += self.policy.pairs(Pairs(correlator.declared, left, right, topics, pairs), detectors, now.wall)
         output.add(correlator.declared.name, processed_at(pairs, now.wall).with_columns(pair_date(left, right)))
 
     def _advance(self, batch: Batch, now: Now, output: Output) -> None:

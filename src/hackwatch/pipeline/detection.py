@@ -12,23 +12,21 @@ import numpy.typing as npt
 import polars as pl
 
 from hackwatch.detect.panel import Panel
+from hackwatch.detect.rules import with_rules
 from hackwatch.pipeline.enrichment import Enrichment, StatefulEnrichment, completed
 from hackwatch.streams.base import Decoded, DecodeOptions, Messages, Stream, microseconds
 from hackwatch.streams.found import Rejection, rejected_rows
 
-__all__ = ["SCORED", "RuleMatcher", "Scored", "detect_messages", "score_records", "with_rules"]
+__all__ = ["SCORED", "RuleMatcher", "Scored", "detect_messages", "score_records"]
 
 #: What decides about a record, added to the normalised columns: the champion's score (0..1, 0 without a champion),
 #: whether it is a suspect (score >= threshold, or a rule matched that needs no second record), and the ids of all
 #: rules matched. Behind these come the columns of `detect.panel.panel_schema`: versions, and what other roles say.
 SCORED = pl.Schema({"score": pl.Float32(), "prediction": pl.Int8(), "rules": pl.List(pl.String())})
 
-#: Up to so many rows a list is quicker looked through in Python than by a query.
-SMALL_ROWS = 512
-
 
 class RuleMatcher(Protocol):
-    """What detection needs of a rule set."""
+    """What detection needs of a rule set: asked once a batch and stream, by several threads at a time."""
 
     @property
     def thresholds(self) -> frozenset[str]:
@@ -36,7 +34,7 @@ class RuleMatcher(Protocol):
         ...
 
     def match(self, stream: str, records: pl.DataFrame) -> pl.Series:
-        """The ids of the rules that match, one list a row."""
+        """The ids of the rules that match, one list a row. Raises nothing: a null is no match."""
         ...
 
 
@@ -179,13 +177,6 @@ def _alone(matched: pl.Series, thresholds: frozenset[str]) -> npt.NDArray[np.boo
         # Rows that match a rule are few, and a set is quicker than an expression over lists.
         alone[rows] = [not thresholds.issuperset(rules) for rules in matched[rows].to_list()]
     return alone
-
-
-def with_rules(rules: pl.Series) -> npt.NDArray[np.intp]:
-    """The rows whose list of rules is not empty."""
-    if len(rules) <= SMALL_ROWS:
-        return np.array([row for row, matched in enumerate(rules.to_list()) if matched], np.intp)
-    return np.flatnonzero(rules.list.len().to_numpy())
 
 
 def _split_future(

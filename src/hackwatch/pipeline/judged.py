@@ -13,7 +13,8 @@ import numpy.typing as npt
 import polars as pl
 
 from hackwatch.detect.panel import panel_schema
-from hackwatch.pipeline.detection import SCORED, Scored, with_rules
+from hackwatch.detect.rules import with_rules
+from hackwatch.pipeline.detection import SCORED, Scored
 from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, Stream
 
 __all__ = [

@@ -22,21 +22,33 @@ _FIRST_SECONDS, _LONGEST_SECONDS, _LONGEST_PAUSE = 1.0, 3600.0, 60.0
 
 
 class Message(Protocol):
-    """One alert for one route. `attempts` that failed so far."""
+    """One alert for one route, as the outbox gives it: it does not change."""
 
     @property
-    def id(self) -> int: ...
+    def id(self) -> int:
+        """By which the outbox knows it."""
+        ...
+
     @property
-    def attempts(self) -> int: ...
+    def attempts(self) -> int:
+        """How many have failed so far."""
+        ...
+
     @property
-    def alert(self) -> Alert: ...
+    def alert(self) -> Alert:
+        """As it was first raised."""
+        ...
 
 
 class Outbox(Protocol):
-    """The side of the store that the dispatcher works on. Times are Unix seconds UTC."""
+    """The side of the store that the dispatcher works on. Times are Unix seconds UTC.
+
+    Called by the threads of all routes at a time. Raises HackwatchError if the store cannot be used: the thread then
+    goes on later, and what was sent meanwhile may be sent again.
+    """
 
     def outbox_due(self, now: float, limit: int = 100, *, route: str | None = None) -> Sequence[Message]:
-        """Messages of a route whose time has come, the longest due first."""
+        """Messages of a route (None: of all) whose time has come, the longest due first."""
         ...
 
     def outbox_done(self, message_id: int, *, now: float) -> None:

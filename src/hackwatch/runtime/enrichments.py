@@ -9,28 +9,27 @@ from pathlib import Path
 import polars as pl
 
 from hackwatch import streams
+from hackwatch.alerts.system import Notice, Tell
 from hackwatch.errors import DataError, HackwatchError
 from hackwatch.pipeline.enrichment import Enrichment, StatefulEnrichment
 from hackwatch.runtime.lookups import LookupTable, LookupTables, read_table
 from hackwatch.streams.base import Stream
 
-__all__ = ["TABLE", "Enrichments", "Report", "offline"]
+__all__ = ["TABLE", "Enrichments", "offline"]
 
 _LOG = logging.getLogger(__name__)
 #: What the version of a table is logged under.
 TABLE = "table:"
-#: Is told the rule, the occurrence, a title and details of what goes wrong.
-Report = Callable[[str, str, str, str], None]
 
 
 class Enrichments:
     """The enrichment of each stream with the tables of the settings.
 
-    `stateful`: the stateful enrichers, where they are run. What fails is told to `report`, once.
+    `stateful`: the stateful enrichers, where they are run. What fails is said to `tell`, once.
     """
 
     def __init__(
-        self, names: Sequence[str], paths: Mapping[str, Path], folder: Path, report: Report,
+        self, names: Sequence[str], paths: Mapping[str, Path], folder: Path, tell: Tell,
         stateful: StatefulEnrichment | None = None,
     ) -> None:  # fmt: skip
         self._streams = [streams.get(name) for name in names]
@@ -40,7 +39,7 @@ class Enrichments:
             _LOG.warning("columns stay empty: no file for a table", extra={"setting": f"enrichment.tables.{table}"})
         if stateful is None and any(streams.stateful_enrichers(name) for name in names):
             _LOG.warning("columns stay empty: stateful enrichers run on the embedded engine only")
-        self._report, self._stateful, self._told = report, stateful, set[str]()
+        self._tell, self._stateful, self._told = tell, stateful, set[str]()
         self.tables = LookupTables({name: paths[name] for name in sorted(needed & set(paths))}, folder, self._refused)
         self._current = self._with({})
 
@@ -87,13 +86,14 @@ class Enrichments:
             for name, problem in problems.items():
                 if name not in self._told:
                     self._told.add(name)
-                    self._report("enricher-failed", name, f"The enricher {name} fails: its columns stay empty", problem)
+                    title = f"The enricher {name} fails: its columns stay empty"
+                    self._tell(Notice("enricher-failed", name, title, problem))
 
     def _refused(self, name: str, error: HackwatchError | OSError) -> None:
         old = self.tables.current().get(name)
         going_on = f"going on with version {old.version}" if old else "columns that need it stay empty"
         title = f"The table {name} cannot be used, {going_on}"
-        self._report("table-refused", f"{name} {old.version}" if old else name, title, str(error))
+        self._tell(Notice("table-refused", f"{name} {old.version}" if old else name, title, str(error)))
 
 
 def offline(stream: Stream, paths: Mapping[str, Path]) -> Callable[[pl.DataFrame], pl.DataFrame]:

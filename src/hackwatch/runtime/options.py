@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hackwatch import streams
-from hackwatch.alerts.options import AlertOptions
 from hackwatch.config import KafkaSettings, Settings
 from hackwatch.detect.panel import panel_schema
 from hackwatch.detect.rules import RuleSet, load_rules
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "EnrichedTopic",
     "TopicOptions",
-    "alert_options",
     "correlations_of",
     "enabled_streams",
     "enriched_topic",
@@ -128,26 +126,4 @@ def correlations_of(settings: Settings) -> list[Correlation]:
 
 def stream_options(settings: Settings, name: str) -> StreamOptions:
     """How a stream is read in event time, as the settings say."""
-    stream = settings.streams[name]
-    return StreamOptions(
-        lateness_seconds=stream.lateness_seconds,
-        idle_seconds=settings.engine.idle_seconds,
-        window_seconds=stream.window_seconds,
-        duplicates_key=stream.duplicates_key,
-        alert_on_suspect=stream.alert_on_suspect,
-        max_sources=settings.engine.max_sources,
-        aggregates=streams.aggregates(name),
-    )
-
-
-def alert_options(settings: Settings) -> AlertOptions:
-    """When alerts are raised, as the settings say."""
-    alerts = settings.alerts
-    return AlertOptions(
-        site=settings.site,
-        suppress_seconds=alerts.suppress_seconds,
-        window_history=alerts.window_history,
-        window_warmup=alerts.window_warmup,
-        window_minimum=alerts.window_minimum,
-        window_deviations=alerts.window_deviations,
-    )
+    return StreamOptions(settings.streams[name], settings.engine, aggregates=streams.aggregates(name))

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal
 
 from hackwatch import metrics
-from hackwatch.alerts.alert import Alert, alert_id
+from hackwatch.alerts.system import HACKWATCH, Notice
 from hackwatch.clock import Clock
 from hackwatch.config import Settings, prepare_data_folder
 from hackwatch.errors import ConfigurationError, HackwatchError
@@ -19,7 +19,7 @@ from hackwatch.lake import open_lake
 from hackwatch.lake.background import Maintenance
 from hackwatch.pipeline.enrichment import StatefulEnrichment
 from hackwatch.routes import Dispatcher, open_delivery
-from hackwatch.runtime.detectors import Models, system_alert
+from hackwatch.runtime.detectors import Models
 from hackwatch.runtime.enrichments import Enrichments
 from hackwatch.runtime.lock import EngineLock
 from hackwatch.runtime.options import roles_of
@@ -59,10 +59,10 @@ class Surroundings:
     def open_models(self, names: tuple[str, ...], enrichments: Enrichments | None = None) -> Models:
         """The detectors of these streams, as the registry names them."""
         settings, source = self.settings, open_bundles(self.settings, names, self._stack)
-        return Models(source, names, self.system_alert, roles_of(settings), enrichments)
+        return Models(source, names, self.tell, roles_of(settings), enrichments)
 
     def open_enrichments(
-        self, names: tuple[str, ...], copies: str, whose: str, stateful: StatefulEnrichment | None = None
+        self, names: tuple[str, ...], copies: str, whose: str = HACKWATCH, stateful: StatefulEnrichment | None = None
     ) -> Enrichments:
         """What fills the columns of these streams that messages do not hold.
 
@@ -70,8 +70,8 @@ class Surroundings:
         `stateful`: where stateful enrichers are run.
         """
 
-        def tell(rule: str, occurrence: str, title: str, detail: str) -> None:
-            self.system_alert(system_alert(whose, rule, occurrence, title, detail, self.clock.wall()))
+        def tell(notice: Notice) -> None:
+            self.tell(replace(notice, stream=whose))
 
         tables, folder = self.settings.enrichment.tables, self.settings.tables_folder / copies
         return Enrichments(names, tables, folder, tell, stateful)
@@ -105,21 +105,20 @@ class Surroundings:
         if settings.metrics.port is not None:
             self._stack.enter_context(metrics.serve(settings.metrics.port, settings.metrics.host))
 
-    def system_alert(self, alert: Alert) -> None:
-        """Write an alert of hackwatch about itself."""
-        site = self.settings.site
-        alert = replace(alert, site=site, id=alert_id(alert.stream, alert.entity, alert.rule, alert.subject, site))
-        _LOG.warning(alert.title, extra={"detail": alert.evidence.get("detail")})
+    def tell(self, notice: Notice) -> None:
+        """Write an alert of hackwatch about itself; may be called by any thread."""
+        alert = notice.alert(self.clock.wall(), self.settings.site)
+        _LOG.warning(notice.title, extra={"detail": notice.detail})
         try:
             self.store.log_batches(self.settings.pipeline, (), [alert], ())
         except HackwatchError as error:
             _LOG.error("alert not stored", extra={"error": str(error)})
 
     @contextmanager
-    def housekeeping(self, more: Callable[[float], object]) -> Iterator[None]:
+    def housekeeping(self, more: Callable[[], object]) -> Iterator[None]:
         """What is done every few seconds beside the engine, in a thread.
 
-        `more` is called with the time, for what else there is to do.
+        `more`: what else there is to do.
         """
         done = threading.Event()
 
@@ -128,7 +127,7 @@ class Surroundings:
             while not done.wait(EVERY_SECONDS):
                 try:
                     self._once()
-                    more(self.clock.wall())
+                    more()
                     said = False
                 except HackwatchError as error:
                     if not said:

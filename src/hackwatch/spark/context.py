@@ -113,9 +113,9 @@ class Query(ABC):
         """The time of a batch that begins."""
         return Now(self.context.clock.wall(), self.time.tick())
 
-    def versions(self, now: Now) -> dict[str, str]:
+    def versions(self) -> dict[str, str]:
         """What decides about a batch that begins: the newest of everything."""
-        self.models.refresh(now.wall)
+        self.models.refresh()
         return self.models.logged(self.models.current(), self.ledger.epoch + 1)
 
     def deciders(self, entry: BatchEntry) -> Deciders:
@@ -184,7 +184,7 @@ class SparkQuery(Query):
     def _counted(self, frame: DataFrame, number: int) -> None:
         now = self.now()
         spark_query = str(frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId"))
-        versions = self.versions(now)
+        versions = self.versions()
         entry = self.patiently("store", lambda: self.ledger.begin(number, spark_query, now, versions))
         if entry is not None:
             self.take(frame, entry, self.deciders(entry))

@@ -11,6 +11,7 @@ import polars as pl
 
 from hackwatch import streams
 from hackwatch.alerts.alert import Alert
+from hackwatch.alerts.observed import Pairs
 from hackwatch.pipeline.core import serialise
 from hackwatch.pipeline.correlation import Correlator, pair_date
 from hackwatch.pipeline.detection import SCORED
@@ -161,7 +162,7 @@ class Correlate(Query):
     def _begin(self) -> None:
         """Keep where it begins: what ingest did before the correlation was there is left out."""
         now = self.now()
-        versions = self.versions(now)
+        versions = self.versions()
         entry = self.patiently("store", lambda: self.ledger.begin(None, DRIVER, now, versions))
         assert entry is not None
         before = [self._sides[name].before for name in self.names]
@@ -199,7 +200,7 @@ class Correlate(Query):
         if not ranges:
             return False
         with self.open_gate():
-            versions = self.versions(now)
+            versions = self.versions()
             entry = self.patiently("store", lambda: self.ledger.begin(None, DRIVER, now, versions, ranges, waiting))
             assert entry is not None
             self._take(entry)
@@ -259,7 +260,7 @@ class Correlate(Query):
             self.patiently(f"lake table {self.declared.name}", append)
         topics = {name: side.topic for name, side in self._sides.items()}
         champions = self.deciders(entry).champions
-        alerts = self.policy.pairs(self.declared, self.left, self.right, topics, untold, champions, entry.wall)
+        alerts = self.policy.pairs(Pairs(self.declared, self.left, self.right, topics, untold), champions, entry.wall)
         updates = self.policy.take_updates()
         self.patiently("store", lambda: self.ledger.tell(alerts, updates))
         return alerts

@@ -8,12 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hackwatch import streams
+from hackwatch.alerts.observed import Records
 from hackwatch.lake.distributed import commit_files, share
 from hackwatch.pipeline.core import TICK_SECONDS, Now, changes_of, serialise
 from hackwatch.pipeline.judged import Counts, records_schema, rejected_schema
 from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.runtime.detectors import Deciders
-from hackwatch.runtime.options import alert_options, enriched_topic, stream_options
+from hackwatch.runtime.options import enriched_topic, stream_options
 from hackwatch.spark.context import Context, SparkQuery, collected
 from hackwatch.spark.judging import known, merged
 from hackwatch.spark.ledger import Ledger
@@ -65,11 +66,11 @@ class Ingest(SparkQuery):
         self.since: dict[str, int] = {name: known.get(name, self.ledger.epoch) for name in correlations}
         self._options = stream_options(settings, stream)
         folder = settings.streams[stream].spark_ml
-        keyed = self._options.duplicates_key is not None
+        keyed = self._options.stream.duplicates_key is not None
         self._scorer = Scorer(context.spark, folder, self.stream, keyed=keyed) if folder is not None else None
         if self._scorer is not None:
             context.given[stream] = self._scorer.detector
-        self.state = StreamState(self.stream, self._options, alert_options(settings))
+        self.state = StreamState(self.stream, self._options, settings.alerts)
         self.state.topic = self.source.topic
         self._keys: dict[int, bytes] = {}
         #: What version 0.1 has left, if it was the last one that ran.
@@ -168,7 +169,7 @@ class Ingest(SparkQuery):
             self.caught_up = True
             return ends is None and self._tick_if_due(now)
         with self.open_gate():
-            versions = self.versions(now)
+            versions = self.versions()
             begin = partial(self.ledger.begin, None, self.ledger.spark_query, now, versions, ranges, waiting)
             entry = self.patiently("store", begin)
             assert entry is not None
@@ -201,7 +202,7 @@ class Ingest(SparkQuery):
         return True
 
     def _tick(self, now: Now) -> None:
-        versions = self.versions(now)
+        versions = self.versions()
         entry = self.patiently("store", lambda: self.ledger.tick(self.name, now, versions))
         self._commit(entry, nothing_told(self.stream), self.deciders(entry), self.context.clock.monotonic())
 
@@ -223,7 +224,10 @@ class Ingest(SparkQuery):
         state, topic, waiting = self.state, self.source.topic, self._waiting(entry, told.report)
         marks = merged(state, told, entry.elapsed, [partition for _, partition in waiting])
         alerts = self.policy.records(
-            self.stream, topic, told.alerting, deciders.champions, entry.wall, on_suspect=self._options.alert_on_suspect
+            Records(self.stream, topic, told.alerting),
+            deciders.champions,
+            entry.wall,
+            on_suspect=self._options.stream.alert_on_suspect,
         )
         alerts += state.close(marks, self.policy, entry.wall)
         updates = self.policy.take_updates()

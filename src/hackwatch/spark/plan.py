@@ -110,7 +110,7 @@ class Plan:
     @property
     def rows_schema(self) -> pl.Schema:
         """The columns that go through Spark where it scores."""
-        return rows_schema(streams.get(self.stream), keyed=self.options.duplicates_key is not None)
+        return rows_schema(streams.get(self.stream), keyed=self.options.stream.duplicates_key is not None)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings
 from hackwatch.errors import ResourceError
 from hackwatch.lake import open_lake
-from hackwatch.runtime.options import alert_options, correlations_of, enabled_streams, rules_of
+from hackwatch.runtime.options import correlations_of, enabled_streams, rules_of
 from hackwatch.runtime.retry import Retry
 from hackwatch.runtime.surroundings import Surroundings
 from hackwatch.spark.context import Context, Query, gist
@@ -121,7 +121,7 @@ class _Service:
         mine = [one.name for one in self.correlations if stream in (one.left, one.right)]
         return Ingest(self.context, stream, Suspects(stream, folder), mine)
 
-    def _forget(self, _: float) -> None:
+    def _forget(self) -> None:
         """Delete the suspects that all correlations have taken."""
         for query in self.ingest:
             done = [one.done[query.name] for one in self.after if query.name in one.names]
@@ -173,7 +173,7 @@ class _Service:
 
     def _context(self) -> Context:
         settings, around = self.settings, self.around
-        options, rules = alert_options(settings), rules_of(settings)
+        rules = rules_of(settings)
         return Context(
             settings=settings,
             spark=self.spark,
@@ -185,6 +185,6 @@ class _Service:
             lake=lambda: open_lake(settings),
             models=around.open_models,
             enrichments=lambda name: around.open_enrichments((name,), f"{settings.pipeline}-{name}", name),
-            policy=lambda: AlertPolicy(options, rules),
+            policy=lambda: AlertPolicy(settings.alerts, rules, settings.site),
             given={},
         )

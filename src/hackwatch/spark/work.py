@@ -142,7 +142,7 @@ class _Task:
         found = judged(scored, late, duplicate, self._plan.wall)
         self._judge.count(found.on_time)
         self.report.add(Report(counts=found.counts, entities=self._entities(scored.records)))
-        alerting = found.alerting(on_suspect=self._plan.options.alert_on_suspect)
+        alerting = found.alerting(on_suspect=self._plan.options.stream.alert_on_suspect)
         if len(alerting):
             self._alerting.append(alerting)
         self._records.append(found.kept)

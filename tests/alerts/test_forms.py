@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema  # type: ignore[import-untyped]  # no types
 
 from hackwatch.alerts.alert import SEVERITIES, Alert
-from hackwatch.alerts.forms import ECS_VERSION, FORMS, OCSF_VERSION, ecs, encode, native, ocsf, summary, text
+from hackwatch.alerts.forms import ECS_VERSION, FORMS, OCSF_VERSION, Form, ecs, encode, native, ocsf, summary, text
 from hackwatch.detect.base import Driver
 from tests.routes.support import HOSTILE, alert
 
@@ -120,7 +120,7 @@ def test_severity_is_a_number_that_grows(severity: Any) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @given(name=st.text())
-def test_json_is_one_ascii_line_without_control_characters(form: str, name: str) -> None:
+def test_json_is_one_ascii_line_without_control_characters(form: Form, name: str) -> None:
     line = encode(replace(alert(), title=name, subject=name, evidence={"CMD": name, name: [name, float("inf")]}), form)
     assert line.isascii()
     assert line.isprintable()
