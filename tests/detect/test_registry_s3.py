@@ -19,7 +19,7 @@ from hackwatch.detect.registry.bucket_storage import BucketStorage
 from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.objects import Bucket
 from hackwatch.runtime.detectors import Models
-from hackwatch.runtime.reload import WatchedRegistry
+from hackwatch.runtime.registry import WatchedRegistry
 from tests.conftest import mode
 from tests.detect.support import STREAM, records
 from tests.servers.s3 import SECRET, Server

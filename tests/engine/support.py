@@ -21,14 +21,15 @@ from hackwatch.alerts.system import Notice
 from hackwatch.config import AlertSettings, EngineSettings
 from hackwatch.detect.base import Detector, Driver
 from hackwatch.detect.panel import CHAMPION, place
-from hackwatch.engine.loop import Engine, Parts, Source
+from hackwatch.engine.loop import Engine
+from hackwatch.engine.parts import EngineParts, EngineView, StreamInput
 from hackwatch.families.host.simulate import Faults
 from hackwatch.pipeline.core import Output, Pipeline
-from hackwatch.pipeline.detection import Scored
-from hackwatch.pipeline.enriching import Enriching
+from hackwatch.pipeline.enrichment import StatefulEnrichment
 from hackwatch.pipeline.options import StreamOptions
-from hackwatch.runtime.detectors import BundleSource, Models
+from hackwatch.runtime.detectors import Models
 from hackwatch.runtime.enrichments import Enrichments
+from hackwatch.runtime.registry import BundleSource
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.testing import FakeClock, MemoryTopic
@@ -142,10 +143,10 @@ class Quiet:
         self.pauses: list[str | None] = []
         self._models = models
 
-    def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None:
+    def batch(self, output: Output, began: float, wall: float) -> None:
         pass
 
-    def turn(self, engine: Engine) -> None:
+    def turn(self, engine: EngineView) -> None:
         pass
 
     def wrote(self, table: str, seconds: float) -> None:
@@ -217,15 +218,15 @@ class House:
         crasher = crasher or Crasher()
         calls = ("log_batches", "commit_epoch", "append", "commit", "read", "latest")
         sources = {
-            name: Source(streams.get(name), crasher.around(topic, calls), DecodeOptions())
+            name: StreamInput(streams.get(name), crasher.around(topic, calls), DecodeOptions())
             for name, topic in self.topics.items()
         }
-        enriching = Enriching({name: streams.stateful_enrichers(name) for name in sources})
+        stateful = StatefulEnrichment({name: streams.stateful_enrichers(name) for name in sources})
         names, folder = tuple(sources), self.folder / "tables"
-        enrichments = Enrichments(names, self.tables, folder, self.told.append, enriching)
+        enrichments = Enrichments(names, self.tables, folder, self.told.append, stateful)
         models = Models(self.source or PlantedSource(), names, lambda notice: None, self.roles, enrichments)
-        parts = Parts(
-            sources=sources,
+        parts = EngineParts(
+            inputs=sources,
             pipeline=Pipeline(
                 {
                     name: (source.stream, StreamOptions(aggregates=streams.aggregates(name)))
@@ -233,7 +234,7 @@ class House:
                 },
                 streams.correlations(),
                 AlertPolicy(AlertSettings(window_minimum=1, window_warmup=1)),
-                enriching=enriching,
+                enrichment=stateful,
             ),
             models=models,
             rules=None,

@@ -16,7 +16,7 @@ from hackwatch.config import load_settings
 from hackwatch.errors import ResourceError
 from hackwatch.families.host.simulate import labelled
 from hackwatch.lake import Lake
-from hackwatch.pipeline.enriched import IDENTITY
+from hackwatch.runtime.enriched_topic import IDENTITY
 from hackwatch.store import open_store
 from tests.engine.processes import NAMES, EngineThread, until
 from tests.routes.test_kafka import sent

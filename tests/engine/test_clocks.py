@@ -14,7 +14,8 @@ from hackwatch import streams
 from hackwatch.alerts.policy import AlertPolicy
 from hackwatch.config import AlertSettings, EngineSettings, StreamSettings
 from hackwatch.detect.rules import load_rules
-from hackwatch.engine.loop import Engine, Parts, Source
+from hackwatch.engine.loop import Engine
+from hackwatch.engine.parts import EngineParts, StreamInput
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.runtime.detectors import Models
@@ -36,7 +37,7 @@ class Seen(Quiet):
         super().__init__()
         self.late: dict[tuple[str, int, int, int], bool] = {}
 
-    def batch(self, scored: Any, output: Output, began: float, wall: float) -> None:
+    def batch(self, output: Output, began: float, wall: float) -> None:
         for name in STREAMS:
             for frame in output.rows.get(name, []):
                 for partition, offset, index, late in frame.select("partition", "offset", "index", "late").iter_rows():
@@ -62,8 +63,8 @@ class Site:
         known = {name: streams.get(name) for name in STREAMS}
         rules = load_rules((), known, shipped=True)
         key = self.options.stream.duplicates_key
-        parts = Parts(
-            sources={n: Source(known[n], topic, DecodeOptions(key=key)) for n, topic in self.topics.items()},
+        parts = EngineParts(
+            inputs={n: StreamInput(known[n], topic, DecodeOptions(key=key)) for n, topic in self.topics.items()},
             pipeline=Pipeline(
                 {name: (known[name], self.options) for name in STREAMS}, streams.correlations(),
                 AlertPolicy(AlertSettings(), rules),
@@ -133,7 +134,7 @@ def test_a_liar_and_a_slow_machine_harm_nobody_and_are_named(tmp_path: Path) -> 
     named = [alert for alert in site.store.triage.alerts() if alert.rule == "clock-skew"]
     assert {alert.entity for alert in named} == {"liar", "slow"}
     assert {alert.kind for alert in named} == {"system"}
-    skewed = site.engine.parts.pipeline.skewed_sources("process")
+    skewed = site.engine.parts.pipeline.state("process").clocks.skew.named()
     assert set(skewed) == {"liar", "slow"}
     assert skewed["liar"] > 0 > skewed["slow"]
 
@@ -172,7 +173,7 @@ def test_a_backlog_of_last_year_waits_for_nobody_and_nobody_for_it(tmp_path: Pat
     send(site, "process", old)
     send(site, "memory", [occupied(WALL + second) for second in range(5)])
     parts = site.engine.parts
-    apart = Pipeline({n: (s.stream, site.options) for n, s in parts.sources.items()}, [], AlertPolicy(AlertSettings()))
+    apart = Pipeline({n: (s.stream, site.options) for n, s in parts.inputs.items()}, [], AlertPolicy(AlertSettings()))
     engine = Engine(replace(parts, pipeline=apart), EngineSettings(batch_bytes=65_536), threading.Event())
     engine.recover()
     for _ in range(3):

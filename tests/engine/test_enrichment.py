@@ -15,7 +15,7 @@ import pytest
 
 from hackwatch.detect.base import Detector
 from hackwatch.errors import DataError, ResourceError
-from hackwatch.runtime.tables import Tables, read_table
+from hackwatch.runtime.lookups import LookupTables, read_table
 from hackwatch.store import open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.topics import open_reader
@@ -134,10 +134,10 @@ def test_an_enricher_that_fails_stops_nothing(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.fixture
-def tables(tmp_path: Path) -> tuple[Path, Tables, list[str]]:
+def tables(tmp_path: Path) -> tuple[Path, LookupTables, list[str]]:
     path, said = tmp_path / "owners.csv", list[str]()
     write(path, "ann")
-    return path, Tables({"owners": path}, tmp_path / "kept", lambda name, error: said.append(str(error))), said
+    return path, LookupTables({"owners": path}, tmp_path / "kept", lambda name, error: said.append(str(error))), said
 
 
 def kept(folder: Path) -> set[str]:
@@ -145,7 +145,7 @@ def kept(folder: Path) -> set[str]:
 
 
 def test_a_copy_is_kept_until_another_version_was_used_and_committed(
-    tmp_path: Path, tables: tuple[Path, Tables, list[str]]
+    tmp_path: Path, tables: tuple[Path, LookupTables, list[str]]
 ) -> None:
     path, found, _ = tables
     assert found.refresh()
@@ -166,13 +166,13 @@ def test_a_copy_is_kept_until_another_version_was_used_and_committed(
 
 
 def test_after_a_restart_all_copies_are_kept_until_something_new_is_committed(
-    tmp_path: Path, tables: tuple[Path, Tables, list[str]]
+    tmp_path: Path, tables: tuple[Path, LookupTables, list[str]]
 ) -> None:
     path, before, _ = tables
     before.refresh()
     first = before.current()["owners"].version
     second = write(path, "bob")
-    later = Tables({"owners": path}, tmp_path / "kept", lambda name, error: None)
+    later = LookupTables({"owners": path}, tmp_path / "kept", lambda name, error: None)
     later.refresh()
     later.committed(7)
     later.refresh()
@@ -185,7 +185,9 @@ def test_after_a_restart_all_copies_are_kept_until_something_new_is_committed(
     assert later.exactly({"owners": first})["owners"].version == second, "its copy is gone"
 
 
-def test_a_file_that_is_no_table_leaves_the_old_one_and_is_said_once(tables: tuple[Path, Tables, list[str]]) -> None:
+def test_a_file_that_is_no_table_leaves_the_old_one_and_is_said_once(
+    tables: tuple[Path, LookupTables, list[str]],
+) -> None:
     path, found, said = tables
     found.refresh()
     good = found.current()["owners"].version
@@ -203,7 +205,7 @@ def test_a_file_that_is_no_table_leaves_the_old_one_and_is_said_once(tables: tup
     assert found.refresh()
 
 
-def test_the_same_content_is_the_same_version(tables: tuple[Path, Tables, list[str]]) -> None:
+def test_the_same_content_is_the_same_version(tables: tuple[Path, LookupTables, list[str]]) -> None:
     path, found, _ = tables
     found.refresh()
     version = found.current()["owners"].version

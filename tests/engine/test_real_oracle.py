@@ -18,7 +18,8 @@ from polars.testing import assert_frame_equal
 from hackwatch import streams
 from hackwatch.alerts.policy import AlertPolicy
 from hackwatch.config import AlertSettings, EngineSettings
-from hackwatch.engine.loop import Engine, Parts, Source
+from hackwatch.engine.loop import Engine
+from hackwatch.engine.parts import EngineParts, StreamInput
 from hackwatch.families.host.simulate import Faults, generate
 from hackwatch.lake import Lake
 from hackwatch.pipeline.core import Pipeline
@@ -52,9 +53,9 @@ def real(folder: Path, topics: Topics, seed: int, threads: tuple[ThreadPoolExecu
     """Micro-batches, epochs and the number of batches in flight are cut by the seed."""
     chance = random.Random(seed)
     store, lake = open_store(folder / "store.sqlite"), Lake(folder / "lake")
-    sources = {name: Source(streams.get(name), topic, DecodeOptions()) for name, topic in topics.items()}
-    parts = Parts(
-        sources=sources,
+    sources = {name: StreamInput(streams.get(name), topic, DecodeOptions()) for name, topic in topics.items()}
+    parts = EngineParts(
+        inputs=sources,
         pipeline=Pipeline(
             {
                 name: (source.stream, StreamOptions(engine=EngineSettings(idle_seconds=1e9)))

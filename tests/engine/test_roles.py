@@ -14,7 +14,7 @@ from hackwatch.config import load_settings
 from hackwatch.detect.base import Detector
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.runtime.detectors import Models
-from hackwatch.runtime.reload import roles_of
+from hackwatch.runtime.options import roles_of
 from hackwatch.store import open_store
 from tests.engine.support import (
     NAMES,

@@ -14,7 +14,7 @@ import pytest
 from hackwatch import streams
 from hackwatch.engine.loop import Engine
 from hackwatch.errors import ResourceError
-from hackwatch.pipeline.enriched import IDENTITY, enriched
+from hackwatch.runtime.enriched_topic import IDENTITY, enriched
 from tests.engine.support import NAMES, Crash, Crasher, House, Quiet, work_off
 
 

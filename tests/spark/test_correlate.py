@@ -188,9 +188,9 @@ class Place:
     def context(self, store: Store) -> Context:
         parts: dict[str, Any] = {
             "settings": Settings(), "spark": None, "checkpoints": store.checkpoints, "clock": self.clock, "given": {},
-            "rules": None, "board": SimpleNamespace(correlated=lambda *_: None),
+            "rules": None, "observer": SimpleNamespace(correlated=lambda *_: None), "enrichments": None,
             "retry": Retry(self.clock, threading.Event(), lambda _: None), "lake": self.lake,
-            "models": lambda names: Models(Registry(self.path / "registry"), names, lambda _: None),
+            "models": lambda names, _: Models(Registry(self.path / "registry"), names, lambda _: None),
             "policy": lambda: AlertPolicy(AlertSettings()),
         }  # fmt: skip
         return Context(**parts)

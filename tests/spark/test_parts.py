@@ -38,7 +38,7 @@ from hackwatch.spark.folder import LocalFolder, open_folder
 from hackwatch.spark.kafka import java_options
 from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.messages import kafka_messages
-from hackwatch.spark.progress import lag_of
+from hackwatch.spark.observing import lag_of
 from hackwatch.spark.rounds import EngineTime
 from hackwatch.spark.shipping import Shipped, pack
 from hackwatch.spark.spool import Planner
@@ -227,9 +227,9 @@ def test_a_batch_that_comes_while_the_store_is_away_waits_for_it(
         monkeypatch.setattr(store.checkpoints, "log_batches", lambda *given: next(tries, log_batches)(*given))
         parts: Any = {
             "settings": Settings(), "spark": session, "checkpoints": store.checkpoints, "clock": clock, "given": {},
-            "rules": None, "board": None, "retry": Retry(clock, threading.Event(), said.append),
-            "lake": lambda: None, "models": lambda names: Models(Registry(tmp_path), names, lambda _: None),
-            "policy": lambda: None,
+            "rules": None, "observer": None, "retry": Retry(clock, threading.Event(), said.append), "enrichments": None,
+            "lake": lambda: None,
+            "models": lambda names, _: Models(Registry(tmp_path), names, lambda _: None), "policy": lambda: None,
         }  # fmt: skip
         query, frame = Noting(Context(**parts), "process", ("process",)), SimpleNamespace(sparkSession=session)
         query._batch(frame, 0)  # type: ignore[arg-type]  # all that is asked of a frame here

@@ -6,67 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import polars as pl
 
 from hackwatch.clock import Clock
 from hackwatch.counts import Counts
+from hackwatch.engine.parts import EpochObserver, EpochSink, LakeWriter
 from hackwatch.pipeline.core import Changed, Snapshot, serialise
+from hackwatch.pipeline.judged import lake_rows
 from hackwatch.store.aggregates import aggregate_rows, window_rows
 from hackwatch.store.commits import EpochCommit
 from hackwatch.store.protocols import CheckpointStore
 from hackwatch.topics.base import TopicReader
 
-__all__ = ["Epoch", "EpochObserver", "EpochSink", "EpochWriter", "LakeWriter"]
+__all__ = ["Epoch", "EpochWriter"]
 
 
-class EpochObserver(Protocol):
-    """Is told, by the writing thread, what was written and how long it took (seconds); must be quick and never fail."""
-
-    def wrote(self, table: str, seconds: float) -> None:
-        """After the rows of an epoch have come into a table of the lake."""
-        ...
-
-    def committed(self, epoch: int, seconds: float) -> None:
-        """After an epoch has been committed: it will not be repeated."""
-        ...
-
-
+#: Frames that are joined in one step.
 _JOINED = 32
 Retry = Callable[[str, Callable[[], object]], None]
-
-
-class LakeWriter(Protocol):
-    """What the engine needs of the lake; called by the writing thread."""
-
-    def append(self, table: str, frame: pl.DataFrame, epoch: int, pipeline: str) -> bool:
-        """Append rows once; False if this pipeline has already committed this epoch to the table.
-
-        Raises ResourceError; where that may pass, the same call is tried again until it succeeds.
-        """
-        ...
-
-
-class EpochSink(Protocol):
-    """A further place that the scored records of every epoch go to, before the epoch counts: at least once.
-
-    After a crash the same records of the same epoch come again, in the same order with the same values.
-    """
-
-    @property
-    def name(self) -> str:
-        """What the engine says it waits for, when it does."""
-        ...
-
-    def write(self, stream: str, frame: pl.DataFrame, epoch: int) -> None:
-        """Hand over the rows of a stream's lake table; they are safe there when it returns.
-
-        Raises ResourceError; the same call is then tried again until it succeeds.
-        """
-        ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,7 +96,7 @@ class EpochWriter:
         began = self._clock.monotonic()
         for table, frames in epoch.rows.items():
             started = self._clock.monotonic()
-            frame = self._completed(table, frames, epoch.number)
+            frame = self._rows(table, frames, epoch.number)
             append = partial(self._lake.append, table, frame, epoch.number, self._application)
             self._retry(f"lake table {table}", append)
             self._observer.wrote(table, self._clock.monotonic() - started)
@@ -151,16 +109,12 @@ class EpochWriter:
             done = {partition: offset for (s, _, partition), offset in epoch.offsets.items() if s == stream}
             self._retry(f"topic {reader.topic}", partial(reader.commit, done))
 
-    def _completed(self, table: str, frames: Sequence[pl.DataFrame], number: int) -> pl.DataFrame:
-        """One frame with the columns that are the same for a whole epoch, and the partition columns."""
-        frame, mine = _joined(frames), table in self._readers
-        added = [pl.lit(self._site).alias("site")]
-        if "date" not in frame.columns:
-            added = [pl.col("event_time" if mine else "processing_time").dt.date().alias("date"), *added]
-        if mine:
-            topic = pl.lit(self._readers[table].topic).alias("topic")
-            added = [topic, pl.lit(number, dtype=pl.Int64).alias("epoch"), *added]
-        return frame.with_columns(added)
+    def _rows(self, table: str, frames: Sequence[pl.DataFrame], number: int) -> pl.DataFrame:
+        """One frame with the columns that are the same for a whole epoch, and those of the lake's layout."""
+        reader = self._readers.get(table)
+        if reader is None:
+            return lake_rows(_joined(frames), self._site)
+        return lake_rows(_joined(frames), self._site, topic=reader.topic, epoch=number)
 
     def _commit(self, epoch: Epoch) -> EpochCommit:
         return EpochCommit(

@@ -5,31 +5,29 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
 from hackwatch.alerts.alert import Alert, AlertUpdate
-from hackwatch.clock import Clock
 from hackwatch.config import EngineSettings
 from hackwatch.engine.batching import MicroBatch, MicroBatcher
-from hackwatch.engine.epoch import Epoch, EpochObserver, EpochSink, EpochWriter, LakeWriter
+from hackwatch.engine.epoch import Epoch, EpochWriter
+from hackwatch.engine.parts import EngineParts
 from hackwatch.errors import DataError, ResourceError
-from hackwatch.pipeline.core import Batch, Now, Output, Pipeline
-from hackwatch.pipeline.detection import RuleMatcher, Scored, detect_messages
-from hackwatch.runtime.detectors import Deciders, Models
+from hackwatch.pipeline.core import Batch, Now, Output
+from hackwatch.pipeline.detection import Scored, detect_messages
+from hackwatch.runtime.detectors import Deciders
 from hackwatch.runtime.retry import Retry, Stopped
 from hackwatch.store.commits import BatchEntry, OffsetRange
-from hackwatch.store.protocols import CheckpointStore
-from hackwatch.streams.base import DecodeOptions, Messages, Stream
+from hackwatch.streams.base import Messages
 from hackwatch.streams.small import SMALL_BYTES
-from hackwatch.topics.base import TopicReader
 
-__all__ = ["Engine", "Observer", "Parts", "Source"]
+__all__ = ["Engine"]
 
 #: Engine time never jumps by more than this between two turns: a process that was stopped, or waited for a disk,
 #: must not find all partitions idle.
@@ -37,58 +35,6 @@ LONGEST_STEP = 1.0
 DISCOVER_SECONDS = 1.0
 #: With nothing to read for so long, the topics are looked at less often, by this factor.
 QUIET_SECONDS, QUIET_FACTOR = 0.5, 5
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Source:
-    """One stream as the engine reads it. `future_seconds`: how far ahead of the clock a record may be."""
-
-    stream: Stream
-    reader: TopicReader
-    decode: DecodeOptions
-    future_seconds: float = 3600.0
-
-
-class Observer(EpochObserver, Protocol):
-    """Is told what happens, by the engine's thread where nothing else is said; must be quick and never fail."""
-
-    def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None:
-        """After each step. `began`: monotonic seconds. `wall`: the batch's time, Unix seconds UTC."""
-        ...
-
-    def turn(self, engine: Engine) -> None:
-        """At the end of each turn of the loop, many times a second."""
-        ...
-
-    def paused(self, why: str | None) -> None:
-        """When something that is to be tried again has failed, and with None once it is done; by any thread."""
-        ...
-
-    def stored(self) -> None:
-        """After alerts have come into the store."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Parts:
-    """What an engine is made of: every file, clock and thread comes in here.
-
-    `name`: of the pipeline in the store. `sinks`: see EpochSink.
-    """
-
-    sources: Mapping[str, Source]
-    pipeline: Pipeline
-    models: Models
-    rules: RuleMatcher | None
-    checkpoints: CheckpointStore
-    lake: LakeWriter
-    clock: Clock
-    scorers: Executor
-    epochs: Executor
-    observer: Observer
-    sinks: Sequence[EpochSink] = ()
-    name: str = "main"
-    site: str = "local"
 
 
 @dataclass(slots=True, eq=False)
@@ -126,14 +72,14 @@ class Engine:
     alerts, lake rows and windows; what was not logged has left no trace and is read anew.
     """
 
-    def __init__(self, parts: Parts, options: EngineSettings, stop: threading.Event) -> None:
+    def __init__(self, parts: EngineParts, options: EngineSettings, stop: threading.Event) -> None:
         """`stop`: set by whoever wants it to end, or by the engine when it fails."""
         self.parts, self.options, self._stop = parts, options, stop
         self._clock = parts.clock
         self._retry = Retry(parts.clock, stop, parts.observer.paused)
         self._in_flight: deque[_InFlight] = deque()
         self._unlogged: list[BatchEntry] = []
-        readers = {name: source.reader for name, source in parts.sources.items()}
+        readers = {name: source.reader for name, source in parts.inputs.items()}
         self._writer = EpochWriter(
             parts.name,
             parts.site,
@@ -303,7 +249,7 @@ class Engine:
         return _InFlight(taken, now, self._clock.monotonic(), deciders, runs)
 
     def _detect(self, stream: str, messages: list[Messages], deciders: Deciders, wall: float) -> Scored:
-        source = self.parts.sources[stream]
+        source = self.parts.inputs[stream]
         panel, enrichment = deciders.panels[stream], deciders.enrichments.get(stream)
         latest, rules = wall + source.future_seconds, self.parts.rules
         return detect_messages(
@@ -329,7 +275,7 @@ class Engine:
         output = self.parts.pipeline.step(batch, flight.now)
         self._done |= {(part.stream, part.topic, part.partition): part.end for part in flight.taken.ranges}
         self._open.add(output)
-        self.parts.observer.batch(output.scored, output, flight.began, flight.now.wall)
+        self.parts.observer.batch(output, flight.began, flight.now.wall)
         return output
 
     def _log(self, alerts: Sequence[Alert], updates: Sequence[AlertUpdate]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -13,8 +13,9 @@ import polars as pl
 
 from hackwatch.detect.panel import Panel
 from hackwatch.detect.rules import with_rules
-from hackwatch.pipeline.enrichment import Enrichment, completed
-from hackwatch.streams.base import REJECTED_SCHEMA, Decoded, DecodeOptions, Messages, Stream, microseconds
+from hackwatch.pipeline.enrichment import Enrichment, StatefulEnrichment, completed
+from hackwatch.streams.base import Decoded, DecodeOptions, Messages, Stream, microseconds
+from hackwatch.streams.found import Rejection, rejected_rows
 
 __all__ = ["SCORED", "RuleMatcher", "Scored", "detect_messages", "score_records"]
 
@@ -22,8 +23,6 @@ __all__ = ["SCORED", "RuleMatcher", "Scored", "detect_messages", "score_records"
 #: whether it is a suspect (score >= threshold, or a rule matched that needs no second record), and the ids of all
 #: rules matched. Behind these come the columns of `detect.panel.panel_schema`: versions, and what other roles say.
 SCORED = pl.Schema({"score": pl.Float32(), "prediction": pl.Int8(), "rules": pl.List(pl.String())})
-
-RAW_LIMIT = 64 * 1024
 
 
 class RuleMatcher(Protocol):
@@ -58,6 +57,12 @@ class Scored:
     unknown_fields: Mapping[str, int]
     unknown: Mapping[int, int] = field(default_factory=dict)
     pending: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+
+    def finished(self, stateful: StatefulEnrichment) -> Scored:
+        """With what was left open: enriched in order, then scored. Each partition's messages come in offset order."""
+        if self.pending is None:
+            return self
+        return replace(self, records=self.pending(stateful.enrich(self.stream, self.records)), pending=None)
 
 
 def detect_messages(
@@ -191,17 +196,10 @@ def _split_future(
 def _future_rejected(stream: Stream, messages: Messages, ahead: pl.DataFrame, latest: float) -> pl.DataFrame:
     """A clock far ahead must not close every window: such records are kept raw, with the reason."""
     lines = messages.payload.split(b"\n")
-    raw = [lines[i] for i in np.searchsorted(messages.offsets, ahead["offset"].to_numpy())]
-    return pl.DataFrame(
-        {
-            "stream": [stream.name] * len(raw),
-            "topic": [messages.topic] * len(raw),
-            "partition": ahead["partition"],
-            "offset": ahead["offset"],
-            "index": ahead["index"],
-            "reason": ["event time is too far ahead of the clock"] * len(raw),
-            "raw": [text[:RAW_LIMIT].decode("utf-8", "backslashreplace") for text in raw],
-            "raw_bytes": [len(text) for text in raw],
-        },
-        schema=REJECTED_SCHEMA,
-    )
+    numbers = np.searchsorted(messages.offsets, ahead["offset"].to_numpy())
+    reason = "event time is too far ahead of the clock"
+    found = [
+        Rejection(number, index, reason, lines[number])
+        for number, index in zip(numbers.tolist(), ahead["index"].to_list(), strict=True)
+    ]
+    return rejected_rows(stream.name, found, messages)

@@ -15,7 +15,7 @@ from hackwatch.alerts.alert import Alert
 from hackwatch.alerts.policy import AlertPolicy
 from hackwatch.config import AlertSettings
 from hackwatch.pipeline.aggregates import Aggregates
-from hackwatch.pipeline.clocks import Marks, SourceClocks
+from hackwatch.pipeline.clocks import NEVER, Marks, SourceClocks
 from hackwatch.pipeline.duplicates import Duplicates
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.pipeline.outliers import OutlierWatch
@@ -90,6 +90,16 @@ class StreamState:
         if self.clocks.skew.waits:
             return True
         return any(one.has_open() for one in self.aggregates) and elapsed >= self.clocks.idle_after()
+
+    def watermark(self) -> float | None:
+        """The median of the watermarks of the stream's sources in Unix seconds; None before the first."""
+        mark = self.clocks.watermark()
+        return None if mark <= NEVER else mark / 1e6
+
+    def rows(self) -> dict[str, int]:
+        """How many rows each kind of state holds, but for duplicates."""
+        held = {f"{one.aggregate.name}_{self.stream.name}": len(one) for one in self.aggregates}
+        return {**held, f"sources_{self.stream.name}": len(self.clocks)}
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
         """(small values, frames)."""

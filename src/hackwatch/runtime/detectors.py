@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from hackwatch.alerts.system import Notice, Tell
 from hackwatch.detect.base import Detector
@@ -12,28 +11,15 @@ from hackwatch.detect.panel import CHAMPION, Member, Panel, place
 from hackwatch.errors import HackwatchError
 from hackwatch.pipeline.enrichment import Enrichment
 from hackwatch.runtime.enrichments import TABLE, Enrichments
+from hackwatch.runtime.registry import BundleSource
 
-__all__ = ["BundleSource", "Deciders", "Models"]
+__all__ = ["Deciders", "Models"]
+
 
 #: What is named as refused when not a version but the pointer to it cannot be read.
 POINTER = "(pointer)"
 #: A stream and a role in it.
 Seat = tuple[str, str]
-
-
-class BundleSource(Protocol):
-    """What the engine needs of the registry; asked by the one thread that refreshes the models."""
-
-    def current(self, stream: str, role: str = CHAMPION) -> str | None:
-        """The version that the pointer of a role names; cheap, asked every `reload_seconds`.
-
-        Raises HackwatchError or OSError if the registry cannot be read: what is in use stays.
-        """
-        ...
-
-    def load(self, stream: str, version: str) -> Detector:
-        """Load a version, checked: files, schema, canary. Raises HackwatchError."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

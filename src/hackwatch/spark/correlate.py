@@ -15,6 +15,7 @@ from hackwatch.alerts.observed import Pairs
 from hackwatch.pipeline.core import serialise
 from hackwatch.pipeline.correlation import Correlator, pair_date
 from hackwatch.pipeline.detection import SCORED
+from hackwatch.pipeline.judged import lake_rows, processed_at
 from hackwatch.spark.context import Context, Query
 from hackwatch.spark.folder import open_folder
 from hackwatch.spark.ledger import DRIVER, Ledger
@@ -240,7 +241,7 @@ class Correlate(Query):
         done = self.done | {part.stream: part.end for part in entry.ranges}
         self.patiently("store", partial(self._commit, entry, done))
         self.done = done
-        self.context.board.correlated(alerts, self.name, len(self.correlator))
+        self.context.observer.correlated(alerts, self.name, len(self.correlator))
 
     def _new(self, pairs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Those that are not in the lake yet, and those of which no alert has been told: all, but for an upgrade."""
@@ -277,12 +278,8 @@ class Correlate(Query):
 
     def _rows(self, pairs: pl.DataFrame, entry: BatchEntry) -> pl.DataFrame:
         """Pairs as the table has them."""
-        moment = pl.lit(round(entry.wall * 1e6)).cast(pl.Datetime("us", "UTC"))
-        return pairs.with_columns(
-            moment.alias("processing_time"),
-            pair_date(self.left, self.right),
-            pl.lit(self.context.settings.site).alias("site"),
-        )
+        dated = processed_at(pairs, entry.wall).with_columns(pair_date(self.left, self.right))
+        return lake_rows(dated, self.context.settings.site)
 
     def _commit(self, entry: BatchEntry, done: Mapping[str, int]) -> None:
         parts = serialise({f"suspects.{name}": frame for name, frame in self.correlator.snapshot().items()})

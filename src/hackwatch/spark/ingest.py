@@ -9,26 +9,23 @@ from typing import TYPE_CHECKING
 
 from hackwatch import streams
 from hackwatch.alerts.observed import Records
-from hackwatch.alerts.system import Notice
+from hackwatch.counts import Counts
 from hackwatch.lake.distributed import commit_files, share
 from hackwatch.pipeline.core import TICK_SECONDS, Now, changes_of, serialise
+from hackwatch.pipeline.judged import records_schema, rejected_schema
 from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.runtime.detectors import Deciders
-from hackwatch.runtime.enrichments import Enrichments
-from hackwatch.runtime.options import stream_options
+from hackwatch.runtime.options import enriched_topic, stream_options
 from hackwatch.spark.context import Context, SparkQuery, collected
 from hackwatch.spark.judging import known, merged
 from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.plan import (
     REPORTS,
-    Enriched,
     Plan,
     Report,
     Told,
     nothing_told,
     read_told,
-    records_schema,
-    rejected_schema,
     spark_type,
 )
 from hackwatch.spark.rounds import Rounds
@@ -62,15 +59,12 @@ class Ingest(SparkQuery):
 
     def __init__(self, context: Context, stream: str, suspects: Suspects, correlations: Sequence[str]) -> None:
         """`suspects`: where those go that one of the `correlations` takes."""
-        super().__init__(context, stream, (stream,))
+        super().__init__(context, stream, (stream,), context.enrichments(stream))
         settings = context.settings
         self.stream, self.source, self.suspects = streams.get(stream), source_of(settings, stream), suspects
         known = self.ledger.state.get("since", {})
         #: By correlation: the last epoch whose suspects were not kept for it.
         self.since: dict[str, int] = {name: known.get(name, self.ledger.epoch) for name in correlations}
-        self.models.enrichments = Enrichments(
-            (stream,), settings.enrichment.tables, settings.tables_folder / f"{settings.pipeline}-{stream}", self._tell
-        )
         self._options = stream_options(settings, stream)
         folder = settings.streams[stream].spark_ml
         keyed = self._options.stream.duplicates_key is not None
@@ -105,9 +99,6 @@ class Ingest(SparkQuery):
             return
         self._keys = {int(name.removeprefix(_KEYS)): part for name, part in parts.items() if name.startswith(_KEYS)}
 
-    def _tell(self, notice: Notice) -> None:
-        self.models.tell(replace(notice, stream=self.name))
-
     @property
     def committed(self) -> int:
         """The last epoch that is done."""
@@ -116,6 +107,14 @@ class Ingest(SparkQuery):
     @property
     def topic(self) -> str:
         return self.source.topic
+
+    @property
+    def totals(self) -> Counts:
+        """Where the records of all partitions went since the pipeline began."""
+        whole = Counts()
+        for counts in self.ledger.totals.values():
+            whole.add(counts)
+        return whole
 
     # -- how batches come ----------------------------------------------------------------------------------------
 
@@ -255,7 +254,8 @@ class Ingest(SparkQuery):
         self.patiently("store", commit)
         self.caught_up = not waiting
         self.models.committed(entry.epoch)
-        self.context.board.ingested(self.name, told.report, alerts, deciders.champions[self.name], state, began)
+        champion = deciders.champions[self.name]
+        self.context.observer.ingested(self.name, told.report, self.totals, alerts, champion, state, began)
 
     def _waiting(self, entry: BatchEntry, report: Report) -> Waiting:
         """The partitions that have more messages; of Kafka all, once a batch is as large as it may be."""
@@ -308,13 +308,8 @@ class Ingest(SparkQuery):
             suspects=bool(self.since),
             roles=deciders.panels[self.name].roles,
             spool=self.source.spool,
-            enriched=self._enriched(),
+            enriched=enriched_topic(settings),
         )
-
-    def _enriched(self) -> Enriched | None:
-        settings = self.context.settings
-        url, streams_read = settings.kafka.enriched, settings.streams.values()
-        return None if url is None else Enriched(url, settings.kafka, max(one.partitions for one in streams_read))
 
     def _ship(self, deciders: Deciders) -> object:
         """Models, tables and rules on all workers; sent again when a model or a table is another one."""

@@ -1,4 +1,4 @@
-"""Messages cut into record texts: one line a record, also those of arrays, at unchanged byte positions."""
+"""Where messages and their records lie in a payload, without making a Python object of each."""
 
 from __future__ import annotations
 
@@ -50,13 +50,6 @@ class Lines:
     def text(self, position: int) -> bytes:
         return self.payload[self.start[position] : self.end[position]]
 
-    def is_object(self, position: int) -> bool:
-        """Whether a message, if it is JSON, is an object."""
-        first = int(self.start[position])
-        while self.payload[first] in b" \t\r":
-            first += 1
-        return self.payload[first] == ord("{")
-
     def take(self, positions: Positions | Sequence[int]) -> Lines:
         """Some of the messages, in a payload of their own."""
         positions = np.asarray(positions, np.int64)
@@ -71,13 +64,17 @@ class Lines:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pieces:
-    """One line a record: piece i is `payload[start[i]:end[i]]`, record `index[i]` of message `number[i]`."""
+    """One line a record: piece i is `payload[start[i]:end[i]]`, record `index[i]` of message `number[i]`.
+
+    `element`: whether each was cut out of an array; None: none was.
+    """
 
     payload: bytes
     number: Positions
     index: Positions
     start: Positions
     end: Positions
+    element: npt.NDArray[np.bool_] | None = None
 
     @classmethod
     def objects(cls, lines: Lines) -> Pieces:
@@ -105,10 +102,11 @@ class Pieces:
         start[:1] = 0
         start[1:] = end[:-1] + 1
         message = np.searchsorted(lines.start, start, side="right") - 1
-        if not bracketed[message[1:][message[1:] == message[:-1]]].all():
+        element = bracketed[message]
+        if not element[1:][message[1:] == message[:-1]].all():
             return None
         first = np.searchsorted(message, np.arange(len(lines)))
-        return cls(bytes(cut), lines.number[message], np.arange(len(start)) - first[message], start, end)
+        return cls(bytes(cut), lines.number[message], np.arange(len(start)) - first[message], start, end, element)
 
     def __len__(self) -> int:
         return len(self.number)
@@ -127,3 +125,9 @@ class Pieces:
         """How often an ASCII character occurs in each piece."""
         found = np.flatnonzero(np.frombuffer(self.payload, np.uint8) == ord(character))
         return np.searchsorted(found, self.end) - np.searchsorted(found, self.start)
+
+    def take(self, positions: Positions) -> Pieces:
+        """Some of the pieces, in the same payload."""
+        element = None if self.element is None else self.element[positions]
+        number, index, start, end = (column[positions] for column in (self.number, self.index, self.start, self.end))
+        return Pieces(self.payload, number, index, start, end, element)

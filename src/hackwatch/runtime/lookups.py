@@ -15,7 +15,7 @@ import polars as pl
 
 from hackwatch.errors import DataError, HackwatchError, ResourceError
 
-__all__ = ["Table", "Tables", "read_table"]
+__all__ = ["LookupTable", "LookupTables", "read_table"]
 
 _LOG = logging.getLogger(__name__)
 _ADVICE = "give a CSV with a header (.csv, .tsv) or a Parquet file (.parquet); replace it by renaming a new one"
@@ -24,14 +24,14 @@ Copy = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Table:
+class LookupTable:
     """A table. `version`: the beginning of the SHA-256 of its file."""
 
     version: str
     frame: pl.DataFrame
 
 
-def read_table(path: Path, data: bytes | None = None) -> Table:
+def read_table(path: Path, data: bytes | None = None) -> LookupTable:
     """The table in a CSV (its first line names the columns) or Parquet file. `data`: its content, if that is known.
 
     Raises ResourceError if it cannot be read, DataError if it is no such file.
@@ -43,7 +43,7 @@ def read_table(path: Path, data: bytes | None = None) -> Table:
             f"cannot read the table: {error.strerror}", where=str(path), next_step="put it there, or correct the path"
         ) from error
     try:
-        return Table(hashlib.sha256(data).hexdigest()[:16], _frame(path.suffix, data))
+        return LookupTable(hashlib.sha256(data).hexdigest()[:16], _frame(path.suffix, data))
     except (pl.exceptions.PolarsError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(f"not a table: {reason}", where=str(path), next_step=_ADVICE) from error
@@ -57,7 +57,7 @@ def _frame(suffix: str, data: bytes) -> pl.DataFrame:
     return pl.read_csv(io.BytesIO(data), separator="\t" if suffix == ".tsv" else ",", infer_schema_length=None)
 
 
-class Tables:
+class LookupTables:
     """The tables of the settings (`paths`), with copies in `folder` so that a replay finds the versions it needs.
 
     A copy is durable before its version is used. It stays until the first epoch is committed in which another version
@@ -69,14 +69,14 @@ class Tables:
         self, paths: Mapping[str, Path], folder: Path, report: Callable[[str, HackwatchError | OSError], None]
     ) -> None:
         self._paths, self._folder, self._report = dict(paths), folder, report
-        self._current: dict[str, Table] = {}
+        self._current: dict[str, LookupTable] = {}
         self._stamps: dict[str, object] = {}
-        self._loaded: dict[Copy, Table] = {}
+        self._loaded: dict[Copy, LookupTable] = {}
         self._committed = 0
         #: Copies that are not current: the first epoch with another version, None while there is none.
         self._retired: dict[Copy, int | None] = dict.fromkeys(self._copies())
 
-    def current(self) -> dict[str, Table]:
+    def current(self) -> dict[str, LookupTable]:
         return dict(self._current)
 
     def refresh(self) -> bool:
@@ -85,7 +85,7 @@ class Tables:
         self._prune()
         return any(changed)
 
-    def exactly(self, versions: Mapping[str, str]) -> dict[str, Table]:
+    def exactly(self, versions: Mapping[str, str]) -> dict[str, LookupTable]:
         """The tables of a logged micro-batch, by their versions; the current one where a copy is gone."""
         found = {name: self._version(name, version) for name, version in versions.items()}
         return {name: table for name, table in found.items() if table is not None}
@@ -120,7 +120,7 @@ class Tables:
                 self._stamps[name] = str(error)
             return False
 
-    def _swap(self, name: str, path: Path, data: bytes, table: Table) -> bool:
+    def _swap(self, name: str, path: Path, data: bytes, table: LookupTable) -> bool:
         old = self._current.get(name)
         if old is not None and old.version == table.version:
             return False
@@ -132,7 +132,7 @@ class Tables:
         _LOG.info("table read", extra={"table": name, "version": table.version, "rows": len(table.frame)})
         return True
 
-    def _version(self, name: str, version: str) -> Table | None:
+    def _version(self, name: str, version: str) -> LookupTable | None:
         current = self._current.get(name)
         if current is not None and current.version == version:
             return current

@@ -1,4 +1,4 @@
-"""The registry seen from an engine when it is not on this machine: asked by a thread, so that scoring never waits."""
+"""The registry as an engine asks it: one of another machine through a thread, so that scoring never waits."""
 
 from __future__ import annotations
 
@@ -6,37 +6,40 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from typing import Protocol
 
-from hackwatch import streams
 from hackwatch.config import Settings
 from hackwatch.detect.base import Detector
-from hackwatch.detect.panel import CHAMPION, panel_schema
+from hackwatch.detect.panel import CHAMPION
 from hackwatch.detect.registry import Registry, open_registry
-from hackwatch.errors import ConfigurationError, HackwatchError, ResourceError
+from hackwatch.errors import HackwatchError, ResourceError
 from hackwatch.objects import is_remote
-from hackwatch.runtime.detectors import BundleSource
+from hackwatch.runtime.options import roles_of
 
-__all__ = ["LEAST_SECONDS", "WatchedRegistry", "open_bundles", "roles_of"]
+__all__ = ["LEAST_SECONDS", "BundleSource", "WatchedRegistry", "open_bundles"]
 
 _LOG = logging.getLogger(__name__)
 #: A server is not asked more often than this, whatever `engine.reload_seconds` says.
 LEAST_SECONDS = 1.0
 
 
-def roles_of(settings: Settings) -> dict[str, tuple[str, ...]]:
-    """The roles beside the champion, by enabled stream. ConfigurationError if a stream has such columns itself."""
-    roles = {name: stream.detectors for name, stream in settings.streams.items() if stream.enabled}
-    problems = [
-        f"streams.{name}.detectors: {name} has a column {column} of its own"
-        for name, named in roles.items()
-        for column in panel_schema(named)
-        if named and column in streams.get(name).schema
-    ]
-    if problems:
-        raise ConfigurationError(
-            "a role cannot have its columns", next_step="name the roles otherwise:", problems=tuple(problems)
-        )
-    return roles
+class BundleSource(Protocol):
+    """Where an engine asks for bundles: the registry, or what watches it."""
+
+    def current(self, stream: str, role: str = CHAMPION) -> str | None:
+        """The version that the pointer of a role names; None without one.
+
+        Cheap: asked for every role about once a second, by the thread that takes micro-batches. Raises HackwatchError
+        or OSError if the pointer cannot be read; what is in use stays.
+        """
+        ...
+
+    def load(self, stream: str, version: str) -> Detector:
+        """Load a version, checked: files, schema, canary. Raises HackwatchError.
+
+        By the same thread, once for each version that was not refused before.
+        """
+        ...
 
 
 def open_bundles(settings: Settings, names: Sequence[str], stack: ExitStack) -> BundleSource:
@@ -51,7 +54,7 @@ def open_bundles(settings: Settings, names: Sequence[str], stack: ExitStack) -> 
 
 
 class WatchedRegistry:
-    """What `engine.models.Models` asks: answers at once, with what the thread saw last.
+    """A BundleSource that answers at once, with what its thread saw last.
 
     A new version is named only when its files are on this machine. While the server is away the last known versions
     stay in use, and `current` raises why nothing newer is seen. An engine that starts then uses the copies that this

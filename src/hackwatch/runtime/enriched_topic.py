@@ -9,13 +9,18 @@ import polars as pl
 
 from hackwatch.config import KafkaSettings
 from hackwatch.errors import ResourceError
-from hackwatch.pipeline.enriched import enriched
 from hackwatch.streams.base import Stream
 from hackwatch.topics.kafka.address import parse_address
 from hackwatch.topics.kafka.admin import ensure_topic
 from hackwatch.topics.kafka.client import KafkaError, KafkaException, Message, Producer, Trouble, producer
 
-__all__ = ["EnrichedSink"]
+__all__ = ["IDENTITY", "EnrichedSink", "enriched"]
+
+#: What names a record: a consumer that keeps the last positions it has seen can drop repeats by these fields.
+IDENTITY = ("topic", "partition", "offset", "index")
+
+#: Columns of the lake's layout, no part of the record.
+_LAYOUT = ("date",)
 
 #: Records turned into JSON at a time.
 SLICE = 10_000
@@ -28,10 +33,23 @@ _OWN = {
 }  # fmt: skip
 
 
+def enriched(stream: Stream, records: pl.DataFrame) -> pl.DataFrame:
+    """Columns `key` (the entity) and `value` (one JSON object a record), both String, in the order of the records.
+
+    `records`: what goes to the lake table of the stream: its schema, `score`, `prediction`, `rules`, `late`, those
+    of its panel, and if they are there `topic`, `partition`, `offset`, `index`, `processing_time`, `epoch`, `site`. All
+    of them become fields, and `stream` with them. Times are ISO 8601 in UTC (`event_time` beside `ts` in Unix seconds);
+    null, NaN and infinity become null.
+    """
+    columns = [name for name in records.columns if name not in _LAYOUT]
+    fields = [pl.lit(stream.name).alias("stream"), *columns]
+    return records.select(key=pl.col(stream.entity), value=pl.struct(fields).struct.json_encode())
+
+
 class EnrichedSink:
     """An `EpochSink` that sends to a Kafka topic, which is made with so many `partitions` unless it exists.
 
-    One message a record, keyed by its entity; see `pipeline.enriched` for its fields. `write` returns when all replicas
+    One message a record, keyed by its entity; see `enriched` for its fields. `write` returns when all replicas
     in sync have all of them. An attempt that brokers do not answer goes on where it was; only if the client itself had
     to give up are the records of the call sent again from the first.
     """
