@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.test_forge import planned
 from tests.test_house import locked
 
 
@@ -103,9 +104,7 @@ def test_the_benchmark_takes_a_python_that_bytewax_knows(tmp_path: Path) -> None
 )
 def test_only_what_fits_together_shares_a_folder(tmp_path: Path, target: str, folder: str) -> None:
     """Of one checkout, in any order: the benchmark's packages are never seen by tests and types."""
-    command = ["make", "--dry-run", target, f"VENV={tmp_path}/env"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    first, *rest = done.stdout.splitlines()
+    first, *rest = planned(target, f"{tmp_path}/env")
     assert "tools/environment" in first
     assert (f"VENV={tmp_path}/env-" in first) == bool(folder)
     assert all(f"{tmp_path}/env{folder}/bin/" in line for line in rest)
