@@ -14,7 +14,7 @@ from urllib.parse import unquote, urldefrag
 import pytest
 
 from tests.conftest import ROOT
-from tools.site import OUTSIDE
+from tools.docsite import OUTSIDE
 
 COPIED = ("docs", "tools", "mkdocs.yml", "CHANGELOG.md", *OUTSIDE)
 
