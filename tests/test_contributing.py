@@ -16,8 +16,6 @@ import pytest
 
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.slow
-
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCK = re.compile(
     r"^(?:<!-- (?P<what>[^\n]*) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -99,12 +97,20 @@ def follow(checkout: Path, step: Step) -> None:
                 assert line in output, f"CONTRIBUTING.md:{step.line}: {command}\n{output}"
 
 
+@pytest.mark.slow
 def test_somebody_new_gets_through_it_all(checkout: Path) -> None:
     known = {"apply", "run", "run: fails"}
     found = list(steps())
     assert {step.what for step in found if not step.what.startswith("file: ")} == known
     for step in found:
         follow(checkout, step)
+
+
+def test_every_file_is_named_where_people_see_it() -> None:
+    files = [step.what.removeprefix("file: ") for step in steps() if step.what.startswith("file: ")]
+    assert files
+    for name in files:
+        assert f"`{name}`:\n\n<!-- file: {name} -->" in PAGE
 
 
 def test_targets_that_it_names_exist() -> None:
