@@ -107,8 +107,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", TEXTS, ids=lambda path: path.name)
 def test_files_that_are_named_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
+    to_be_made = re.findall(r"<!-- file: (\S+) -->", text)
     for name in re.findall(r"`((?:src|tests|bench|docs|tools)/[\w./*-]*\w)`", text):
-        assert list(ROOT.glob(name)), name
+        assert name in to_be_made or list(ROOT.glob(name)), name
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=lambda path: path.name)
