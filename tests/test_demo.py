@@ -154,13 +154,13 @@ def test_the_story_tells_of_a_find_once(tmp_path: Path) -> None:
     evaluator = Evaluator(story)
     with open_store(tmp_path / "store.sqlite") as store:
         evaluator.begins(ATTACK)
-        assert [note.tone for note in evaluator.look(store)] == ["truth"]
+        assert [note.tone for note in evaluator.look(store.triage)] == ["truth"]
         found = {"first_seen": 1003.0, "last_seen": 1004.0, "created": 1002.5, "title": "t"}
-        store.log_batches("main", (), [alert(**found), alert(**found, id="b" * 32, entity="db-1")])
+        store.checkpoints.log_batches("main", (), [alert(**found), alert(**found, id="b" * 32, entity="db-1")])
         for _ in range(2):
-            told = evaluator.look(store)
+            told = evaluator.look(store.triage)
             assert [note.text for note in told][1:] == ["found: dos on web-1, 2.5 s after its begin"]
-        assert evaluator.unfounded(store) == 1
+        assert evaluator.unfounded(store.triage) == 1
 
 
 # ---------------------------------------------------------------------------------------------- the real thing

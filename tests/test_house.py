@@ -33,6 +33,7 @@ LOCKS = {
         *PROJECT["project"]["dependencies"],
         *PROJECT["dependency-groups"]["build"],
         *PROJECT["dependency-groups"]["dev"],
+        *PROJECT["dependency-groups"]["docs"],
         *(
             line
             for extra, lines in PROJECT["project"]["optional-dependencies"].items()
@@ -42,6 +43,7 @@ LOCKS = {
     ],
     "bench": [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["bench"]],
     "build": PROJECT["dependency-groups"]["build"],
+    "docs": [*PROJECT["dependency-groups"]["build"], *PROJECT["dependency-groups"]["docs"]],
     "server": [*PROJECT["project"]["dependencies"], *extras("apprise", "kafka", "postgres", "s3")],
     "spark": [*PROJECT["project"]["dependencies"], *extras("apprise", "kafka", "postgres", "s3", "spark")],
 }
@@ -93,7 +95,7 @@ def test_every_import_is_a_declared_dependency() -> None:
     runtime = names([*PROJECT["project"]["dependencies"], *chain.from_iterable(extras.values())])
     assert imported("src") <= runtime
     assert imported("tests") | imported("tools") | imported("bench") <= runtime | names(
-        PROJECT["dependency-groups"]["dev"]
+        [*PROJECT["dependency-groups"]["dev"], *PROJECT["dependency-groups"]["docs"]]
     )
 
 
@@ -111,46 +113,6 @@ def test_the_doctor_knows_every_extra() -> None:
 def test_rules_are_part_of_the_package() -> None:
     assert (ROOT / "src" / "hackwatch" / "families" / "host" / "rules.toml").is_file()
     assert PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["src/hackwatch"]
-
-
-def old_python(folder: Path) -> None:
-    for name in ("python3", "python3.11", "python3.12", "python3.13", "python3.14"):
-        script = folder / name
-        script.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit 0\nexit 1\n', encoding="utf-8")
-        script.chmod(0o755)
-
-
-def test_a_python_that_is_too_old_is_told_before_anything_is_done(tmp_path: Path) -> None:
-    old_python(tmp_path)
-    environ = {**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin", "VENV": str(tmp_path / "venv"), "PYTHON": ""}
-    done = subprocess.run(["tools/environment", "runtime"], cwd=ROOT, env=environ, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "hackwatch needs Python 3.11 or newer; found: Python 3.9.2." in done.stderr
-    assert not (tmp_path / "venv").exists()
-
-
-def test_an_environment_is_made_only_once(tmp_path: Path) -> None:
-    """The stamp holds what it was made from; an unchanged one is left alone, without asking for any tool."""
-    venv = tmp_path / "venv"
-    (venv / "bin").mkdir(parents=True)
-    (venv / "bin" / "python").symlink_to(Path(sys.executable))
-    made_from = (ROOT / "locks" / "runtime.txt", ROOT / "pyproject.toml")
-    (venv / ".made-from-runtime").write_bytes(b"".join(file.read_bytes() for file in made_from))
-    environ = {**os.environ, "VENV": str(venv)}
-    done = subprocess.run(["tools/environment", "runtime"], cwd=ROOT, env=environ, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_pip_is_there_for_extras_where_uv_makes_the_environment_too(tmp_path: Path) -> None:
-    """`pip install 'hackwatch[...]'` is what doctor and errors advise; another pip would not find this hackwatch."""
-    uv = tmp_path / "uv"
-    uv.write_text(f'#!/bin/sh\n[ "$1" = --version ] || {{ echo "$@" >> {tmp_path}/asked; exit 1; }}\n')
-    uv.chmod(0o755)
-    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "VENV": str(tmp_path / "venv"), "NO_UV": ""}
-    subprocess.run(["tools/environment", "runtime"], cwd=ROOT, env=environ, capture_output=True, text=True)
-    asked = (tmp_path / "asked").read_text().split()
-    assert asked[0] == "venv"
-    assert "--seed" in asked
 
 
 def test_scripts_are_sound() -> None:

@@ -70,7 +70,7 @@ def watch(
         open_store(settings.store_url, site=settings.site) as store,
         story.instead_of_the_log() if live else nullcontext(),
     ):
-        newest = store.alerts(limit=1)
+        newest = store.triage.alerts(limit=1)
         try:
             threads.start("engine", lambda: run_service(settings, threads.stop))
             for one in all_watched:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hackwatch.detect.base import Driver
+from hackwatch.words import SEVERITIES, Severity
 
 __all__ = ["SEVERITIES", "Alert", "AlertUpdate", "Cause", "Kind", "Severity", "alert_id"]
 
+#: `attack` is a correlated pair: alerts have always said so, to people and to what reads them.
 Kind = Literal["attack", "rule", "window", "anomaly", "system"]
-Severity = Literal["informational", "low", "medium", "high", "critical"]
-SEVERITIES: tuple[Severity, ...] = ("informational", "low", "medium", "high", "critical")
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ def _engine(context: CliContext, plain: bool, once: bool, as_json: bool, duratio
             for line in snapshot_lines(reader()):
                 click.echo(line)
             return
-        newest = store.alerts(limit=1)
+        newest = store.triage.alerts(limit=1)
         with stopped_by_signals(duration) as stop:
             present(reader, stop, plain=plain, write=click.echo, after=newest[0].sequence if newest else 0)
 
@@ -199,7 +199,7 @@ def _store(settings: Settings) -> Store:
     # A store with an address of its own may be filled by engines elsewhere.
     if settings.store.url or settings.lock_file.exists():
         store = open_store(settings.store_url, read_only=True)
-        if settings.pipeline in store.status():
+        if settings.pipeline in store.statuses.read():
             return store
         store.close()
     raise ResourceError(

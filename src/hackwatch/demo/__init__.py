@@ -46,7 +46,8 @@ def run_demo(
             demo.start()
             reader = Reader(
                 store, settings.pipeline, demo.clock.wall,
-                lambda: demo.evaluator.look(store), story.progress, "the simulation, which no detector is told of",
+                lambda: demo.evaluator.look(store.triage), story.progress,
+                "the simulation, which no detector is told of",
             )  # fmt: skip
             present(reader, threads.stop, plain=plain, write=write, after=0)
         finally:
@@ -111,10 +112,11 @@ class Demo:
 
     def summary(self, store: Store, started: float, program: str) -> Iterator[str]:
         """What happened and what to try next, in lines; to be asked for when everything has ended."""
-        findings = self.evaluator.findings(store)
+        findings = self.evaluator.findings(store.triage)
         both = [finding for finding in findings if finding.alert is not None and finding.alert.kind == "attack"]
         rule = [finding for finding in findings if finding.alert is not None and finding.alert.kind == "rule"]
-        late, rejected, on_time = (int(store.accounting()[name].sum()) for name in ("late", "rejected", "on_time"))
+        totals = store.accounting.totals()
+        late, rejected, on_time = (int(totals[name].sum()) for name in ("late", "rejected", "on_time"))
         yield ""
         entities = self.noun.count(len(self.playing.entities))
         yield (
@@ -127,8 +129,9 @@ class Demo:
             + (f"; not found: {missed}" if (missed := len(findings) - len(both) - len(rule)) else "")
         )
         yield from _times(both, started)
-        number = store.alerts(limit=1)[0].sequence if store.alerts(limit=1) else 0
-        yield f"alerts: {number}; of attacks where none was simulated: {self.evaluator.unfounded(store)}"
+        newest = store.triage.alerts(limit=1)
+        number = newest[0].sequence if newest else 0
+        yield f"alerts: {number}; of attacks where none was simulated: {self.evaluator.unfounded(store.triage)}"
         yield from self._next(both, program)
 
     def _next(self, found: list[Finding], program: str) -> Iterator[str]:

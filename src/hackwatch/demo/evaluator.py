@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hackwatch.feeds.simulator import Attack
-from hackwatch.store import Store, StoredAlert
+from hackwatch.store import StoredAlert
+from hackwatch.store.protocols import AlertTriage
 from hackwatch.top.read import Note
 from hackwatch.top.story import Story
 
@@ -44,11 +45,11 @@ class Evaluator:
         self._story.tell(f"simulated: {attack.kind} on {attack.entity} begins{means}", "truth")
         self._attacks.append(attack)
 
-    def look(self, store: Store) -> Sequence[Note]:
+    def look(self, triage: AlertTriage) -> Sequence[Note]:
         """The story, with what has been found since the last look."""
         waiting = [n for n in range(len(self._attacks)) if n not in self._told]
         if waiting:
-            found = self.findings(store)
+            found = self.findings(triage)
             for number in waiting:
                 finding = found[number]
                 if finding.alert is not None and finding.alert.kind == "attack":
@@ -58,18 +59,18 @@ class Evaluator:
                     self._story.tell(f"found: {where}{when}", "found")
         return self._story.notes()
 
-    def findings(self, store: Store) -> list[Finding]:
+    def findings(self, triage: AlertTriage) -> list[Finding]:
         """Each attack in order of its begin, with its alert: one of both detectors together rather than of a rule."""
-        alerts = [alert for alert in store.alerts(limit=_ALERTS) if alert.kind in ("attack", "rule")]
+        alerts = [alert for alert in triage.alerts(limit=_ALERTS) if alert.kind in ("attack", "rule")]
         by_time = sorted(alerts, key=lambda alert: (alert.kind != "attack", alert.created))
         return [
             Finding(attack, next((alert for alert in by_time if names(alert, attack)), None))
             for attack in self._attacks
         ]
 
-    def unfounded(self, store: Store) -> int:
+    def unfounded(self, triage: AlertTriage) -> int:
         """Alerts of both detectors together that name no simulated attack."""
-        attacks = store.alerts(kind="attack", limit=_ALERTS)
+        attacks = triage.alerts(kind="attack", limit=_ALERTS)
         return sum(not any(names(alert, attack) for attack in self._attacks) for alert in attacks)
 
 

@@ -14,7 +14,7 @@ from hackwatch.errors import ConfigurationError
 from hackwatch.feeds.pace import OnProgress, Progress
 from hackwatch.streams.base import DecodeOptions, Messages, Stream
 from hackwatch.streams.declarations import Family
-from hackwatch.streams.lines import Lines
+from hackwatch.streams.payload import Lines
 from hackwatch.topics.base import TopicWriter
 
 __all__ = ["Attack", "Played", "Playing", "Simulator", "labelled_records", "simulator_of"]

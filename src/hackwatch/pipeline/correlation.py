@@ -88,7 +88,7 @@ class Correlator:
         return self._pairs(ours.frame[left_rows[near][order]], theirs.frame[right_rows[near][order]])
 
     def _pairs(self, left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
-        """Rows of both sides that belong together, as attacks."""
+        """Rows of both sides that belong together, as pairs."""
         columns = {key: left.get_column(key) for key in self.keys}
         for stream, rows in ((self.left, left), (self.right, right)):
             columns |= {f"{stream.name}_{name}": rows.get_column(name) for name in rows.columns}

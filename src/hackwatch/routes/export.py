@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 from hackwatch.alerts.alert import Alert
-from hackwatch.alerts.forms import FORMS, encode
+from hackwatch.alerts.forms import FORMS, Form, encode
 from hackwatch.text import printable
 
 __all__ = ["FORMATS", "export", "safe_cell"]
@@ -18,7 +18,7 @@ FORMATS = ("ndjson", "json", "csv")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-def export(alerts: Sequence[Alert], out: TextIO, form: str = "native", fmt: str = "ndjson") -> None:
+def export(alerts: Sequence[Alert], out: TextIO, form: Form = "native", fmt: str = "ndjson") -> None:
     """Write the alerts to `out` in one of FORMS, as one of FORMATS.
 
     CSV has a header, nested fields under dotted names, lists as JSON, and is safe to open in a spreadsheet.

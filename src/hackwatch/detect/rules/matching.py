@@ -15,7 +15,7 @@ from polars.datatypes import IntegerType
 
 from hackwatch.detect.rules.condition import Condition, compile_condition
 
-__all__ = ["LISTS", "SMALL_ROWS", "StreamRules", "nothing"]
+__all__ = ["LISTS", "SMALL_ROWS", "StreamRules", "nothing", "with_rules"]
 
 LISTS = pl.List(pl.String())
 #: Frames up to this length are matched row by row in Python: there a query costs more than its rows.
@@ -33,6 +33,13 @@ def nothing(rows: int) -> pl.Series:
     if rows <= SMALL_ROWS:
         return _NOTHING.head(rows)
     return pl.Series("rules", [[]], dtype=LISTS).gather(np.zeros(rows, dtype=np.uint32))
+
+
+def with_rules(rules: pl.Series) -> npt.NDArray[np.intp]:
+    """The rows whose list of rules is not empty."""
+    if len(rules) <= SMALL_ROWS:
+        return np.array([row for row, matched in enumerate(rules.to_list()) if matched], np.intp)
+    return np.flatnonzero(rules.list.len().to_numpy())
 
 
 class StreamRules:
