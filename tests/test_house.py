@@ -135,8 +135,8 @@ SOURCE = ROOT / "src" / "hackwatch"
 _COMMON = {"event_time", "finished", "machine", "sequence", "State", "Status", "ts"}
 #: Of the pipeline itself; every stream may have them.
 _GENERAL = {"event_time", "sequence", "ts"}
-#: Where a name of a stream is something else: the machine's memory; where the topics of a test are.
-_MAY_NAME = {"doctor.py": {"memory"}, "testing.py": {"memory"}}
+#: Where such a name is something else: the machine's memory, where the topics of a test are, a class.
+_MAY_NAME = {"doctor.py": {"memory"}, "testing.py": {"memory"}, "runtime/status.py": {"Status"}}
 GENERAL = [path for path in sorted(SOURCE.rglob("*.py")) if path.relative_to(SOURCE).parts[0] != "families"]
 
 
