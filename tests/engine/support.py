@@ -216,7 +216,7 @@ class House:
 
     def engine(self, seed: int = 0, crasher: Crasher | None = None, *, epoch_seconds: float = 2.0) -> Engine:
         crasher = crasher or Crasher()
-        calls = ("log_batches", "commit_epoch", "append", "commit", "read", "checkpoint")
+        calls = ("log_batches", "commit_epoch", "append", "commit", "read", "latest")
         sources = {
             name: StreamInput(streams.get(name), crasher.around(topic, calls), DecodeOptions())
             for name, topic in self.topics.items()
@@ -238,7 +238,7 @@ class House:
             ),
             models=models,
             rules=None,
-            store=crasher.around(self.store, calls),
+            checkpoints=crasher.around(self.store.checkpoints, calls),
             lake=crasher.around(self.lake, calls),
             clock=JumpyClock(seed),
             scorers=Inline(),
@@ -299,13 +299,15 @@ class Result:
                 rows[one.name] = sorted(lake.rows(one.name).select(*one.keys, *places).iter_rows())
         rejected = lake.rows("rejected")
         rows["rejected"] = sorted(rejected.select("stream", "partition", "offset", "reason", "raw").iter_rows())
-        windows = house.store.windows().select("stream", "entity", "start", "end", "records", "suspects", "count")
+        columns = ("stream", "entity", "start", "end", "records", "suspects", "count")
+        windows = house.store.windows.find().select(columns)
         # Whether a clock seems wrong is asked by engine time, of the sources that are active then.
-        alerts = [(a.id, a.count, a.last_seen) for a in house.store.alerts(limit=100_000) if a.rule != "clock-skew"]
+        found = house.store.triage.alerts(limit=100_000)
+        alerts = [(a.id, a.count, a.last_seen) for a in found if a.rule != "clock-skew"]
         return cls(
             rows,
             sorted(windows.iter_rows()),
             intervals(house.store),
             sorted(alerts),
-            sorted(house.store.accounting().iter_rows()),
+            sorted(house.store.accounting.totals().iter_rows()),
         )

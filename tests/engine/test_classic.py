@@ -101,7 +101,7 @@ def accounted(data: Path) -> dict[str, int]:
     """Records on time by stream, as committed."""
     try:
         with open_store(data / "store.sqlite", read_only=True) as store:
-            frame = store.accounting()
+            frame = store.accounting.totals()
     except ResourceError:  # no store yet
         return {}
     return dict(frame.group_by("stream").agg(pl.col("on_time").sum()).iter_rows())

@@ -70,8 +70,8 @@ class Site:
                 AlertPolicy(AlertSettings(), rules),
             ),
             models=Models(PlantedSource(), STREAMS, lambda notice: None),
-            rules=rules, store=self.store, lake=self.lake, clock=self.clock, scorers=Inline(), epochs=Inline(),
-            observer=self.seen,
+            rules=rules, checkpoints=self.store.checkpoints, lake=self.lake, clock=self.clock,
+            scorers=Inline(), epochs=Inline(), observer=self.seen,
         )  # fmt: skip
         self.engine = Engine(parts, EngineSettings(epoch_seconds=5.0, batch_bytes=batch_bytes), threading.Event())
         self.engine.recover()
@@ -86,7 +86,7 @@ class Site:
 
     def windows(self) -> list[bool]:
         """Whether each window of `process` is final, in the order of time."""
-        return self.store.windows(stream="process")["final"].to_list()
+        return self.store.windows.find(stream="process")["final"].to_list()
 
     def late(self) -> dict[str, int]:
         rows = self.lake.rows("process")
@@ -131,7 +131,7 @@ def test_a_liar_and_a_slow_machine_harm_nobody_and_are_named(tmp_path: Path) -> 
     site.run(10)
     site.engine.drain()
     assert set(site.late()) <= {"liar"}
-    named = [alert for alert in site.store.alerts() if alert.rule == "clock-skew"]
+    named = [alert for alert in site.store.triage.alerts() if alert.rule == "clock-skew"]
     assert {alert.entity for alert in named} == {"liar", "slow"}
     assert {alert.kind for alert in named} == {"system"}
     skewed = site.engine.parts.pipeline.state("process").clocks.skew.named()
@@ -151,7 +151,7 @@ def test_keys_belong_to_their_source_whatever_the_cut(tmp_path: Path, batch_byte
     site.engine.drain()
     rows = site.lake.rows("process")
     assert dict(rows.group_by("machine").len().iter_rows()) == {"m0": 3, "evil": 1, "victim": 1}
-    assert "victim" in {alert.entity for alert in site.store.alerts()}
+    assert "victim" in {alert.entity for alert in site.store.triage.alerts()}
 
 
 def test_an_outage_of_eight_minutes_of_one_collector_does_not_touch_its_sister(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_accounting_holds_for_invented_sources_by_the_thousand(tmp_path: Path) -
     site.engine.drain()
     counts = site.engine.parts.pipeline.totals[("process", "process-topic", 0)]
     assert counts.records == counts.on_time + counts.late == 3_000
-    assert site.store.windows(stream="process")["records"].sum() == counts.on_time
-    assert [alert.rule for alert in site.store.alerts() if alert.kind == "system"].count("too-many-sources") == 1
+    assert site.store.windows.find(stream="process")["records"].sum() == counts.on_time
+    assert [alert.rule for alert in site.store.triage.alerts() if alert.kind == "system"].count("too-many-sources") == 1
     site.run(400)
     assert site.engine.parts.pipeline.state_rows()["windows_process"] == 0, "those that share a clock close too"

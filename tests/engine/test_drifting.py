@@ -100,7 +100,7 @@ def drift_alerts(folder: Folder) -> list[StoredAlert]:
     if not folder.committed():
         return []
     with folder.store() as store:
-        return store.alerts(kind="system", rule="drift", limit=None)
+        return store.triage.alerts(kind="system", rule="drift", limit=None)
 
 
 def feed_strange(folder: Folder, part: int) -> None:

@@ -77,7 +77,7 @@ def test_a_replay_uses_the_logged_table(tmp_path: Path, monkeypatch: pytest.Monk
     where = house(tmp_path)
     with pytest.raises(Crash):
         work_off(where.engine(1, Crasher(at, after=after)))
-    checkpoint = where.store.checkpoint("main")
+    checkpoint = where.store.checkpoints.latest("main")
     logged = checkpoint.batches if checkpoint else ()
     second = write(tmp_path / "owners.csv", "bob")
     work_off(where.engine(2))
@@ -274,7 +274,7 @@ def test_a_running_engine_takes_a_new_table_and_says_when_it_cannot(
 
         def titles() -> list[str]:
             with folder.store() as store:
-                return [alert.title for alert in store.alerts(limit=10_000) if alert.rule == "table-refused"]
+                return [alert.title for alert in store.triage.alerts(limit=10_000) if alert.rule == "table-refused"]
 
         until(titles, "the alert")
     assert titles() == [f"The table owners cannot be used, going on with version {second}"]

@@ -66,7 +66,7 @@ def real(folder: Path, topics: Topics, seed: int, threads: tuple[ThreadPoolExecu
         ),
         models=Models(PlantedSource(), NAMES, lambda notice: None),
         rules=None,
-        store=store,
+        checkpoints=store.checkpoints,
         lake=lake,
         clock=JumpyClock(seed),
         scorers=threads[0],
@@ -172,7 +172,7 @@ def check(folder: Path, seed: int, threads: tuple[ThreadPoolExecutor, ThreadPool
         )
     keys = ["stream", "entity", "start"]
     windows = pl.concat([oracle_windows(name, expected[name]) for name in NAMES]).sort(keys)
-    assert_frame_equal(run.store.windows().select(windows.columns).sort(keys), windows)
+    assert_frame_equal(run.store.windows.find().select(windows.columns).sort(keys), windows)
     attacks = oracle_attacks(expected["process"], expected["memory"])
     found = run.table("attacks")
     if len(attacks):
@@ -185,7 +185,7 @@ def check(folder: Path, seed: int, threads: tuple[ThreadPoolExecutor, ThreadPool
 
 def check_accounting(run: Real) -> None:
     """records = on time + late + duplicate + rejected, and every one of them is where it should be."""
-    counts = run.store.accounting()
+    counts = run.store.accounting.totals()
     parts = ("on_time", "late", "duplicate", "rejected")
     assert counts["records"].to_list() == counts.select(pl.sum_horizontal(parts)).to_series().to_list()
     for name, topic in run.topics.items():
@@ -211,7 +211,7 @@ def test_the_engine_equals_the_oracle_on_many_days(
         folder = tmp_path / str(seed)
         folder.mkdir()
         run = check(folder, seed, threads)
-        counts = run.store.accounting()
+        counts = run.store.accounting.totals()
         late, rejected = late + int(counts["late"].sum()), rejected + int(counts["rejected"].sum())
         attacks += len(run.table("attacks"))
         run.store.close()
@@ -247,7 +247,7 @@ def test_any_message_is_accounted_for(
         most.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
     run.engine.drain()
     check_accounting(run)
-    counts = run.store.accounting()
+    counts = run.store.accounting.totals()
     assert int(counts["messages"].sum()) == MESSAGES // 2
     assert int(counts["on_time"].sum()) > 0
     assert int(counts["rejected"].sum()) > MESSAGES // 20

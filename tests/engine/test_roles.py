@@ -88,7 +88,7 @@ def test_a_crash_repeats_the_versions_of_all_roles(tmp_path: Path, at: int) -> N
     where = house(tmp_path, bundles)
     with pytest.raises(Crash):
         work_off(where.engine(1, Crasher(at, after=True)))
-    logged = where.store.checkpoint("main")
+    logged = where.store.checkpoints.latest("main")
     bundles.point("process-2")
     work_off(where.engine(2))
     rows = where.lake.rows("process")

@@ -123,13 +123,13 @@ def test_nobody_answering_is_a_failure_that_may_pass_and_says_so() -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with open_store(tmp_path / "store.sqlite") as opened:
-        opened.set_routes(["soc"])
+        opened.outbox.set_routes(["soc"])
         yield opened
 
 
 def raise_alerts(store: Store, numbers: range) -> list[Alert]:
     raised = [alert(number, created=time.time()) for number in numbers]
-    store.log_batches("main", (), raised, ())
+    store.checkpoints.log_batches("main", (), raised, ())
     return raised
 
 
@@ -137,19 +137,19 @@ def raise_alerts(store: Store, numbers: range) -> list[Alert]:
 def test_alerts_raised_while_the_broker_is_away_arrive_when_it_is_back(own_kafka: Broker, store: Store) -> None:
     url = own_kafka.create("alerts")
     settings = KafkaRouteSettings.model_validate({"name": "soc", "type": "kafka", "topic": url, "timeout_seconds": 2})
-    dispatcher = Dispatcher(store, [open_delivery(settings)], poll_seconds=0.1, chance=lambda: 0.9)
+    dispatcher = Dispatcher(store.outbox, [open_delivery(settings)], poll_seconds=0.1, chance=lambda: 0.9)
     dispatcher.start()
     try:
         raised = raise_alerts(store, range(5))
-        assert eventually(lambda: store.outbox_counts()["soc"]["done"] == 5, 30)
+        assert eventually(lambda: store.outbox.counts()["soc"]["done"] == 5, 30)
         own_kafka.kill()
         raised += raise_alerts(store, range(5, 30))
         dispatcher.wake()
         time.sleep(4)
-        counts = store.outbox_counts()["soc"]
+        counts = store.outbox.counts()["soc"]
         assert (counts["done"], counts["failed"]) == (5, 0)
         own_kafka.start()
-        assert eventually(lambda: store.outbox_counts()["soc"]["done"] == 30, 60)
+        assert eventually(lambda: store.outbox.counts()["soc"]["done"] == 30, 60)
     finally:
         assert dispatcher.stop()
     ids = [dict(message.headers())[IDEMPOTENCY_KEY].decode() for message in sent(own_kafka, "alerts")]

@@ -43,7 +43,7 @@ class Alert:
     `kind`: attack (correlated pair), rule, window (count against history), anomaly (single suspect), system.
     `rule`: id of the rule, or `correlated-suspects`, `anomalous-window`, `suspect`; with `entity` it is the
     suppression key: later occurrences within the suppression time only raise `count` and `last_seen`.
-    `subject`: what it is about within the entity, as its stream declares. `risk`: 0..100.
+    `subject`: what it is about within the entity (a program, a path). `risk`: 0..100.
     `technique`: ATT&CK technique id (`T1496`) or None. `first_seen`/`last_seen`: event time, Unix seconds UTC.
     `created`: processing time, Unix seconds UTC. `drivers` per stream name. `evidence`: the causing record(s),
     column -> value. `causes`: their positions. `models`: version of each detector involved.

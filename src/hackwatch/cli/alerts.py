@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.numbers import COUNT
+from hackwatch.numbers import COUNT
 from hackwatch.words import SEVERITIES, Form
 
 if TYPE_CHECKING:
     from hackwatch.store import Store, StoredAlert
+    from hackwatch.store.protocols import AlertTriage
 
 __all__ = ["command"]
 
@@ -53,7 +54,7 @@ def _filters(function: Callable[..., None]) -> Callable[..., None]:
         (
             click.option("--since", type=moment, help="Raised since: 2h, 7d (ago) or 2026-01-31T12:00."),
             click.option("--severity", type=click.Choice(SEVERITIES), help="This severity or a worse one."),
-            click.option("--entity", help="About this entity (machine)."),
+            click.option("--entity", help="About this entity."),
             click.option("--rule", help="Of this rule."),
             click.option("--site", help="Of this site, where several share the store."),
             click.option(
@@ -97,7 +98,7 @@ def list_alerts(context: CliContext, /, as_json: bool, **filters: Any) -> None:
       hackwatch alerts list --severity high --entity web-1 --json
     """
     with _store(context, read_only=True) as store:
-        alerts = _chosen(store, **filters)
+        alerts = _chosen(store.triage, **filters)
     if as_json:
         import sys
 
@@ -128,7 +129,7 @@ def show(context: CliContext, alert_id: str, as_json: bool) -> None:
     from hackwatch.text import printable
 
     with _store(context, read_only=True) as store:
-        alert = store.alert(alert_id)
+        alert = store.triage.alert(alert_id)
     if as_json:
         click.echo(encode(alert))
         return
@@ -156,7 +157,7 @@ def ack(context: CliContext, alert_ids: tuple[str, ...], note: str | None, closi
     import time
 
     with _store(context) as store:
-        decide = store.close_alert if closing else store.acknowledge
+        decide = store.triage.close if closing else store.triage.acknowledge
         for alert_id in alert_ids:
             alert = decide(alert_id, by=_person(), now=time.time(), note=note)
             click.echo(f"{alert.id[:8]} {alert.status}")
@@ -180,7 +181,7 @@ def mute(context: CliContext, rule: str | None, entity: str | None, length: floa
 
     now = time.time()
     with _store(context) as store:
-        made = store.mute(rule, entity, now + length, now=now, by=_person(), reason=reason)
+        made = store.triage.mute(rule, entity, now + length, now=now, by=_person(), reason=reason)
     click.echo(f"mute {made.id} until {_time(made.until)}")
 
 
@@ -200,7 +201,7 @@ def unmute(context: CliContext, mute_ids: tuple[int, ...]) -> None:
 
     with _store(context) as store:
         for number in mute_ids:
-            if not store.unmute(number, now=time.time()):
+            if not store.triage.unmute(number, now=time.time()):
                 raise DataError(f"no mute {number} is in force", next_step="see them with: hackwatch alerts mutes")
             click.echo(f"mute {number} ended")
 
@@ -220,7 +221,7 @@ def mutes(context: CliContext, as_json: bool) -> None:
     from hackwatch.text import printable
 
     with _store(context, read_only=True) as store:
-        found = store.mutes(now=time.time())
+        found = store.triage.mutes(now=time.time())
     if as_json:
         import json
         from dataclasses import asdict
@@ -263,7 +264,7 @@ def export(context: CliContext, /, form: Form, fmt: str, output: Any, **filters:
     from hackwatch.routes.export import export as write
 
     with _store(context, read_only=True) as store:
-        write(_chosen(store, **filters), output, form, fmt)
+        write(_chosen(store.triage, **filters), output, form, fmt)
 
 
 def _store(context: CliContext, *, read_only: bool = False) -> Store:
@@ -273,9 +274,9 @@ def _store(context: CliContext, *, read_only: bool = False) -> Store:
     return open_store(settings.store_url, site=settings.site, read_only=read_only)
 
 
-def _chosen(store: Store, status: tuple[str, ...], **filters: Any) -> list[StoredAlert]:
+def _chosen(triage: AlertTriage, status: tuple[str, ...], **filters: Any) -> list[StoredAlert]:
     statuses: Any = None if "all" in status else status
-    return store.alerts(statuses=statuses, **filters)
+    return triage.alerts(statuses=statuses, **filters)
 
 
 def _print_line(alert: StoredAlert) -> None:

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.numbers import POSITIVE
+from hackwatch.counts import OUTCOMES
+from hackwatch.numbers import POSITIVE
 
 if TYPE_CHECKING:
     from hackwatch.config import Settings
 
 __all__ = ["command", "health", "lines"]
 
-#: What is said of each stream: key in the status, name for people.
-_COUNTERS = ("records", "late", "duplicate", "rejected", "suspects")
+#: What is said of each stream, by its key in the status: what went on as it should goes without saying.
+_COUNTERS = ("records", *(outcome for outcome in OUTCOMES if outcome != "on_time"), "suspects")
 
 
 @click.command(
@@ -113,7 +114,7 @@ def _status(settings: Settings) -> dict[str, Any]:
     from hackwatch.store import open_store
 
     with open_store(settings.store_url, read_only=True) as store:
-        status = store.status().get(settings.pipeline)
+        status = store.statuses.read().get(settings.pipeline)
     if status is None:
         raise ResourceError(
             f"no engine has run the pipeline {settings.pipeline}",

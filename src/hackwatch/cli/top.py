@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.numbers import POSITIVE
+from hackwatch.numbers import POSITIVE
 
 if TYPE_CHECKING:
     from hackwatch.config import Settings
@@ -53,7 +53,8 @@ Without an engine, counting what arrives in a topic:
 )
 @click.option(
     "--by",
-    help="With --from: the field of a record that it is counted by. Default: the entity of the stream, else machine.",
+    help="With --from: the field of a record that it is counted by. Default: the entity of the stream that the topic "
+    "is called after.",
 )
 @click.option(
     "--save-plot",
@@ -113,7 +114,7 @@ def _engine(context: CliContext, plain: bool, once: bool, as_json: bool, duratio
             for line in snapshot_lines(reader()):
                 click.echo(line)
             return
-        newest = store.alerts(limit=1)
+        newest = store.triage.alerts(limit=1)
         with stopped_by_signals(duration) as stop:
             present(reader, stop, plain=plain, write=click.echo, after=newest[0].sequence if newest else 0)
 
@@ -167,7 +168,7 @@ def counted_by(by: str | None, stream_name: str | None) -> tuple[str, Noun]:
     from hackwatch import streams
     from hackwatch.streams.base import Noun
 
-    stream = streams.get(stream_name or streams.family("host").streams[0])
+    stream = streams.get(stream_name or streams.demo_family().streams[0])
     if by is None or by == stream.entity:
         return stream.entity, stream.noun
     return by, Noun(by, streams.ENTITIES.plural)
@@ -198,7 +199,7 @@ def _store(settings: Settings) -> Store:
     # A store with an address of its own may be filled by engines elsewhere.
     if settings.store.url or settings.lock_file.exists():
         store = open_store(settings.store_url, read_only=True)
-        if settings.pipeline in store.status():
+        if settings.pipeline in store.statuses.read():
             return store
         store.close()
     raise ResourceError(

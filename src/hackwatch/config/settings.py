@@ -52,7 +52,7 @@ class EngineSettings(Table):
     idle_seconds: float = Field(
         30.0,
         gt=0,
-        description="A source (a machine) silent for longer moves on with the engine's clock, seconds.",
+        description="A source silent for longer moves on with the engine's clock, seconds.",
     )
     max_sources: int = Field(
         100_000,

@@ -10,11 +10,13 @@ from functools import partial
 import polars as pl
 
 from hackwatch.clock import Clock
+from hackwatch.counts import Counts
 from hackwatch.engine.parts import EpochObserver, EpochSink, LakeWriter
 from hackwatch.pipeline.core import Changed, Snapshot, serialise
-from hackwatch.pipeline.judged import Counts, lake_rows
+from hackwatch.pipeline.judged import lake_rows
 from hackwatch.store.aggregates import aggregate_rows, window_rows
-from hackwatch.store.base import EngineStore, EpochCommit
+from hackwatch.store.commits import EpochCommit
+from hackwatch.store.protocols import CheckpointStore
 from hackwatch.topics.base import TopicReader
 
 __all__ = ["Epoch", "EpochWriter"]
@@ -52,7 +54,7 @@ class EpochWriter:
         self,
         pipeline: str,
         site: str,
-        store: EngineStore,
+        checkpoints: CheckpointStore,
         lake: LakeWriter,
         readers: Mapping[str, TopicReader],
         executor: Executor,
@@ -63,8 +65,8 @@ class EpochWriter:
     ) -> None:
         self._pipeline, self._site = pipeline, site
         # A new store counts epochs from 1 again: the lake must not take them for those of the old one.
-        self._application = f"{pipeline}@{store.identity}"
-        self._store, self._lake, self._readers = store, lake, readers
+        self._application = f"{pipeline}@{checkpoints.identity}"
+        self._checkpoints, self._lake, self._readers = checkpoints, lake, readers
         self._executor, self._retry = executor, retry
         self._clock, self._observer = clock, observer
         self._sinks = sinks
@@ -101,7 +103,7 @@ class EpochWriter:
             for sink in self._sinks if table in self._readers else ():
                 self._retry(sink.name, partial(sink.write, table, frame, epoch.number))
         commit = self._commit(epoch)
-        self._retry("store", partial(self._store.commit_epoch, self._pipeline, commit))
+        self._retry("store", partial(self._checkpoints.commit_epoch, self._pipeline, commit))
         self._observer.committed(epoch.number, self._clock.monotonic() - began)
         for stream, reader in self._readers.items():
             done = {partition: offset for (s, _, partition), offset in epoch.offsets.items() if s == stream}
@@ -123,9 +125,7 @@ class EpochWriter:
             states=serialise(epoch.snapshot),
             windows=window_rows(epoch.aggregates),
             aggregates=aggregate_rows(epoch.aggregates),
-            accounting={
-                key: {name: getattr(counts, name) for name in Counts.__slots__} for key, counts in epoch.totals.items()
-            },
+            accounting=epoch.totals,
             committed_at=epoch.committed_at,
         )
 

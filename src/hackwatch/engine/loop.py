@@ -23,7 +23,7 @@ from hackwatch.pipeline.core import Batch, Now, Output
 from hackwatch.pipeline.detection import Scored, detect_messages
 from hackwatch.runtime.detectors import Deciders
 from hackwatch.runtime.retry import Retry, Stopped
-from hackwatch.store.base import BatchEntry, OffsetRange
+from hackwatch.store.commits import BatchEntry, OffsetRange
 from hackwatch.streams.base import Messages
 from hackwatch.streams.small import SMALL_BYTES
 
@@ -83,7 +83,7 @@ class Engine:
         self._writer = EpochWriter(
             parts.name,
             parts.site,
-            parts.store,
+            parts.checkpoints,
             parts.lake,
             readers,
             parts.epochs,
@@ -120,7 +120,7 @@ class Engine:
     def recover(self) -> None:
         """Take up the last committed epoch and repeat the micro-batches that were logged after it."""
         self.parts.models.refresh()
-        checkpoint = self.parts.store.checkpoint(self.parts.name)
+        checkpoint = self.parts.checkpoints.latest(self.parts.name)
         if checkpoint is not None:
             self._restore(checkpoint.states)
             self._former = MicroBatcher(
@@ -281,7 +281,8 @@ class Engine:
     def _log(self, alerts: Sequence[Alert], updates: Sequence[AlertUpdate]) -> None:
         if self._unlogged or alerts or updates:
             entries = self._unlogged
-            self._retry("store", lambda: self.parts.store.log_batches(self.parts.name, entries, alerts, updates))
+            log = self.parts.checkpoints.log_batches
+            self._retry("store", lambda: log(self.parts.name, entries, alerts, updates))
             self._unlogged = []
             if alerts:
                 self.parts.observer.stored()

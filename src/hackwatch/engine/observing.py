@@ -12,11 +12,11 @@ import polars as pl
 
 from hackwatch import metrics
 from hackwatch.clock import Clock
+from hackwatch.counts import Counts
 from hackwatch.engine.parts import EngineView
 from hackwatch.errors import HackwatchError
 from hackwatch.pipeline.core import Output
 from hackwatch.pipeline.detection import Scored
-from hackwatch.pipeline.judged import Counts
 from hackwatch.runtime.detectors import Models
 from hackwatch.runtime.drift import DriftWatch
 from hackwatch.runtime.status import StatusBoard

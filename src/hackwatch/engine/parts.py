@@ -13,7 +13,7 @@ from hackwatch.clock import Clock
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import RuleMatcher
 from hackwatch.runtime.detectors import Models
-from hackwatch.store.base import EngineStore
+from hackwatch.store.protocols import CheckpointStore
 from hackwatch.streams.base import DecodeOptions, Stream
 from hackwatch.topics.base import TopicReader
 
@@ -143,7 +143,7 @@ class EngineParts:
     pipeline: Pipeline
     models: Models
     rules: RuleMatcher | None
-    store: EngineStore
+    checkpoints: CheckpointStore
     lake: LakeWriter
     clock: Clock
     scorers: Executor

@@ -134,7 +134,7 @@ def _engine(
         pipeline=Pipeline(options, correlations_of(settings), policy, stateful),
         models=models,
         rules=rules,
-        store=around.store,
+        checkpoints=around.store.checkpoints,
         lake=lake,
         clock=clock,
         scorers=stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="score")),

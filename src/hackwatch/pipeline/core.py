@@ -13,11 +13,12 @@ import polars as pl
 from hackwatch.alerts.alert import Alert, AlertUpdate
 from hackwatch.alerts.observed import Detectors, Pairs, Records
 from hackwatch.alerts.policy import AlertPolicy
+from hackwatch.counts import COUNTERS, Counts
 from hackwatch.pipeline.clocks import NEVER
 from hackwatch.pipeline.correlation import Correlator, pair_date
 from hackwatch.pipeline.detection import SCORED, Scored
 from hackwatch.pipeline.enrichment import StatefulEnrichment
-from hackwatch.pipeline.judged import Counts, judged, processed_at
+from hackwatch.pipeline.judged import judged, processed_at
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.pipeline.streamstate import Now, StreamState
 from hackwatch.streams.base import POSITION, Stream
@@ -227,9 +228,7 @@ class Pipeline:
         for correlator in self.correlators.values():
             name = correlator.declared.name
             frames |= {f"correlation.{name}.{side}": frame for side, frame in correlator.snapshot().items()}
-        small["totals"] = [
-            [*key, [getattr(counts, name) for name in Counts.__slots__]] for key, counts in self.totals.items()
-        ]
+        small["totals"] = [[*key, [getattr(counts, name) for name in COUNTERS]] for key, counts in self.totals.items()]
         return frames | self.enrichment.snapshot() | {"state": orjson.dumps(small)}
 
     def restore(self, states: Mapping[str, bytes]) -> None:

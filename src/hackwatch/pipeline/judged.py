@@ -6,12 +6,13 @@ follows from that is here, once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hackwatch.counts import Counts
 from hackwatch.detect.panel import panel_schema
 from hackwatch.detect.rules import with_rules
 from hackwatch.pipeline.detection import SCORED, Scored
@@ -19,7 +20,6 @@ from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, Stream
 
 __all__ = [
     "LAYOUT",
-    "Counts",
     "Judged",
     "judged",
     "lake_rows",
@@ -46,27 +46,6 @@ def records_schema(stream: Stream, roles: tuple[str, ...] = ()) -> pl.Schema:
 def rejected_schema() -> pl.Schema:
     """The columns of the table of rejected messages."""
     return pl.Schema({**REJECTED_SCHEMA, "processing_time": _STAMP["processing_time"], **_PARTITIONED})
-
-
-@dataclass(slots=True)
-class Counts:
-    """Where the records of one topic partition went: records = on_time + late + duplicate + rejected."""
-
-    messages: int = 0
-    records: int = 0
-    on_time: int = 0
-    late: int = 0
-    duplicate: int = 0
-    rejected: int = 0
-    unknown_fields: int = 0
-    suspects: int = 0
-
-    def add(self, other: Counts) -> None:
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    def copy(self) -> Counts:
-        return replace(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

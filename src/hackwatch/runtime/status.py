@@ -17,9 +17,9 @@ import polars as pl
 from hackwatch import metrics
 from hackwatch.alerts.alert import Alert
 from hackwatch.clock import Clock
+from hackwatch.counts import COUNTERS, Counts
 from hackwatch.detect.base import Detector
 from hackwatch.errors import HackwatchError
-from hackwatch.pipeline.judged import Counts
 from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.runtime.recent import RecentCounts
 
@@ -60,7 +60,7 @@ class StreamStatus:
         """As it is kept in the store."""
         return {
             "partitions": self.partitions,
-            **{name: getattr(self.counts, name) for name in Counts.__slots__},
+            **{name: getattr(self.counts, name) for name in COUNTERS},
             "rate": self.rate,
             "lag_bytes": 0 if self.in_messages else self.lag,
             "lag_messages": self.lag if self.in_messages else 0,
@@ -164,16 +164,7 @@ class StatusBoard:
 
     def took(self, stream: str, partition: int, counts: Counts) -> None:
         """Where the records that a batch took of a partition went."""
-        metrics.add_records(
-            stream,
-            partition,
-            messages=counts.messages,
-            on_time=counts.on_time,
-            late=counts.late,
-            duplicate=counts.duplicate,
-            rejected=counts.rejected,
-            suspects=counts.suspects,
-        )
+        metrics.add_records(stream, partition, counts)
         metrics.add_unknown_fields(stream, {"": counts.unknown_fields})
 
     def saw(self, stream: str, entities: pl.Series, suspects: pl.Series, wall: float) -> None:

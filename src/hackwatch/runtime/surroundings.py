@@ -25,7 +25,8 @@ from hackwatch.runtime.lock import EngineLock
 from hackwatch.runtime.options import roles_of
 from hackwatch.runtime.registry import open_bundles
 from hackwatch.runtime.status import StatusBoard
-from hackwatch.store import Store, open_store
+from hackwatch.store import open_store
+from hackwatch.store.protocols import CheckpointStore
 from hackwatch.topics import is_kafka
 
 __all__ = ["Kind", "Surroundings"]
@@ -53,8 +54,8 @@ class Surroundings:
         prepare_data_folder(settings.data)
         stack.enter_context(EngineLock(settings.lock_file))
         self.store = stack.enter_context(open_store(settings.store_url, site=settings.site))
-        self._hold = stack.enter_context(self.store.hold(settings.pipeline))
-        _check_kind(self.store, settings, kind)
+        self._hold = stack.enter_context(self.store.locks.hold(settings.pipeline))
+        _check_kind(self.store.checkpoints, settings, kind)
 
     def open_models(self, names: tuple[str, ...], enrichments: Enrichments | None = None) -> Models:
         """The detectors of these streams, as the registry names them."""
@@ -83,16 +84,16 @@ class Surroundings:
             settings.pipeline,
             settings.site,
             self.clock,
-            partial(self.store.write_status, settings.pipeline),
+            partial(self.store.statuses.write, settings.pipeline),
             {name: is_kafka(settings.spool_url(name)) for name in names},
         )
 
     def open_routes(self) -> Dispatcher:
         """Begin to send what waits for the routes."""
         routes = [route for route in self.settings.routes if route.enabled]
-        self.store.set_routes([route.name for route in routes])
+        self.store.outbox.set_routes([route.name for route in routes])
         deliveries = [open_delivery(route, self.settings.kafka) for route in routes]
-        dispatcher = Dispatcher(self.store.outbox(self.settings.pipeline), deliveries, report=_report)
+        dispatcher = Dispatcher(self.store.outbox.of(self.settings.pipeline), deliveries, report=_report)
         dispatcher.start()
         self._stack.callback(dispatcher.stop)
         return dispatcher
@@ -110,7 +111,7 @@ class Surroundings:
         alert = notice.alert(self.clock.wall(), self.settings.site)
         _LOG.warning(notice.title, extra={"detail": notice.detail})
         try:
-            self.store.log_batches(self.settings.pipeline, (), [alert], ())
+            self.store.checkpoints.log_batches(self.settings.pipeline, (), [alert], ())
         except HackwatchError as error:
             _LOG.error("alert not stored", extra={"error": str(error)})
 
@@ -146,17 +147,19 @@ class Surroundings:
         pipeline = self.settings.pipeline
         self._maintenance.run_due(self.clock.monotonic())
         self._hold.renew()
-        for route, counts in self.store.outbox_counts(pipeline).items():
+        for route, counts in self.store.outbox.counts(pipeline).items():
             metrics.set_route_pending(route, counts["waiting"])
         now = self.clock.wall()
         before = now - self.settings.store.retention_days * DAY
-        self.store.prune(windows_before=before, alerts_before=before, outbox_before=before, pipeline=pipeline, now=now)
+        self.store.retention.prune(
+            windows_before=before, alerts_before=before, outbox_before=before, pipeline=pipeline, now=now
+        )
 
 
-def _check_kind(store: Store, settings: Settings, kind: Kind) -> None:
+def _check_kind(checkpoints: CheckpointStore, settings: Settings, kind: Kind) -> None:
     """The engines count positions each in its own way: one could not go on where the other one was."""
     pipeline = settings.pipeline
-    queries = any(store.checkpoint(f"{pipeline}/{name}") is not None for name in settings.streams)
+    queries = any(checkpoints.latest(f"{pipeline}/{name}") is not None for name in settings.streams)
     if kind == "embedded" and queries:
         raise ConfigurationError(
             f"the pipeline {pipeline!r} of this store is run on Spark",
@@ -164,7 +167,7 @@ def _check_kind(store: Store, settings: Settings, kind: Kind) -> None:
             next_step="go on with --engine spark; or give this engine another name, such as pipeline = "
             '"embedded": it reads the topics from their start',
         )
-    if kind == "spark" and store.checkpoint(pipeline) is not None:
+    if kind == "spark" and checkpoints.latest(pipeline) is not None:
         raise ConfigurationError(
             f"the pipeline {pipeline!r} of this store is run by the embedded engine",
             where="pipeline",

@@ -26,7 +26,8 @@ from hackwatch.spark.checkpoint import clear_unfinished
 from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.observing import QueryObserver
 from hackwatch.spark.rounds import EngineTime, Rounds
-from hackwatch.store.base import BatchEntry, EngineStore
+from hackwatch.store.commits import BatchEntry
+from hackwatch.store.protocols import CheckpointStore
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -47,7 +48,7 @@ class Context:
 
     settings: Settings
     spark: SparkSession
-    store: EngineStore
+    checkpoints: CheckpointStore
     rules: RuleSet
     clock: Clock
     observer: QueryObserver
@@ -69,7 +70,7 @@ class Query(ABC):
         self, context: Context, name: str, streams: tuple[str, ...], enrichments: Enrichments | None = None
     ) -> None:
         self.context, self.name = context, name
-        self.ledger = Ledger(context.store, context.settings.pipeline, name)
+        self.ledger = Ledger(context.checkpoints, context.settings.pipeline, name)
         self.lake, self.models, self.policy = context.lake(), context.models(streams, enrichments), context.policy()
         if "policy" in self.ledger.state:
             self.policy.restore(self.ledger.state["policy"])

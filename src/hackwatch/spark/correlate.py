@@ -24,7 +24,7 @@ from hackwatch.spark.rounds import Rounds
 from hackwatch.spark.spool import Waiting
 from hackwatch.spark.suspects import EpochSuspects, SourceMarks, Suspects
 from hackwatch.spark.upgrade import Before, earlier_pairs
-from hackwatch.store.base import BatchEntry, OffsetRange
+from hackwatch.store.commits import BatchEntry, OffsetRange
 from hackwatch.streams.base import POSITION
 from hackwatch.streams.declarations import Correlation
 
@@ -173,7 +173,7 @@ class Correlate(Query):
     def _take_up(self, before: Sequence[Before], entry: BatchEntry) -> None:
         """Go on where a query of Spark, as version 0.1 had it, was."""
         settings = self.context.settings
-        old = Ledger(self.context.store, settings.pipeline, self.declared.name)
+        old = Ledger(self.context.checkpoints, settings.pipeline, self.declared.name)
         if "policy" in old.state:
             self.policy.restore(old.state["policy"])
         checkpoint = f"{settings.spark_checkpoint}/{settings.pipeline}/{self.declared.name}/offsets"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from hackwatch import streams
 from hackwatch.alerts.observed import Records
+from hackwatch.counts import Counts
 from hackwatch.lake.distributed import commit_files, share
 from hackwatch.pipeline.core import TICK_SECONDS, Now, changes_of, serialise
-from hackwatch.pipeline.judged import Counts, records_schema, rejected_schema
+from hackwatch.pipeline.judged import records_schema, rejected_schema
 from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.runtime.detectors import Deciders
 from hackwatch.runtime.options import enriched_topic, stream_options
@@ -34,7 +35,7 @@ from hackwatch.spark.sources import KafkaTopic, SpoolTopic, source_of
 from hackwatch.spark.suspects import EpochSuspects, Suspects
 from hackwatch.spark.upgrade import Before, is_of_before, take_up_stream
 from hackwatch.spark.work import finish, normalise, work
-from hackwatch.store.base import BatchEntry
+from hackwatch.store.commits import BatchEntry
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -91,7 +92,7 @@ class Ingest(SparkQuery):
             frames = {name.removeprefix(_FRAMES): part for name, part in parts.items() if name.startswith(_FRAMES)}
             self.state.restore(self.ledger.state["stream"], frames, ())
         elif self.before is not None:
-            windows = Ledger(self.context.store, self.context.settings.pipeline, f"windows-{self.name}")
+            windows = Ledger(self.context.checkpoints, self.context.settings.pipeline, f"windows-{self.name}")
             take_up_stream(self.before, self.state, self.policy, self.ledger, windows, self.lake)
             if (kept := parts.get("duplicates")) is not None:
                 self._keys = dict.fromkeys(self._positions(), kept)

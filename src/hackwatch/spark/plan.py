@@ -12,11 +12,12 @@ import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from hackwatch import streams
+from hackwatch.counts import Counts
 from hackwatch.lake.distributed import Share
 from hackwatch.lake.log import Action
 from hackwatch.pipeline.arrivals import Arrival, from_frame
 from hackwatch.pipeline.detection import SCORED
-from hackwatch.pipeline.judged import LAYOUT, Counts, records_schema
+from hackwatch.pipeline.judged import LAYOUT, records_schema
 from hackwatch.pipeline.lengths import Lengths
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.runtime.options import EnrichedTopic

@@ -177,7 +177,7 @@ class _Service:
         return Context(
             settings=settings,
             spark=self.spark,
-            store=around.store,
+            checkpoints=around.store.checkpoints,
             rules=rules,
             clock=around.clock,
             observer=self.observer,

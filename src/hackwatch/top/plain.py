@@ -32,7 +32,7 @@ def show_plain(reader: Reader, stop: threading.Event, write: Callable[[str], Non
             for note in reader.notes()[told:]:
                 told += 1
                 write(f"{stamp(note.at)}  {printable(note.text)}")
-            for alert in reader.store.alerts(after=after, limit=_AT_ONCE):
+            for alert in reader.store.triage.alerts(after=after, limit=_AT_ONCE):
                 after = alert.sequence
                 write(alert_line(alert))
             if reader.clock() >= due or last:

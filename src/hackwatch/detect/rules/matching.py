@@ -46,10 +46,9 @@ class StreamRules:
     """Conditions by rule id, in file order.
 
     Text comparisons are dear, but the same few names occur again and again. So the parts of the conditions that look
-    at one text column alone (CMD, for host streams) are judged once per distinct value and the verdicts remembered;
-    the rest of a condition is evaluated on rows, if any value of the batch allows its rule. In small frames it is the
-    query that is dear: there all parts that look at columns of few values are remembered, which leaves next to
-    nothing.
+    at one text column alone are judged once per distinct value and the verdicts remembered; the rest of a condition is
+    evaluated on rows, if any value of the batch allows its rule. In small frames it is the query that is dear: there
+    all parts that look at columns of few values are remembered, which leaves next to nothing.
     """
 
     def __init__(self, rules: Mapping[str, str], schema: pl.Schema) -> None:

@@ -1,4 +1,4 @@
-"""What the streams of a Linux host share: who, which program, when."""
+"""What every record of a host says, whatever its stream: who, which program, when."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ __all__ = [
     "LATEST",
     "PID_MAX",
     "READ",
+    "REPLAYED",
     "WHO",
     "command",
     "derive",
@@ -71,6 +72,9 @@ def _letterless(fields: tuple[Field, ...]) -> tuple[Field, ...]:
 letterless_kib = Option("letterless_kib", "Memory sizes without a unit letter are KiB instead of bytes.", _letterless)
 #: How the decoders of all streams of a host read.
 READ: Any = {"truth": LABELLED, "options": (letterless_kib,)}
+
+#: Of the pace of recordings, whose machines were numbers in the course that they come from.
+REPLAYED: Any = {"order": "sequence", "entities": ("4", "5", "6", "7", "8")}
 
 #: atop prints a process that ended during the interval as `<name>`.
 _finished = pl.col("CMD").str.starts_with("<") & pl.col("CMD").str.ends_with(">") & (pl.col("CMD").str.len_bytes() > 2)

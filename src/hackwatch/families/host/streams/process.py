@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from hackwatch.families.host import common
-from hackwatch.streams.base import Features, Stream
+from hackwatch.families.host.streams import record
+from hackwatch.streams.base import Features, Pace, Stream
 from hackwatch.streams.decode import Decoder
 from hackwatch.streams.fields import Field, Kind
 from hackwatch.streams.small import Columns
@@ -14,9 +14,9 @@ __all__ = ["STREAM"]
 
 _THREADS = 2.0**22
 _FIELDS = (
-    common.sequence,
-    common.machine,
-    common.pid,
+    record.sequence,
+    record.machine,
+    record.pid,
     Field("TRUN", Kind.INTEGER, 0, _THREADS),
     Field("TSLPI", Kind.INTEGER, 0, _THREADS),
     Field("TSLPU", Kind.INTEGER, 0, _THREADS),
@@ -31,8 +31,8 @@ _FIELDS = (
     Field("State", Kind.TEXT, 1, 32),
     # A fraction of one core in some exports: as many as there are cores.
     Field("CPU", Kind.FRACTION, 0, 1024),
-    common.command,
-    common.timestamp,
+    record.command,
+    record.timestamp,
 )
 
 _PRI, _NICE = pl.col("PRI"), pl.col("NICE")
@@ -43,7 +43,7 @@ def _derive(columns: Columns) -> Columns:
     """The same, of plain values."""
     pairs = zip(columns["NICE"], columns["PRI"], strict=True)
     restored = [nice if pri is None or 0 < pri < 100 else pri and pri - 120 for nice, pri in pairs]
-    return {**common.derive(columns), "NICE": restored}
+    return {**record.derive(columns), "NICE": restored}
 
 
 _SCHEMA = pl.Schema(
@@ -74,7 +74,7 @@ _SCHEMA = pl.Schema(
 STREAM = Stream(
     name="process",
     schema=_SCHEMA,
-    **common.WHO,
+    **record.WHO,
     features=Features(
         numeric=("NICE", "PRI", "RTPR", "CPUNR", "CPU"),
         log=("TRUN", "TSLPI", "TSLPU", "EXC"),
@@ -92,5 +92,6 @@ STREAM = Stream(
         "CPU": "fraction",
         "ts": "seconds",
     },
-    decode=Decoder("process", _SCHEMA, _FIELDS, {**common.derived, "NICE": _nice}, _derive, **common.READ),
+    decode=Decoder("process", _SCHEMA, _FIELDS, {**record.derived, "NICE": _nice}, _derive, **record.READ),
+    pace=Pace(5.0, 10, 50, **record.REPLAYED),
 )

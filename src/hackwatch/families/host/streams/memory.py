@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from hackwatch.families.host import common
-from hackwatch.streams.base import Features, Stream
+from hackwatch.families.host.streams import record
+from hackwatch.streams.base import Features, Pace, Stream
 from hackwatch.streams.decode import Decoder
 from hackwatch.streams.fields import Field, Kind
 
@@ -15,9 +15,9 @@ __all__ = ["STREAM"]
 _SIZE = 2.0**60
 _EVENTS = 2.0**53
 _FIELDS = (
-    common.sequence,
-    common.machine,
-    common.pid,
+    record.sequence,
+    record.machine,
+    record.pid,
     Field("MINFLT", Kind.COUNT, 0, _EVENTS),
     Field("MAJFLT", Kind.COUNT, 0, _EVENTS),
     Field("VSTEXT", Kind.SIZE, 0, _SIZE),
@@ -26,8 +26,8 @@ _FIELDS = (
     Field("VGROW", Kind.SIZE, -_SIZE, _SIZE),
     Field("RGROW", Kind.SIZE, -_SIZE, _SIZE),
     Field("MEM", Kind.FRACTION, 0, 1),
-    common.command,
-    common.timestamp,
+    record.command,
+    record.timestamp,
 )
 
 _SCHEMA = pl.Schema(
@@ -54,7 +54,7 @@ _SCHEMA = pl.Schema(
 STREAM = Stream(
     name="memory",
     schema=_SCHEMA,
-    **common.WHO,
+    **record.WHO,
     features=Features(
         numeric=("MEM",),
         log=("MINFLT", "MAJFLT", "VSTEXT", "VSIZE", "RSIZE", "VGROW", "RGROW"),
@@ -71,5 +71,6 @@ STREAM = Stream(
         "MEM": "fraction",
         "ts": "seconds",
     },
-    decode=Decoder("memory", _SCHEMA, _FIELDS, common.derived, common.derive, **common.READ),
+    decode=Decoder("memory", _SCHEMA, _FIELDS, record.derived, record.derive, **record.READ),
+    pace=Pace(10.0, 20, 80, late=5, **record.REPLAYED),
 )

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hackwatch.errors import ResourceError
-from hackwatch.store.schema import Database, Lock, Transaction
+from hackwatch.store.database import Database, Lock, Transaction
+from hackwatch.store.schema import identity
 
-__all__ = ["PipelineLease", "TakenOver"]
+__all__ = ["PipelineLocks", "TakenOver"]
 
 _TAKE = (
     "INSERT INTO holder (pipeline, token, host, process) VALUES (?, ?, ?, ?) ON CONFLICT (pipeline) DO UPDATE SET "
@@ -25,8 +26,8 @@ class TakenOver(ResourceError):
     passing = False
 
 
-class PipelineLease:
-    """The pipelines that this process works on.
+class PipelineLocks:
+    """The pipelines that this process works on, and their transactions.
 
     The database's lock refuses a second engine. It is lost with its connection (the server restarts, the network is
     gone for long), and then another engine may rightly begin. So each also leaves a token, which all it writes is
@@ -39,9 +40,13 @@ class PipelineLease:
         self._tokens: dict[str, str] = {}
 
     @contextmanager
-    def hold(self, pipeline: str, store: str) -> Iterator[Lock]:
-        """Work on a pipeline of a store (its identity). ResourceError if another engine does."""
-        lock = self._database.lock(f"{store} {pipeline}")
+    def hold(self, pipeline: str) -> Iterator[Lock]:
+        """Be the one engine of a pipeline, and of its parts `PIPELINE/...`; renew the lock every few seconds.
+
+        Raises ResourceError if another engine works on it. From here on whatever is written for the pipeline
+        raises TakenOver once another engine has begun, which it can only after this one's connection was lost.
+        """
+        lock = self._database.lock(f"{identity(self._database)} {pipeline}")
         if lock is None:
             raise ResourceError(
                 f"another engine ({self._who(pipeline)}) works on the pipeline {pipeline!r} of this store",
@@ -58,8 +63,17 @@ class PipelineLease:
             self._tokens.pop(pipeline, None)
             lock.close()
 
-    def check(self, transaction: Transaction, pipeline: str) -> None:
-        """TakenOver if another engine has begun since this one did; if not, none can before the transaction ends."""
+    @contextmanager
+    def write(self, pipeline: str) -> Iterator[Transaction]:
+        """A transaction in which only the engine that holds the pipeline may write; anyone, if this process does not.
+
+        Raises TakenOver if another engine has begun since this one did; if not, none can before the transaction ends.
+        """
+        with self._database.write() as transaction:
+            self._check(transaction, pipeline)
+            yield transaction
+
+    def _check(self, transaction: Transaction, pipeline: str) -> None:
         whole = pipeline.partition("/")[0]
         token = self._tokens.get(whole)
         if token is None:

@@ -1,19 +1,33 @@
-"""Alerts as rows of the store and back."""
+"""Alerts in the store: as rows and back, and how an engine's transaction writes them."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
 
-from hackwatch.alerts.alert import Alert, Cause
+from hackwatch.alerts.alert import Alert, AlertUpdate, Cause
 from hackwatch.detect.base import Driver
+from hackwatch.store.database import Dialect, Transaction, take_turn
+from hackwatch.store.values import indexed, to_json
 
-__all__ = ["ALERT_COLUMNS", "STATUSES", "AlertStatus", "Mute", "OutboxMessage", "StoredAlert", "to_json"]
+__all__ = [
+    "ALERT_ID",
+    "SELECT_ALERT",
+    "SELECT_MUTE",
+    "STATUSES",
+    "UPDATE_ALERT",
+    "AlertStatus",
+    "Mute",
+    "StoredAlert",
+    "from_row",
+    "insert_alerts",
+    "to_row",
+    "update_row",
+]
 
 AlertStatus = Literal["new", "acknowledged", "muted", "closed"]
 STATUSES: tuple[AlertStatus, ...] = ("new", "acknowledged", "muted", "closed")
@@ -39,7 +53,17 @@ ALERT_COLUMNS = (
 #: How many of them an alert is born with; the others are the store's.
 _BORN = ALERT_COLUMNS.index("handled_by")
 _ENTITY = ALERT_COLUMNS.index("entity")
-_LONGEST = 512
+# Alerts stored with one statement; more take several.
+_AT_ONCE = 50
+
+SELECT_ALERT = "SELECT " + ", ".join(f"alerts.{column}" for column in ALERT_COLUMNS) + " FROM alerts"
+SELECT_MUTE = "SELECT id, rule, entity, until_time, created, created_by, reason FROM mutes"
+ALERT_ID = re.compile(r"[0-9a-f]{4,32}")
+#: Brings a stored alert up to date; one that is further already stays as it is.
+UPDATE_ALERT = (
+    "UPDATE alerts SET count = ?, first_seen = COALESCE(?, first_seen), last_seen = ?, subjects = ? "
+    "WHERE id = ? AND count <= ? AND last_seen <= ?"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +80,6 @@ class StoredAlert(Alert):
     handled_by: str | None = None
     handled_at: float | None = None
     note: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxMessage:
-    """An alert on its way to one route. `attempts` that failed so far, `error` of the last one."""
-
-    id: int
-    route: str
-    attempts: int
-    error: str | None
-    alert: StoredAlert
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,30 +101,6 @@ class Mute:
             and self.entity in (None, alert.entity)
             and self.created <= alert.created < self.until
         )
-
-
-def to_json(value: Any) -> str:
-    """JSON text; what JSON does not know (times, bytes) becomes text, NaN becomes null."""
-    options = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
-    return orjson.dumps(value, default=_plain, option=options).decode()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return list(value)
-    return str(value)
-
-
-def indexed(text: str) -> str:
-    """A text that fits into an index (PostgreSQL takes 2.7 kB): what is longer is cut, and told apart by its hash.
-
-    A machine says itself what it is called.
-    """
-    if len(text) <= _LONGEST:
-        return text
-    return f"{text[: _LONGEST - 17]}~{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
 def to_row(alert: Alert, status: AlertStatus) -> tuple[Any, ...]:
@@ -144,12 +133,28 @@ def from_row(row: Sequence[Any]) -> StoredAlert:
     return StoredAlert(**values)
 
 
-def insert_alerts(number: int) -> str:
+def insert_alerts(transaction: Transaction, dialect: Dialect, alerts: Sequence[Alert]) -> list[Alert]:
+    """Store alerts whose ids are not there yet, as `muted` or `new`; gives those that are new."""
+    # Numbered and committed one after the other, or a follower by number would miss the slower one.
+    take_turn(transaction, dialect, "alerts")
+    mutes = [Mute(*row) for row in transaction.fetch(SELECT_MUTE)]
+    muted = {alert.id for alert in alerts if any(mute.covers(alert) for mute in mutes)}
+    stored: set[str] = set()
+    for start in range(0, len(alerts), _AT_ONCE):
+        some = alerts[start : start + _AT_ONCE]
+        values = [value for alert in some for value in to_row(alert, "muted" if alert.id in muted else "new")]
+        stored.update(row[0] for row in transaction.fetch(_insert(len(some)), values))
+    return [alert for alert in alerts if alert.id in stored - muted]
+
+
+def _insert(number: int) -> str:
     """A statement that stores so many rows of `to_row` and gives the ids of those that were not there."""
     rows = ", ".join([f"({', '.join('?' * _BORN)})"] * number)
     columns = ", ".join(ALERT_COLUMNS[:_BORN])
     return f"INSERT INTO alerts ({columns}) VALUES {rows} ON CONFLICT (id) DO NOTHING RETURNING id"
 
 
-SELECT_ALERT = "SELECT " + ", ".join(f"alerts.{column}" for column in ALERT_COLUMNS) + " FROM alerts"
-ALERT_ID = re.compile(r"[0-9a-f]{4,32}")
+def update_row(update: AlertUpdate) -> tuple[Any, ...]:
+    """Parameters of UPDATE_ALERT."""
+    times = update.first_seen, update.last_seen
+    return (update.count, *times, to_json(update.subjects), update.id, update.count, update.last_seen)
