@@ -192,7 +192,8 @@ class Pipeline:
         output.add(scored.stream, kept)
         if len(scored.rejected):
             output.add("rejected", scored.rejected.with_columns(_time(now).alias("processing_time")))
-        suspects = on_time[np.flatnonzero(on_time["prediction"].to_numpy())]
+        rows = np.flatnonzero(on_time["prediction"].to_numpy())
+        suspects = on_time[rows] if len(rows) else on_time.clear()
         self._count(scored, partition, late, duplicate, suspects["partition"].to_numpy(), output)
         return suspects
 
