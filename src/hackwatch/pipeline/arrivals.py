@@ -98,7 +98,7 @@ def arrivals(rows: pl.DataFrame) -> Sequence[Arrival]:
         .drop("first")
         .collect(engine="in-memory")
     )
-    return [Arrival(*values) for values in grouped.iter_rows()]
+    return [Arrival(*values) for values in grouped.rows()]
 
 
 def _runs(rows: pl.DataFrame) -> pl.DataFrame:

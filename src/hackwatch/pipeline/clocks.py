@@ -154,13 +154,16 @@ class SourceClocks:
         return self._table.places(seen, {number: state.quiet for number, state in self._partitions.items()})
 
     def _tell_clocks(self, seen: Sequence[Arrival], slots: Sequence[int]) -> None:
-        for one, slot in zip(seen, slots, strict=True):
-            one.clock = max(one.greatest, int(self._table.newest[slot]))
+        for one, newest in zip(seen, self._table.newest[slots].tolist(), strict=True):
+            one.clock = one.greatest if one.greatest > newest else newest
 
     def _crowded_together(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Sequence[Arrival]]:
         """What has arrived, with the sources beyond the limit under one name."""
         seen = arrivals(rows)
-        beyond = [one.source for one in seen if self._table.known_as(one.source) != one.source]
+        table = self._table
+        beyond = [
+            one.source for one in seen if one.source not in table.ids and table.known_as(one.source) != one.source
+        ]
         if not beyond:
             return rows, seen
         source = pl.col("source")
@@ -214,16 +217,17 @@ class SourceClocks:
 
     def _take(self, seen: Sequence[Arrival], slots: Sequence[int], before: Sequence[int]) -> None:
         """Move the clocks. `before`: the watermark of each until now."""
-        for one, slot, mark in zip(seen, slots, before, strict=True):
+        table = self._table
+        sources = table.source[slots].tolist()
+        self._touched.update(sources)
+        for one, slot, source, mark in zip(seen, slots, sources, before, strict=True):
             state = self._partitions[one.partition]
-            state.newest = max(state.newest, one.greatest)
-            source = int(self._table.source[slot])
-            self._table.late[source] += one.late
-            self._touched.add(source)
-            if one.greatest > self._table.newest[slot]:
-                self._table.floor[slot] = mark
-                self._table.newest[slot] = one.greatest
-                self._table.moved[slot] = state.quiet
+            if one.late:
+                table.late[source] += one.late
+            if one.greatest > table.newest[slot]:
+                table.floor[slot], table.newest[slot], table.moved[slot] = mark, one.greatest, state.quiet
+                if one.greatest > state.newest:
+                    state.newest = one.greatest
 
     def advance(self, elapsed: float, waiting: Iterable[int]) -> Marks:
         """Time has come to `elapsed`, and the partitions `waiting` have unread messages: move the watermarks."""

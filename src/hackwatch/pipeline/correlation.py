@@ -144,8 +144,10 @@ class _Side:
         self._ids = np.concatenate([self._ids, np.arange(self._next, self._next + len(keys))])
         self._next += len(keys)
         self.times = np.concatenate([self.times, microseconds(suspects.get_column("event_time"))])
-        for place, column in enumerate(self._columns):
-            self._codes[place] = np.concatenate([self._codes[place], self._numbers(suspects, place, column)])
+        own, theirs = self._columns
+        numbers = self._numbers(suspects, 0, own)
+        others = numbers if own == theirs and own is not None else self._numbers(suspects, 1, theirs)
+        self._codes = [np.concatenate(pair) for pair in zip(self._codes, (numbers, others), strict=True)]
         self.frame = pl.concat([self.frame, suspects])
         if self.frame.n_chunks() > _MOST_CHUNKS:
             self.frame = self.frame.rechunk()
