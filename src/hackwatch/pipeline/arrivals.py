@@ -92,10 +92,8 @@ def arrivals(rows: pl.DataFrame) -> Sequence[Arrival]:
     grouped = (
         _runs(rows)
         .lazy()
-        .group_by("partition", "source")
-        .agg(pl.col("least").min(), pl.col("greatest").max(), pl.col("row").last(), pl.col("first").first())
-        .sort("first")
-        .drop("first")
+        .group_by("partition", "source", maintain_order=True)
+        .agg(pl.col("least").min(), pl.col("greatest").max(), pl.col("row").last())
         .collect(engine="in-memory")
     )
     return [Arrival(*values) for values in grouped.rows()]
@@ -104,7 +102,7 @@ def arrivals(rows: pl.DataFrame) -> Sequence[Arrival]:
 def _runs(rows: pl.DataFrame) -> pl.DataFrame:
     """Rows of one partition and source that follow each other, as one: of many sources there are few such runs.
 
-    Columns: partition, source, least and greatest time, row (the last), first.
+    Columns: partition, source, least and greatest time, row (the last).
     """
     partition, time, source = rows["partition"].to_numpy(), rows["time"].to_numpy(), rows["source"]
     other = (source[1:] != source[:-1]).to_numpy() | (partition[1:] != partition[:-1])
@@ -116,7 +114,6 @@ def _runs(rows: pl.DataFrame) -> pl.DataFrame:
             "least": np.minimum.reduceat(time, first),
             "greatest": np.maximum.reduceat(time, first),
             "row": np.append(first[1:], len(rows)) - 1,
-            "first": first,
         }
     )
 

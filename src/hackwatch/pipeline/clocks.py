@@ -204,16 +204,19 @@ class SourceClocks:
 
         Who is not behind the fastest clock is not behind its own, and one pass over the times tells.
         """
-        order = np.argsort(rows["partition"].to_numpy(), kind="stable")
-        partition, time = rows["partition"].to_numpy()[order], rows["time"].to_numpy()[order]
+        partition = rows["partition"].to_numpy()
+        if (partition[1:] < partition[:-1]).any():
+            rows = rows[np.argsort(partition, kind="stable")]
+            partition = rows["partition"].to_numpy()
+        time = rows["time"].to_numpy()
         cuts = [0, *(np.flatnonzero(np.diff(partition)) + 1).tolist(), len(time)]
-        behind = []
+        behind = np.zeros(len(time), np.bool_)
         for start, end in pairwise(cuts):
-            newest = self._partitions[int(partition[start])].newest
-            seen = np.maximum(np.maximum.accumulate(time[start:end]), newest)
-            behind.append(order[start:end][time[start:end] < seen - self.lateness])
-        found = np.concatenate(behind)
-        return set(rows[found].select("partition", "source").unique().iter_rows()) if len(found) else set()
+            mine, newest = time[start:end], self._partitions[int(partition[start])].newest
+            behind[start:end] = mine < np.maximum(np.maximum.accumulate(mine), newest) - self.lateness
+        if not behind.any():
+            return set()
+        return set(rows.filter(pl.Series(behind)).select("partition", "source").unique().iter_rows())
 
     def _take(self, seen: Sequence[Arrival], slots: Sequence[int], before: Sequence[int]) -> None:
         """Move the clocks. `before`: the watermark of each until now."""
