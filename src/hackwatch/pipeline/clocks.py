@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hackwatch.pipeline.arrivals import Arrival, arrivals, arrivals_of_few, count_late, few
-from hackwatch.pipeline.clocktable import BEFORE, OTHERS, ClockTable
+from hackwatch.pipeline.clocktable import BEFORE, OTHERS, ClockTable, Place
 from hackwatch.pipeline.marks import NEVER, Judged, Marks, Mask, Times
 from hackwatch.pipeline.skew import SkewWatch
 
@@ -122,30 +122,38 @@ class SourceClocks:
         self, partition: Numbers, sources: pl.Series, event_time: Times, elapsed: float, wall: float
     ) -> Judged:
         """The same, record by record: queries would cost more."""
-        names = [self._table.known_as(name or "") for name in sources.to_list()]
+        names = self._known_as(sources.to_list())
         numbers, times = partition.tolist(), event_time.tolist()
         seen = arrivals_of_few(numbers, names, times)
         slots = self._places(seen)
         before = [self._watermark(slot) for slot in slots]
-        marks = {
-            (one.partition, one.source): ([int(self._table.newest[slot]), mark], one)
-            for one, slot, mark in zip(seen, slots, before, strict=True)
-        }
         late = np.zeros(len(times), dtype=np.bool_)
-        for row, (place, time) in enumerate(zip(zip(numbers, names, strict=True), times, strict=True)):
-            clock, one = marks[place]
-            if time < clock[1]:
-                late[row] = True
-                one.late += 1
-            if time > clock[0]:
-                clock[0] = time
-                clock[1] = max(clock[1], time - self.lateness)
+        if any(one.least < max(mark, one.greatest - self.lateness) for one, mark in zip(seen, before, strict=True)):
+            places = {(one.partition, one.source): (one, mark) for one, mark in zip(seen, before, strict=True)}
+            self._judge_few(zip(numbers, names, strict=True), times, places, late)
         if self.skew.due_to_look(elapsed):
             self._tell_clocks(seen, slots)
             rows = pl.DataFrame({"partition": partition, "source": names, "time": event_time})
             self.skew.look(rows, seen, self._moving, elapsed, wall)
         self._take(seen, slots, before)
         return Judged(late, seen=seen)
+
+    def _judge_few(
+        self, whose: Iterable[Place], times: Iterable[int], places: Mapping[Place, tuple[Arrival, int]], late: Mask
+    ) -> None:
+        """Mark the late records. `places`: what has arrived, and the watermarks before."""
+        marks = {place: mark for place, (_, mark) in places.items()}
+        for row, (place, time) in enumerate(zip(whose, times, strict=True)):
+            if time < marks[place]:
+                late[row] = True
+                places[place][0].late += 1
+            elif time - self.lateness > marks[place]:
+                marks[place] = time - self.lateness
+
+    def _known_as(self, sources: list[str | None]) -> list[str]:
+        """What sources are called, made known in the order in which they come."""
+        names = {source: self._table.known_as(source or "") for source in dict.fromkeys(sources)}
+        return [names[source] for source in sources]
 
     def _places(self, seen: Sequence[Arrival]) -> list[int]:
         """The clocks of what has arrived, made where there are none."""

@@ -12,7 +12,7 @@ import polars as pl
 from hackwatch.pipeline.arrivals import Arrival
 from hackwatch.pipeline.marks import NEVER
 
-__all__ = ["BEFORE", "CLOCKS", "OTHERS", "SOURCES", "ClockTable"]
+__all__ = ["BEFORE", "CLOCKS", "OTHERS", "SOURCES", "ClockTable", "Place"]
 
 #: Later than any watermark.
 _PASSED = 2**61
