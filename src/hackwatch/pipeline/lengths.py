@@ -57,8 +57,8 @@ class Lengths:
 
     def end(self, source: str, mark: int) -> int:
         """The time (microseconds) before which no interval of a record at or after `mark` ends."""
-        ends = [_end(mark, seconds) for _, seconds in self.before.get(source, ())] if self.before else ()
-        return min((_end(mark, self.seconds), *ends))
+        lengths = [self.seconds, *(seconds for _, seconds in self.before.get(source, ()))]
+        return min(_end(mark, seconds) for seconds in lengths)
 
     def place(self, records: pl.LazyFrame, source: str) -> pl.LazyFrame:
         """Add _start and _seconds of each record's interval, without the latter where no length has been changed.
