@@ -69,6 +69,25 @@ def test_every_error_is_documented_with_its_exit_code() -> None:
         assert re.search(rf"^\| `{name}` \| {error.exit_code} \|", read("architecture.md"), re.MULTILINE), name
 
 
+def test_the_picture_of_the_layers_shows_those_that_are_checked() -> None:
+    checked = (ROOT / ".importlinter").read_text(encoding="utf-8").partition("layers =\n")[2].partition("containers")[0]
+    rows = [{name.strip() for name in re.split("[|:]", line)} for line in checked.splitlines() if line.strip()]
+    picture = read("architecture.md").partition("```text\n")[2].partition("```")[0]
+    shown = [set(line[:72].split()) for line in picture.splitlines() if line.strip(" .")]
+    assert shown == rows[1:], "behind column 72 stand the captions"
+
+
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    page, package = read("architecture.md"), ROOT / "src" / "hackwatch"
+    found, folder = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", page)), ""
+    for line in page.partition("src/hackwatch/\n")[2].partition("```")[0].splitlines():
+        named, file = re.match(r"  (?:(\w+)/)? +(\w+\.py) ", line).groups()  # type: ignore[union-attr]  # fails else
+        folder = named or folder
+        found.add(f"{folder}/{file}")
+    assert len(found) > 40
+    assert not [name for name in found if not (package / name).exists() and not (ROOT / name).exists()]
+
+
 def test_every_alert_field_is_documented() -> None:
     section = read("operations.md").partition("## Alert fields")[2].partition("\n## ")[0]
     first_cells = " ".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `"))
