@@ -77,7 +77,8 @@ def judged(scored: Scored, late: Mask, duplicate: Mask, wall: float) -> Judged:
     if duplicate.any():
         kept = kept.filter(~pl.Series(duplicate))
     on_time = kept.filter(~pl.col("late")) if late.any() else kept
-    suspects = on_time[np.flatnonzero(on_time["prediction"].to_numpy())]
+    rows = np.flatnonzero(on_time["prediction"].to_numpy())
+    suspects = on_time[rows] if len(rows) else on_time.clear()
     counts = _counted(scored, late, duplicate, suspects["partition"].to_numpy())
     return Judged(kept, on_time, suspects, processed_at(scored.rejected, wall), counts)
 

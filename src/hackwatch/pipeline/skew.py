@@ -59,13 +59,13 @@ class SkewWatch:
         """Take what has been compared."""
         self._looked = elapsed
         for one in seen:
-            if one.skew is not None:
-                self._watch(one.source, one.skew or None, elapsed)
+            if one.skew:
+                self._watch(one.source, one.skew, elapsed)
+            elif one.skew is not None and one.source in self._watched:
+                del self._watched[one.source]
 
-    def _watch(self, source: str, seconds: float | None, elapsed: float) -> None:
-        if seconds is None:
-            self._watched.pop(source, None)
-        elif source in self._watched:
+    def _watch(self, source: str, seconds: float, elapsed: float) -> None:
+        if source in self._watched:
             self._watched[source] = (self._watched[source][0], seconds)
         elif source not in self._named and len(self._watched) < MOST_WATCHED:
             self._watched[source] = (elapsed, seconds)

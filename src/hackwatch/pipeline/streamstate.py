@@ -55,6 +55,8 @@ class StreamState:
         judged = self.clocks.observe(
             records["partition"].to_numpy(), sources, event_time, now.elapsed, now.wall, watermarks=keyed
         )
+        for aggregates in self.aggregates:
+            aggregates.expect(judged.seen)
         if judged.watermarks is None:
             return judged.late, np.zeros(len(event_time), dtype=np.bool_)
         return judged.late, self.duplicates.step(records["key"], sources, event_time, judged.watermarks, judged.late)

@@ -69,12 +69,16 @@ class Models:
         seats = [(stream, role) for stream in streams for role in (CHAMPION, *(roles or {}).get(stream, ()))]
         self._streams = streams
         self._current: dict[Seat, Member | None] = dict.fromkeys(seats)
+        #: The panels of these detectors, once they were asked for.
+        self._present: dict[str, Panel] | None = None
         self._refused: dict[Seat, str] = {}
         self._failed: set[str] = set()
 
     def current(self) -> Deciders:
         """What decides now."""
-        panels, found = self._panels(self._current), self.enrichments
+        if self._present is None:
+            self._present = self._panels(self._current)
+        panels, found = self._present, self.enrichments
         return Deciders(panels) if found is None else Deciders(panels, found.current, found.versions())
 
     def logged(self, deciders: Deciders, epoch: int) -> dict[str, str]:
@@ -120,7 +124,7 @@ class Models:
                 return
             version = pointed
             if self._refused.get(seat) != version:
-                self._current[seat] = self._load(seat, version)
+                self._current[seat], self._present = self._load(seat, version), None
                 self._refused.pop(seat, None)
         except (HackwatchError, OSError) as error:
             if self._refused.get(seat) != version:
