@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
 import polars as pl
 
-from hackwatch.clock import Clock
 from hackwatch.counts import Counts
-from hackwatch.engine.parts import EpochObserver, EpochSink, LakeWriter
+from hackwatch.engine.parts import EngineParts
 from hackwatch.pipeline.core import Changed, Snapshot, serialise
 from hackwatch.pipeline.judged import lake_rows
 from hackwatch.store.aggregates import aggregate_rows, window_rows
 from hackwatch.store.commits import EpochCommit
-from hackwatch.store.protocols import CheckpointStore
 from hackwatch.topics.base import TopicReader
 
 __all__ = ["Epoch", "EpochWriter"]
@@ -50,26 +48,10 @@ class EpochWriter:
     between.
     """
 
-    def __init__(
-        self,
-        pipeline: str,
-        site: str,
-        checkpoints: CheckpointStore,
-        lake: LakeWriter,
-        readers: Mapping[str, TopicReader],
-        executor: Executor,
-        retry: Retry,
-        clock: Clock,
-        observer: EpochObserver,
-        sinks: Sequence[EpochSink] = (),
-    ) -> None:
-        self._pipeline, self._site = pipeline, site
+    def __init__(self, parts: EngineParts, readers: Mapping[str, TopicReader], retry: Retry) -> None:
+        self._parts, self._readers, self._retry, self._clock = parts, readers, retry, parts.clock
         # A new store counts epochs from 1 again: the lake must not take them for those of the old one.
-        self._application = f"{pipeline}@{checkpoints.identity}"
-        self._checkpoints, self._lake, self._readers = checkpoints, lake, readers
-        self._executor, self._retry = executor, retry
-        self._clock, self._observer = clock, observer
-        self._sinks = sinks
+        self._application = f"{parts.name}@{parts.checkpoints.identity}"
         self._running: Future[None] | None = None
 
     @property
@@ -79,7 +61,7 @@ class EpochWriter:
     def submit(self, epoch: Epoch) -> None:
         """Begin to write an epoch, after the one before is durable."""
         self.wait()
-        self._running = self._executor.submit(self._write, epoch)
+        self._running = self._parts.epochs.submit(self._write, epoch)
 
     def wait(self) -> None:
         """Until the last submitted epoch is durable; raises what it raised."""
@@ -97,14 +79,14 @@ class EpochWriter:
         for table, frames in epoch.rows.items():
             started = self._clock.monotonic()
             frame = self._rows(table, frames, epoch.number)
-            append = partial(self._lake.append, table, frame, epoch.number, self._application)
+            append = partial(self._parts.lake.append, table, frame, epoch.number, self._application)
             self._retry(f"lake table {table}", append)
-            self._observer.wrote(table, self._clock.monotonic() - started)
-            for sink in self._sinks if table in self._readers else ():
+            self._parts.observer.wrote(table, self._clock.monotonic() - started)
+            for sink in self._parts.sinks if table in self._readers else ():
                 self._retry(sink.name, partial(sink.write, table, frame, epoch.number))
         commit = self._commit(epoch)
-        self._retry("store", partial(self._checkpoints.commit_epoch, self._pipeline, commit))
-        self._observer.committed(epoch.number, self._clock.monotonic() - began)
+        self._retry("store", partial(self._parts.checkpoints.commit_epoch, self._parts.name, commit))
+        self._parts.observer.committed(epoch.number, self._clock.monotonic() - began)
         for stream, reader in self._readers.items():
             done = {partition: offset for (s, _, partition), offset in epoch.offsets.items() if s == stream}
             self._retry(f"topic {reader.topic}", partial(reader.commit, done))
@@ -113,8 +95,8 @@ class EpochWriter:
         """One frame with the columns that are the same for a whole epoch, and those of the lake's layout."""
         reader = self._readers.get(table)
         if reader is None:
-            return lake_rows(_joined(frames), self._site)
-        return lake_rows(_joined(frames), self._site, topic=reader.topic, epoch=number)
+            return lake_rows(_joined(frames), self._parts.site)
+        return lake_rows(_joined(frames), self._parts.site, topic=reader.topic, epoch=number)
 
     def _commit(self, epoch: Epoch) -> EpochCommit:
         return EpochCommit(

@@ -80,18 +80,7 @@ class Engine:
         self._in_flight: deque[_InFlight] = deque()
         self._unlogged: list[BatchEntry] = []
         readers = {name: source.reader for name, source in parts.inputs.items()}
-        self._writer = EpochWriter(
-            parts.name,
-            parts.site,
-            parts.checkpoints,
-            parts.lake,
-            readers,
-            parts.epochs,
-            self._retry,
-            self._clock,
-            parts.observer,
-            parts.sinks,
-        )
+        self._writer = EpochWriter(parts, readers, self._retry)
         self._readers = readers
         self._former = MicroBatcher(readers, {}, options.batch_bytes, parts.pipeline.groups)
         self._discovered: list[OffsetRange] = []

@@ -1,7 +1,7 @@
 """One engine a data folder.
 
 This is about a folder of this machine: spools, tables' copies and a lake in it have one writer. That a pipeline has one
-engine, wherever that runs, is about the store, and held there (`store.hold`).
+engine, wherever that runs, is about the store, and held there (`store/locks.py`).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from hackwatch.errors import HackwatchError
 from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.runtime.recent import RecentCounts
 
-__all__ = ["Status", "StatusBoard", "StreamStatus"]
+__all__ = ["RunStatus", "StatusBoard", "StreamStatus"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class StreamStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class RunStatus:
     """How a run stands. Times in Unix seconds, ages in seconds.
 
     `state`: recovering, running, stopped, or paused with its reason. `epoch`: the last that is in lake and store.
@@ -247,14 +247,14 @@ class StatusBoard:
         found = self._streams[stream]
         found.status = replace(found.status, **changes)
 
-    def _about(self) -> Status:
-        return Status(self._pipeline, self._site, self._started, **self._changing())
+    def _about(self) -> RunStatus:
+        return RunStatus(self._pipeline, self._site, self._started, **self._changing())
 
     def _changing(self) -> dict[str, Any]:
         wall = self._clock.wall()
         epoch, committed = self._epoch
         return {"updated": wall, "state": self._state, "epoch": epoch, "epoch_age": max(0.0, wall - committed)}
 
-    def _write(self, status: Status) -> None:
+    def _write(self, status: RunStatus) -> None:
         with suppress(HackwatchError):  # a full disk stops the status too; the engine itself says so, and waits
             self._publish(status.to_json())
