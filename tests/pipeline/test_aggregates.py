@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from hackwatch.pipeline import measures
 from hackwatch.pipeline.aggregates import Aggregates, Closed
+from hackwatch.pipeline.arrivals import arrivals_of_few
 from hackwatch.pipeline.detection import SCORED
 from hackwatch.streams.base import POSITION, Decoded, DecodeOptions, Features, Messages, Noun, Stream
 from hackwatch.streams.checks import aggregate_problems
@@ -218,17 +219,21 @@ def test_a_restart_changes_nothing(requests: list[Request], cuts: list[int], aft
     assert changes | found(target.take_changes()) == oracle(requests)
 
 
+@pytest.mark.parametrize("told", [False, True], ids=["counted", "told to come"])
 @given(requests_drawn, cuts_drawn, st.lists(st.tuples(st.sampled_from(["s1", "s2"]), st.integers(0, 500)), max_size=6))
 @settings(max_examples=60, deadline=None)
 def test_each_source_closes_by_its_own_clock(
-    requests: list[Request], cuts: list[int], moves: list[tuple[str, int]]
+    told: bool, requests: list[Request], cuts: list[int], moves: list[tuple[str, int]]
 ) -> None:
-    """Records are on time: none is older than the watermark of its source."""
+    """Records are on time: none is older than the watermark of its source. What is told to come has late ones too."""
     target, marks, closed = new(), {"s1": 0.0, "s2": 0.0}, list[Closed]()
     taken: list[Request] = []
     for piece, (source, seconds) in zip(pieces(requests, cuts), moves, strict=False):
         fitting = [r for r in piece if r[0] >= marks[r[2]]]
         taken += fitting
+        if told:
+            times = [round((START + r[0]) * SECOND) for r in piece]
+            target.expect(arrivals_of_few([0] * len(piece), [r[2] for r in piece], times))
         target.add(frame(fitting))
         if seconds > marks[source]:
             marks[source] = seconds
