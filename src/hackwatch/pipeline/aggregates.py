@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import add
 from typing import Any
+from zlib import crc32
 
 import polars as pl
 
@@ -87,6 +88,8 @@ class Aggregates:
         self._final: list[Closed] = []
         self._waiting: list[pl.DataFrame] = []
         self._rows_waiting = 0
+        # Not the same for all: those that get the same batches would be counted in the same step, one after another.
+        self._most_batches = MOST_BATCHES - crc32(f"{stream.name} {aggregate.name}".encode()) % (MOST_BATCHES // 2)
         # The time (microseconds) before which no interval of a source ends; a source that is not here may have one.
         self._next: dict[str, int] = {}
 
@@ -116,7 +119,7 @@ class Aggregates:
             return
         self._waiting.append(pl.DataFrame([records.get_column(name) for name in self._query.columns]))
         self._rows_waiting += len(records)
-        if self._rows_waiting >= MOST_WAITING or len(self._waiting) >= MOST_BATCHES:
+        if self._rows_waiting >= MOST_WAITING or len(self._waiting) >= self._most_batches:
             self._count()
 
     def expect(self, seen: Iterable[Arrival]) -> None:
