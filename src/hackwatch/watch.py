@@ -23,7 +23,8 @@ from hackwatch.lake import open_lake
 from hackwatch.runtime.lock import EngineLock
 from hackwatch.store import open_store
 from hackwatch.threads import Cancelled, ThreadGroup
-from hackwatch.top import Reader, Story, bar, present
+from hackwatch.top import Story, bar, present
+from hackwatch.views import Reader
 
 __all__ = ["STREAMS", "Learner", "watch"]
 

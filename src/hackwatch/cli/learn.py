@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.detecting import enricher_of, from_lake, note_unread_role, progress, registry, role_option, used_as
+from hackwatch.cli.detecting import enricher_of, note_unread_role, progress, registry, role_option, used_as
 from hackwatch.cli.numbers import COUNT, POSITIVE, SEED
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def command(
       hackwatch learn --lake
       hackwatch learn --lake --as process
     """
-    from hackwatch import streams
+    from hackwatch import streams, views
     from hackwatch.detect.training.learn import learn
 
     if lake and spool:
@@ -74,7 +74,7 @@ def command(
         raise click.UsageError("--as goes with --lake or --spool: only a Linux host can be watched from here.")
     chosen = [streams.get(name) for name in names or streams.family("host").streams]
     if lake:
-        data = {stream.name: from_lake(context, stream, records) for stream in chosen}
+        data = {stream.name: views.open(context.settings()).latest(stream, records) for stream in chosen}
     elif spool:
         data = _from_topics(context.settings(), chosen, records)
     else:

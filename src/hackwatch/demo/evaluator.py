@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from hackwatch.families.host.simulate import Episode
 from hackwatch.store import Store, StoredAlert
-from hackwatch.top.read import Note
 from hackwatch.top.story import Story
+from hackwatch.views.live import Note
 
 __all__ = ["Evaluator", "Finding", "names"]
 

@@ -107,6 +107,13 @@ class Database(Protocol):
         """A transaction that sees one consistent state and waits for no writer."""
         ...
 
+    def stream(self, sql: str, parameters: Sequence[Any] = (), *, rows: int) -> Iterator[list[tuple[Any, ...]]]:
+        """All rows of a query in one consistent state, so many at a time.
+
+        Waits for no writer, and may be read on in another thread. What is not read to its end is to be closed.
+        """
+        ...
+
     def lock(self, name: str) -> Lock | None:
         """Take the lock of a name for as long as this process wants; None if another one has it."""
         ...
