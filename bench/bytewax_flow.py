@@ -28,16 +28,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import xgboost
-
-# Only the extra `bench` installs bytewax, so the type checker may find it or not.
-from bytewax import operators as op  # type: ignore[import-not-found,unused-ignore]  # as said above
-from bytewax.connectors.kafka import operators as kop  # type: ignore[import-not-found,unused-ignore]  # as said above
-from bytewax.dataflow import Dataflow  # type: ignore[import-not-found,unused-ignore]  # as said above
-from bytewax.outputs import (  # type: ignore[import-not-found,unused-ignore]  # as said above
-    DynamicSink,
-    StatelessSinkPartition,
-)
-from bytewax.run import cli_main  # type: ignore[import-not-found,unused-ignore]  # as said above
+from bytewax import operators as op
+from bytewax.connectors.kafka import operators as kop
+from bytewax.dataflow import Dataflow
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from bytewax.run import cli_main
 from deltalake import write_deltalake
 
 TREES, DEPTH = 60, 6

@@ -103,7 +103,7 @@ def _until_alert(data: Path, writer: TopicWriter, name: str, moment: float, chil
 def _state(data: Path) -> int:
     """Rows of the committed state: open windows and suspects that wait for a partner."""
     with open_store(data / "store.sqlite", read_only=True) as store:
-        checkpoint = store.checkpoint("main")
+        checkpoint = store.checkpoints.latest("main")
     if checkpoint is None:
         return 0
     return sum(

@@ -59,7 +59,7 @@ def run_job(
 def check(data: Path, records: int) -> None:
     """Raise ValueError unless every record was accounted for and is in the lake exactly once."""
     with open_store(data / "store.sqlite", read_only=True) as store:
-        totals = store.accounting().sum()
+        totals = store.accounting.totals().sum()
         alerts = store.frame("alerts").height
     told = {name: int(totals[name][0] or 0) for name in ("records", "on_time", "late", "duplicate", "rejected")}
     lake = Lake(data / "lake")

@@ -12,21 +12,21 @@ from __future__ import annotations
 
 import polars as pl
 
-from hackwatch.families.host import common
+from hackwatch.families.host.streams import record
 from hackwatch.streams.base import Features, Noun, Stream
 from hackwatch.streams.decode import Decoder
 from hackwatch.streams.fields import Field, Kind
 
 #: How each field of a message is printed, and which values are possible.
 FIELDS = (
-    common.machine,
-    common.pid,
+    record.machine,
+    record.pid,
     Field("RDDSK", Kind.SIZE, 0, 2.0**60),
     Field("WRDSK", Kind.SIZE, 0, 2.0**60),
     Field("WCANCL", Kind.SIZE, 0, 2.0**60),
     Field("DSK", Kind.FRACTION, 0, 1),
-    common.command,
-    common.timestamp,
+    record.command,
+    record.timestamp,
 )
 
 #: The columns of the lake: those fields, and what follows from them.
@@ -57,5 +57,5 @@ STREAM = Stream(
     identifiers=("machine", "PID", "CMD_PID", "ts", "event_time"),  # who and when: no model looks at them
     features=Features(numeric=("DSK",), log=("RDDSK", "WRDSK", "WCANCL"), categorical=("CMD",)),
     units={"RDDSK": "bytes", "WRDSK": "bytes", "WCANCL": "bytes", "DSK": "fraction", "ts": "seconds"},
-    decode=Decoder("disk", SCHEMA, FIELDS, common.derived, options=(common.letterless_kib,)),
+    decode=Decoder("disk", SCHEMA, FIELDS, record.derived, options=(record.letterless_kib,)),
 )

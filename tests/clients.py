@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,10 +96,8 @@ class _Simulator:
     """The least that a simulator does."""
 
     entities = tuple(f"192.0.2.{number}" for number in range(10))
-    attacks = 0
 
-    def play(self, *, rate: float, say: Callable[[str], None], **options: Any) -> _Simulator:
-        say("nothing will happen")
+    def play(self, *, rate: float, **options: Any) -> _Simulator:
         return self
 
     def run(

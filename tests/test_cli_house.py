@@ -167,7 +167,10 @@ def parameters() -> Iterator[tuple[str, click.Parameter]]:
 
     def of(place: str, command: click.Command) -> Iterator[tuple[str, click.Parameter]]:
         if isinstance(command, click.Group):
-            for name, inner in command.commands.items():
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                inner = command.get_command(context, name)
+                assert inner is not None
                 yield from of(f"{place} {name}", inner)
         yield from ((place, parameter) for parameter in command.params)
 

@@ -23,8 +23,8 @@ from hackwatch.testing import simulated_topics
 from hackwatch.top.plain import status_line
 from hackwatch.views.live import EntityView, StreamView, View, snapshot
 from tests import clients
+from tests.alerts.test_forms import OCSF
 from tests.routes.support import alert
-from tests.routes.test_forms import OCSF
 from tests.top.support import entity, stream
 
 CACHES = (streams._registered, streams.get, streams.family, streams.families, registered.stream_names)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from hackwatch import streams
 from hackwatch.config import prepare_data_folder
 from hackwatch.demo import demo_settings
 from hackwatch.demo.evaluator import Evaluator, Finding, names
@@ -23,6 +24,7 @@ from hackwatch.demo.training import Trainer
 from hackwatch.detect.registry import Registry
 from hackwatch.errors import ConfigurationError, ResourceError
 from hackwatch.families.host.simulate import Episode
+from hackwatch.families.host.simulate.simulator import truth
 from hackwatch.runtime.lock import EngineLock
 from hackwatch.store import open_store
 from hackwatch.threads import ThreadGroup
@@ -31,7 +33,7 @@ from tests.conftest import mode
 from tests.top.support import alert
 from tests.top.test_terminal import Terminal
 
-EPISODE = Episode("dos", "web-1", 1000.0, 1060.0, (("hping3", 0), ("slowhttptest-long", 0)), 1.0)
+ATTACK = truth(Episode("dos", "web-1", 1000.0, 1060.0, (("hping3", 0), ("slowhttptest-long", 0)), 1.0))
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +88,7 @@ def test_no_setting_of_the_user_plays_a_part(tmp_path: Path, monkeypatch: pytest
 def test_detectors_are_trained_once(tmp_path: Path) -> None:
     def trainer(name: str, seed: int = 3) -> tuple[Trainer, Registry]:
         models = Registry(tmp_path / name)
-        return Trainer(models, seed, Story(time.time), threading.Event()), models
+        return Trainer(streams.demo_family(), models, seed, Story(time.time), threading.Event()), models
 
     first, models = trainer("first")
     assert not first.from_cache()
@@ -106,7 +108,8 @@ def test_training_ends_when_all_stops(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     threads = ThreadGroup(stop)
-    threads.start("trainer", Trainer(Registry(tmp_path / "models"), 1, Story(time.time), stop).train)
+    models = Registry(tmp_path / "models")
+    threads.start("trainer", Trainer(streams.demo_family(), models, 1, Story(time.time), stop).train)
     threads.join()
     assert not (tmp_path / "models").exists()
 
@@ -138,26 +141,26 @@ def test_what_fails_in_a_thread_stops_all_and_is_raised() -> None:
 )
 def test_an_alert_names_an_attack(changes: dict[str, Any], same: bool) -> None:
     found = alert(**{"first_seen": 1003.0, "last_seen": 1004.0, "created": 1005.0, **changes})
-    assert names(found, EPISODE) == same
+    assert names(found, ATTACK) == same
 
 
 @pytest.mark.parametrize(("created", "seconds"), [(1001.5, 1.5), (999.0, None)])
 def test_an_alert_from_before_tells_no_time(created: float, seconds: float | None) -> None:
-    assert Finding(EPISODE, alert(created=created)).seconds == seconds
+    assert Finding(ATTACK, alert(created=created)).seconds == seconds
 
 
 def test_the_story_tells_of_a_find_once(tmp_path: Path) -> None:
     story = Story(lambda: 1000.0)
     evaluator = Evaluator(story)
     with open_store(tmp_path / "store.sqlite") as store:
-        evaluator.begins(EPISODE)
-        assert [note.tone for note in evaluator.look(store)] == ["truth"]
+        evaluator.begins(ATTACK)
+        assert [note.tone for note in evaluator.look(store.triage)] == ["truth"]
         found = {"first_seen": 1003.0, "last_seen": 1004.0, "created": 1002.5, "title": "t"}
-        store.log_batches("main", (), [alert(**found), alert(**found, id="b" * 32, entity="db-1")])
+        store.checkpoints.log_batches("main", (), [alert(**found), alert(**found, id="b" * 32, entity="db-1")])
         for _ in range(2):
-            told = evaluator.look(store)
+            told = evaluator.look(store.triage)
             assert [note.text for note in told][1:] == ["found: dos on web-1, 2.5 s after its begin"]
-        assert evaluator.unfounded(store) == 1
+        assert evaluator.unfounded(store.triage) == 1
 
 
 # ---------------------------------------------------------------------------------------------- the real thing

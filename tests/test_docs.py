@@ -25,7 +25,8 @@ from tests.conftest import ROOT
 from tools.reference import PAGES, commands
 
 DOCS = ROOT / "docs"
-TEXTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+OUTSIDE = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+TEXTS = [*(ROOT / name for name in OUTSIDE), *sorted(DOCS.glob("*.md"))]
 
 
 def read(name: str) -> str:
@@ -68,6 +69,25 @@ def test_every_error_is_documented_with_its_exit_code() -> None:
         assert re.search(rf"^\| `{name}` \| {error.exit_code} \|", read("architecture.md"), re.MULTILINE), name
 
 
+def test_the_picture_of_the_layers_shows_those_that_are_checked() -> None:
+    checked = (ROOT / ".importlinter").read_text(encoding="utf-8").partition("layers =\n")[2].partition("containers")[0]
+    rows = [{name.strip() for name in re.split("[|:]", line)} for line in checked.splitlines() if line.strip()]
+    picture = read("architecture.md").partition("```text\n")[2].partition("```")[0]
+    shown = [set(line[:72].split()) for line in picture.splitlines() if line.strip(" .")]
+    assert shown == rows[1:], "behind column 72 stand the captions"
+
+
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    page, package = read("architecture.md"), ROOT / "src" / "hackwatch"
+    found, folder = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", page)), ""
+    for line in page.partition("src/hackwatch/\n")[2].partition("```")[0].splitlines():
+        named, file = re.match(r"  (?:(\w+)/)? +(\w+\.py) ", line).groups()  # type: ignore[union-attr]  # fails else
+        folder = named or folder
+        found.add(f"{folder}/{file}")
+    assert len(found) > 40
+    assert not [name for name in found if not (package / name).exists() and not (ROOT / name).exists()]
+
+
 def test_every_alert_field_is_documented() -> None:
     section = read("operations.md").partition("## Alert fields")[2].partition("\n## ")[0]
     first_cells = " ".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `"))
@@ -106,13 +126,18 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", TEXTS, ids=lambda path: path.name)
 def test_files_that_are_named_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
+    to_be_made = re.findall(r"<!-- file: (\S+) -->", text)
     for name in re.findall(r"`((?:src|tests|bench|docs|tools)/[\w./*-]*\w)`", text):
-        assert list(ROOT.glob(name)), name
+        assert name in to_be_made or list(ROOT.glob(name)), name
+
+
+#: Commands of the package that a page makes.
+_MADE = {"families.md": {name: click.Command(name) for name in ("hackwatch volumes", "hackwatch feed volumes")}}
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=lambda path: path.name)
 def test_commands_that_are_named_exist(page: Path) -> None:
-    known = dict(commands())
+    known = {**dict(commands()), **_MADE.get(page.name, {})}
     text = page.read_text(encoding="utf-8")
     spoken = re.findall(r"^(?:\$ )?hackwatch .*$", text, re.MULTILINE) + re.findall(r"`(hackwatch [^`]+)`", text)
     for line in spoken:
@@ -123,6 +148,20 @@ def test_commands_that_are_named_exist(page: Path) -> None:
         assert name in known, line
         if isinstance(known[name], click.Group) and words[2]:
             assert f"{name} {words[2]}" in known, line
+
+
+def test_the_first_screen_says_what_how_fast_and_for_whom_and_how_to_start() -> None:
+    """In ten lines, with the figures that sizing is reckoned by; then two commands that exist."""
+    before, _, after = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n```sh\n")
+    title, *lines = filter(None, before.splitlines())
+    assert title == "# hackwatch"
+    assert len(lines) <= 10
+    for said in ("**How fast:**", "**For whom:**"):
+        assert said in before
+    (figure,) = re.findall(r"^\| `E` \|.*\| ([\d,]+) \|$", read("deployment.md"), re.MULTILINE)
+    assert f"{figure} records a second" in before
+    commands_ = [line.partition("#")[0].split() for line in after.partition("```")[0].splitlines()]
+    assert commands_ == [["make", "demo"], ["hackwatch", "watch"]]
 
 
 def tracked() -> list[Path]:

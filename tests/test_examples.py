@@ -30,8 +30,8 @@ def test_asking_in_a_notebook(tmp_path: Path) -> None:
     data.mkdir(mode=0o700)
     counted = windows(("process", "4", 0, 120, 9, 2, 1, True))
     with open_store(data / "store.sqlite") as store:
-        store.log_batches("main", (), [alert(1)])
-        store.commit_epoch("main", commit(1, 1, counted=counted))
+        store.checkpoints.log_batches("main", (), [alert(1)])
+        store.checkpoints.commit_epoch("main", commit(1, 1, counted=counted))
     command = [sys.executable, str(EXAMPLES / "ask_in_a_notebook.py"), str(data)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")

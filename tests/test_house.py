@@ -33,6 +33,7 @@ LOCKS = {
         *PROJECT["project"]["dependencies"],
         *PROJECT["dependency-groups"]["build"],
         *PROJECT["dependency-groups"]["dev"],
+        *PROJECT["dependency-groups"]["docs"],
         *(
             line
             for extra, lines in PROJECT["project"]["optional-dependencies"].items()
@@ -42,6 +43,7 @@ LOCKS = {
     ],
     "bench": [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["bench"]],
     "build": PROJECT["dependency-groups"]["build"],
+    "docs": [*PROJECT["dependency-groups"]["build"], *PROJECT["dependency-groups"]["docs"]],
     "server": [*PROJECT["project"]["dependencies"], *extras("apprise", "kafka", "postgres", "s3")],
     "spark": [*PROJECT["project"]["dependencies"], *extras("apprise", "kafka", "postgres", "s3", "spark")],
 }
@@ -93,7 +95,7 @@ def test_every_import_is_a_declared_dependency() -> None:
     runtime = names([*PROJECT["project"]["dependencies"], *chain.from_iterable(extras.values())])
     assert imported("src") <= runtime
     assert imported("tests") | imported("tools") | imported("bench") <= runtime | names(
-        PROJECT["dependency-groups"]["dev"]
+        [*PROJECT["dependency-groups"]["dev"], *PROJECT["dependency-groups"]["docs"]]
     )
 
 
@@ -113,46 +115,6 @@ def test_rules_are_part_of_the_package() -> None:
     assert PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["src/hackwatch"]
 
 
-def old_python(folder: Path) -> None:
-    for name in ("python3", "python3.11", "python3.12", "python3.13", "python3.14"):
-        script = folder / name
-        script.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit 0\nexit 1\n', encoding="utf-8")
-        script.chmod(0o755)
-
-
-def test_a_python_that_is_too_old_is_told_before_anything_is_done(tmp_path: Path) -> None:
-    old_python(tmp_path)
-    environ = {**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin", "VENV": str(tmp_path / "venv"), "PYTHON": ""}
-    done = subprocess.run(["tools/environment", "runtime"], cwd=ROOT, env=environ, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "hackwatch needs Python 3.11 or newer; found: Python 3.9.2." in done.stderr
-    assert not (tmp_path / "venv").exists()
-
-
-def test_an_environment_is_made_only_once(tmp_path: Path) -> None:
-    """The stamp holds what it was made from; an unchanged one is left alone, without asking for any tool."""
-    venv = tmp_path / "venv"
-    (venv / "bin").mkdir(parents=True)
-    (venv / "bin" / "python").symlink_to(Path(sys.executable))
-    made_from = (ROOT / "locks" / "runtime.txt", ROOT / "pyproject.toml")
-    (venv / ".made-from-runtime").write_bytes(b"".join(file.read_bytes() for file in made_from))
-    environ = {**os.environ, "VENV": str(venv)}
-    done = subprocess.run(["tools/environment", "runtime"], cwd=ROOT, env=environ, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_pip_is_there_for_extras_where_uv_makes_the_environment_too(tmp_path: Path) -> None:
-    """`pip install 'hackwatch[...]'` is what doctor and errors advise; another pip would not find this hackwatch."""
-    uv = tmp_path / "uv"
-    uv.write_text(f'#!/bin/sh\n[ "$1" = --version ] || {{ echo "$@" >> {tmp_path}/asked; exit 1; }}\n')
-    uv.chmod(0o755)
-    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "VENV": str(tmp_path / "venv"), "NO_UV": ""}
-    subprocess.run(["tools/environment", "runtime"], cwd=ROOT, env=environ, capture_output=True, text=True)
-    asked = (tmp_path / "asked").read_text().split()
-    assert asked[0] == "venv"
-    assert "--seed" in asked
-
-
 def test_scripts_are_sound() -> None:
     for script in ("tools/environment", "tools/lock", ".ci/run"):
         path = ROOT / script
@@ -166,35 +128,44 @@ def test_layers_hold() -> None:
     assert done.returncode == 0, done.stdout
 
 
-#: What is a host's own: its streams and family, what plays, watches and replays it, the commands about this machine.
-_OF_A_HOST = (
-    "streams/host.py", "streams/process.py", "streams/memory.py", "families/host/", "feeds/collect/", "feeds/simulate/",
-    "feeds/replay.py", "watch.py", "demo/",
-)  # fmt: skip
-#: What general files may name: words that mean something else there, and what is still to be taken out.
-_MAY_NAME = {
-    "doctor.py": {"memory"},  # that of the machine
-    "testing.py": {"memory"},  # where its topics are
-    "pipeline/options.py": {"process", "memory", "machine", "CMD", "PID", "CMD_PID"},
-    "streams/files.py": {"machine", "CMD", "PID"},
-}
+# ---------------------------------------------------------------------------------------------- no family is known
+
+SOURCE = ROOT / "src" / "hackwatch"
+#: Columns that are words of their own too, in prose about something else.
+_COMMON = {"event_time", "finished", "machine", "sequence", "State", "Status", "ts"}
+#: Of the pipeline itself; every stream may have them.
+_GENERAL = {"event_time", "sequence", "ts"}
+#: Where a name of a stream is something else: the machine's memory; where the topics of a test are.
+_MAY_NAME = {"doctor.py": {"memory"}, "testing.py": {"memory"}}
+GENERAL = [path for path in sorted(SOURCE.rglob("*.py")) if path.relative_to(SOURCE).parts[0] != "families"]
 
 
-def _host_names(path: Path) -> set[str]:
-    """The columns and streams of a host that a file names in a text of its own."""
-    told = {"process", "memory"}
-    for name in ("process", "memory"):
-        told |= set(streams.get(name).schema) - {"event_time", "ts", "sequence"}
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return told & {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and type(node.value) is str}
+def _columns(family: str) -> set[str]:
+    return {column for name in streams.family(family).streams for column in streams.get(name).schema}
 
 
-def test_general_code_knows_no_column_or_stream_of_a_host() -> None:
-    source = ROOT / "src" / "hackwatch"
-    general = {str(path.relative_to(source)): path for path in source.rglob("*.py")}
-    named = {
-        place: _host_names(path) - _MAY_NAME.get(place, set())
-        for place, path in general.items()
-        if not place.startswith(_OF_A_HOST)
+@pytest.mark.parametrize("family", streams.family_names())
+def test_general_code_names_no_column_that_only_a_family_has(family: str) -> None:
+    """Neither in code nor in docstrings, comments and examples of help."""
+    names = "|".join(sorted(_columns(family) - _COMMON, key=len, reverse=True))
+    column = re.compile(rf"\b(?:{names})\b")
+    found = {
+        f"{path.relative_to(SOURCE)}:{number}": line.strip()
+        for path in GENERAL
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if column.search(line)
     }
-    assert {place: found for place, found in named.items() if found} == {}
+    assert found == {}
+
+
+def _quoted(path: Path) -> set[str]:
+    """The texts of a file that are nothing but one word."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and type(node.value) is str}
+
+
+@pytest.mark.parametrize("family", streams.family_names())
+def test_general_code_looks_for_no_stream_family_or_column_by_its_name(family: str) -> None:
+    told = {family, *streams.family(family).streams, *_columns(family)} - _GENERAL
+    named = {path.relative_to(SOURCE).as_posix(): _quoted(path) & told for path in GENERAL}
+    assert {place: found for place, found in named.items() if found - _MAY_NAME.get(place, set())} == {}

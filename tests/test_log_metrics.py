@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from hackwatch import log, metrics
+from hackwatch.counts import OUTCOMES, Counts
 from hackwatch.errors import ResourceError
 from hackwatch.text import printable
 
@@ -75,9 +76,9 @@ def sample(name: str, **labels: str) -> float:
 
 
 def test_every_record_is_counted_once() -> None:
-    before = {o: sample("hackwatch_records_total", stream="s", partition="3", outcome=o) for o in metrics.OUTCOMES}
-    metrics.add_records("s", 3, messages=2, on_time=4, late=3, duplicate=2, rejected=1, suspects=1)
-    after = {o: sample("hackwatch_records_total", stream="s", partition="3", outcome=o) for o in metrics.OUTCOMES}
+    before = {o: sample("hackwatch_records_total", stream="s", partition="3", outcome=o) for o in OUTCOMES}
+    metrics.add_records("s", 3, Counts(messages=2, on_time=4, late=3, duplicate=2, rejected=1, suspects=1))
+    after = {o: sample("hackwatch_records_total", stream="s", partition="3", outcome=o) for o in OUTCOMES}
     grown = {outcome: after[outcome] - before[outcome] for outcome in after}
     assert grown == {"on_time": 4, "late": 3, "duplicate": 2, "rejected": 1}
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from hackwatch import metrics
+from hackwatch.counts import Counts
 from tests.conftest import ROOT
 
 GRAFANA = ROOT / "deploy" / "grafana"
@@ -28,7 +29,7 @@ OF_COUNTERS, OF_GAUGES = {"rate", "irate", "increase"}, {"deriv", "delta", "min_
 
 def say_everything() -> None:
     """Use every metric once, so that the registry shows all labels."""
-    metrics.add_records("process", 0, messages=0)
+    metrics.add_records("process", 0, Counts())
     metrics.add_unknown_fields("process", {})
     metrics.set_position("process", {0: 0}, watermark=0.0, wall=0.0)
     metrics.set_position("process", {0: 0}, watermark=0.0, wall=0.0, in_messages=True)

@@ -53,7 +53,8 @@ def folder(tmp_path: Path) -> Path:
 
 def hackwatch(folder: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "hackwatch", "--data", str(folder / "data"), *arguments]
-    environ = {**os.environ, "PYTHONPATH": str(folder / "site")}
+    paths = [str(folder / "site"), os.environ.get("PYTHONPATH", "")]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -127,4 +127,4 @@ def test_the_pipeline_runs_on_a_cluster(cluster: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "work").glob("app-*")), "no executor ran"
     with open_store(data / "store.sqlite", read_only=True) as store:
-        assert store.windows()["records"].sum() == records > 0
+        assert store.windows.find()["records"].sum() == records > 0

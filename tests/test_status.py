@@ -32,7 +32,7 @@ def say(data: Path, **changes: Any) -> None:
         **changes,
     }  # fmt: skip
     with open_store(data / "store.sqlite") as store:
-        store.write_status("main", told)
+        store.statuses.write("main", told)
 
 
 def status(data: Path, *options: str) -> Result:

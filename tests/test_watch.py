@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -30,14 +29,11 @@ from hackwatch.store import open_store
 from hackwatch.streams.base import DecodeOptions, Messages
 from hackwatch.testing import FakeClock
 from hackwatch.top import Story
-from hackwatch.watch import STREAMS, Learner
-from tests.conftest import STRICT
+from hackwatch.watch import Learner
 
+STREAMS = ("process", "memory")
 HACKWATCH = [sys.executable, "-m", "hackwatch"]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="collects from /proc")
-#: At rest, minutes: 10 are the whole proof, which strict runs (CI) make.
-REST_MINUTES = float(os.environ.get("HACKWATCH_TEST_REST_MINUTES", "10" if STRICT else "1"))
-LEARN_MINUTES = min(5.0, max(1.0, REST_MINUTES))
 
 
 # ---------------------------------------------------------------------------------------------- learning
@@ -62,7 +58,7 @@ class Waiting(threading.Event):
 
 def learner(settings: Settings, clock: FakeClock) -> tuple[Learner, Registry, Story, Waiting]:
     models, story, stop = open_registry(settings), Story(clock.wall), Waiting(clock)
-    return Learner(settings, models, "web-1", story, stop, clock), models, story, stop
+    return Learner(settings, models, dict.fromkeys(STREAMS, "web-1"), story, stop, clock), models, story, stop
 
 
 def fill(settings: Settings, began: float, *, records: int = 800) -> None:
@@ -227,7 +223,7 @@ def test_a_miner_and_a_burst_are_found_within_15_seconds_and_explained(tmp_path:
             assert "ATT&CK T1059" in found[0]
         assert watch.end() == 0
     with open_store(data / "store.sqlite", read_only=True) as store:
-        (miner,) = store.alerts(rule="crypto-miner")
+        (miner,) = store.triage.alerts(rule="crypto-miner")
         assert (miner.entity, miner.subject, miner.technique) == (socket.gethostname(), "xmrig", "T1496")
         assert miner.evidence["CMD"] == "xmrig"
         assert miner.evidence["CPU"] >= 0.05
@@ -235,19 +231,26 @@ def test_a_miner_and_a_burst_are_found_within_15_seconds_and_explained(tmp_path:
         pytest.skip("the miner is found; a burst cannot be: the kernel tells this user of no ending processes")
 
 
-@pytest.mark.timeout(60 * (LEARN_MINUTES + REST_MINUTES) + 300)
+@pytest.mark.timeout(1200)
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.platform
 @linux
-def test_the_machine_at_rest_raises_nothing_after_learning(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("learn", "rest"),
+    [
+        pytest.param(1.0, 0.75, marks=pytest.mark.alone, id="short"),
+        pytest.param(5.0, 10.0, marks=pytest.mark.soak, id="ten minutes"),
+    ],
+)
+def test_the_machine_at_rest_raises_nothing_after_learning(tmp_path: Path, learn: float, rest: float) -> None:
+    """`learn`, `rest`: minutes."""
     data = tmp_path / "data"
-    with watching(data, "--interval", "2", "--learn", str(LEARN_MINUTES)) as watch:
-        watch.expect("detectors watch from now on", 60 * LEARN_MINUTES + 90)
+    with watching(data, "--interval", "2", "--learn", str(learn)) as watch:
+        watch.expect("detectors watch from now on", 60 * learn + 90)
         learned = time.time()
-        time.sleep(60 * REST_MINUTES)
+        time.sleep(60 * rest)
         with open_store(data / "store.sqlite", read_only=True) as store:
-            assert [alert.title for alert in store.alerts(since=learned)] == []
+            assert [alert.title for alert in store.triage.alerts(since=learned)] == []
         assert watch.end() == 0
     # Started again, it detects at once.
     with watching(data, "--interval", "2") as again:

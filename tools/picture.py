@@ -45,7 +45,7 @@ def view_of_a_demo(seed: int, seconds: float) -> View:
             demo = Demo(settings, seed, 500.0, story, threads, clock)
             demo.start()
             reader = Reader(
-                store, settings.pipeline, clock.wall, lambda: demo.evaluator.look(store), story.progress,
+                store, settings.pipeline, clock.wall, lambda: demo.evaluator.look(store.triage), story.progress,
                 "the simulation, which no detector is told of",
             )  # fmt: skip
             due = time.monotonic() + seconds

@@ -12,21 +12,18 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from hackwatch import streams
 from hackwatch.config import Settings
 from hackwatch.config.folders import advice
 from hackwatch.errors import ConfigurationError, HackwatchError
+from hackwatch.feeds.collector import Collector, Finding, Level
 from hackwatch.objects import Bucket, is_remote, storage_options
 from hackwatch.topics.kafka.address import is_kafka
 
 __all__ = ["EXTRAS", "Finding", "examine"]
-
-Level = Literal["ok", "hint", "fault"]
 
 #: Extra -> the module that shows that it is installed, and what it is for.
 EXTRAS = {
@@ -43,21 +40,11 @@ _MEND = "repair or uninstall its package; or, of a stream: [streams.NAME] enable
 _MADE = 1_767_225_600  # 2026-01-01: a clock before this was never set
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. `help`: the command or step that mends it, empty if nothing has to be."""
-
-    name: str
-    level: Level
-    what: str
-    help: str = ""
-
-
 def examine(settings: Settings) -> list[Finding]:
     """Look at everything; a check that itself fails is a fault that says so."""
     checks: list[Callable[[Settings], Iterator[Finding]]] = [
         _python, _cores, _memory, _libraries, _data_folder, _disk, _buckets, _files, _streams, _topics, _store, _engine,
-        _collect, _clock, _extras, _java,
+        _collectors, _clock, _extras, _java,
     ]  # fmt: skip
     findings: list[Finding] = []
     for check in checks:
@@ -228,25 +215,14 @@ def _engine(settings: Settings) -> Iterator[Finding]:
         yield Finding("engine", "ok", "not running")
 
 
-def _collect(_: Settings) -> Iterator[Finding]:
-    if platform.system() != "Linux":
-        yield Finding("collect", "hint", "needs Linux", "hackwatch demo, feed replay or feed simulate work here")
-        return
-    from hackwatch.families.host.collect import blind_spots
-
-    if not Path("/proc/self/stat").is_file():
-        yield Finding("collect", "fault", "/proc is not mounted", "mount -t proc proc /proc")
-    elif missed := blind_spots():
-        for sentence in missed:
-            yield Finding("collect", "hint", sentence, "run the collector as root")
-    else:
-        yield Finding("collect", "ok", "all processes, short-lived ones included")
-    path = shutil.which("atop")
-    yield (
-        Finding("atop", "ok", path)
-        if path
-        else Finding("atop", "hint", "not installed: needed only to feed its output", "apt-get install atop")
-    )
+def _collectors(_: Settings) -> Iterator[Finding]:
+    """What the collectors of all families need of the system."""
+    for name, reference in streams.collectors().items():
+        try:
+            collector: Collector = streams.load(reference)
+            yield from collector.examine()
+        except Exception as error:  # a third party's
+            yield Finding(name, "fault", f"could not be looked at: {error}", _MEND)
 
 
 def _clock(settings: Settings) -> Iterator[Finding]:

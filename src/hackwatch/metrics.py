@@ -13,11 +13,11 @@ from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from hackwatch.counts import OUTCOMES, Counts
 from hackwatch.errors import ResourceError
 
 __all__ = [
     "ENGINE_STATES",
-    "OUTCOMES",
     "REGISTRY",
     "MetricsServer",
     "add_alerts",
@@ -37,8 +37,6 @@ __all__ = [
 ]
 
 REGISTRY = CollectorRegistry()
-#: What becomes of a record; per stream and partition: records = on_time + late + duplicate + rejected.
-OUTCOMES = ("on_time", "late", "duplicate", "rejected")
 ENGINE_STATES = ("running", "recovering", "paused", "stopped")
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -75,7 +73,7 @@ class ManyHistogram(Collector):
 _messages = Counter("hackwatch_messages", "Messages read from topics.", _PLACE, registry=REGISTRY)
 _records = Counter(
     "hackwatch_records",
-    "Records read, by what became of them: on_time, late, duplicate or rejected.",
+    f"Records read, by what became of them: {', '.join(OUTCOMES[:-1])} or {OUTCOMES[-1]}.",
     (*_PLACE, "outcome"),
     registry=REGISTRY,
 )
@@ -121,23 +119,13 @@ _engine_state.state("stopped")
 _models_in_use: dict[str, str] = {}
 
 
-def add_records(
-    stream: str,
-    partition: int,
-    *,
-    messages: int,
-    on_time: int = 0,
-    late: int = 0,
-    duplicate: int = 0,
-    rejected: int = 0,
-    suspects: int = 0,
-) -> None:
-    """Count what one batch brought from one topic partition."""
+def add_records(stream: str, partition: int, counts: Counts) -> None:
+    """Count what one batch brought from one topic partition (but for unknown fields)."""
     place = (stream, str(partition))
-    _messages.labels(*place).inc(messages)
-    for outcome, count in zip(OUTCOMES, (on_time, late, duplicate, rejected), strict=True):
-        _records.labels(*place, outcome).inc(count)
-    _suspects.labels(*place).inc(suspects)
+    _messages.labels(*place).inc(counts.messages)
+    for outcome in OUTCOMES:
+        _records.labels(*place, outcome).inc(getattr(counts, outcome))
+    _suspects.labels(*place).inc(counts.suspects)
 
 
 def add_unknown_fields(stream: str, fields: Mapping[str, int]) -> None:

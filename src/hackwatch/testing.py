@@ -182,14 +182,13 @@ class MemoryTopic:
 
 
 def simulated_topics(
-    records: int, seed: int = 0, *, family: str = "host", partitions: int = 2, **options: Any
+    records: int, seed: int = 0, *, family: str | None = None, partitions: int = 2, **options: Any
 ) -> dict[str, MemoryTopic]:
     """The topics of a family's simulated world, about `records` records in all; a seed makes the same.
 
-    `options`: those of the family's simulator; `host` knows machines, processes, records_per_second, attack_share and
-    faults: records out of order, late, repeated or malformed (see hackwatch.families.host.simulate.Faults).
+    `family`: by default that of the demo. `options`: those of the family's simulator (`Simulator.batches`).
     """
-    played = streams.family(family)
+    played = streams.family(family) if family is not None else streams.demo_family()
     topics = {name: MemoryTopic(f"{name}-topic", partitions) for name in played.streams}
     for batch in simulator_of(played).batches(records, seed, **options):
         for name, messages in batch.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hackwatch.alerts.alert import Alert
+from hackwatch.alerts.system import Notice
 from hackwatch.cli import main
 from hackwatch.detect.bundle import Bundle, load_bundle, save_bundle
 from hackwatch.detect.registry import Registry
@@ -19,7 +19,7 @@ from hackwatch.detect.registry.bucket_storage import BucketStorage
 from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.objects import Bucket
 from hackwatch.runtime.detectors import Models
-from hackwatch.runtime.reload import WatchedRegistry
+from hackwatch.runtime.registry import WatchedRegistry
 from tests.conftest import mode
 from tests.detect.support import STREAM, records
 from tests.servers.s3 import SECRET, Server
@@ -263,13 +263,13 @@ def test_an_engine_that_asks_late_gets_its_copy_though_the_registry_has_gone(
     options = {**own_s3.options, "connect_timeout": "1s"}
     first = Registry(BucketStorage(url, options, tmp_path / "trainer")).add(one, STREAM)
     watched = WatchedRegistry(Registry(BucketStorage(url, options, tmp_path / "engine")), ("process",), 1.0)
-    reports: list[Alert] = []
+    reports: list[Notice] = []
     models = Models(watched, ("process",), reports.append)
     watched.start()
     own_s3.stop()
     time.sleep(4.0)  # the thread has looked again, and was refused
-    models.refresh(0.0)
+    models.refresh()
     assert (models.current().versions(), reports) == ({"process": first}, [])
-    models.refresh(1.0)
-    assert [alert.title for alert in reports] == [f"The registry of models cannot be read, going on with {first}"]
+    models.refresh()
+    assert [notice.title for notice in reports] == [f"The registry of models cannot be read, going on with {first}"]
     watched.close()

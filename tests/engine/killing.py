@@ -92,8 +92,8 @@ class Killer:
         if not self._folder.committed():
             return
         with self._folder.store() as store:
-            checkpoint = store.checkpoint("main")
-            identity = store.identity
+            checkpoint = store.checkpoints.latest("main")
+            identity = store.checkpoints.identity
         if checkpoint is not None:
             self.left["logged batches"] += bool(checkpoint.batches)
             lake = Lake(self._folder.data / "lake")

@@ -164,7 +164,7 @@ class Folder:
         """How far each partition is committed."""
         try:
             with self.store() as store:
-                checkpoint = store.checkpoint(self.settings.pipeline)
+                checkpoint = store.checkpoints.latest(self.settings.pipeline)
         except ResourceError:  # no store yet
             return {}
         return {(s, p): at for (s, _, p), at in checkpoint.offsets.items()} if checkpoint else {}
@@ -178,7 +178,7 @@ class Folder:
         """The engine's state as others see it."""
         try:
             with self.store() as store:
-                return str(store.status().get(self.settings.pipeline, {}).get("state", ""))
+                return str(store.statuses.read().get(self.settings.pipeline, {}).get("state", ""))
         except ResourceError:  # no store yet
             return ""
 
@@ -390,11 +390,11 @@ class Outcome:
     @classmethod
     def of(cls, folder: Folder) -> Outcome:
         with folder.store() as store:
-            alerts = store.alerts(limit=1_000_000)
+            alerts = store.triage.alerts(limit=1_000_000)
             return cls(
                 {name: lake_rows(folder, name) for name in (*folder.names, *folder.correlations, "rejected")},
-                store.windows(limit=1_000_000).sort("stream", "entity", "start"),
+                store.windows.find(limit=1_000_000).sort("stream", "entity", "start"),
                 intervals(store),
                 {a.id: (a.kind, a.stream, a.entity, a.rule, a.count, a.last_seen) for a in alerts},
-                store.accounting(),
+                store.accounting.totals(),
             )

@@ -16,17 +16,20 @@ import numpy.typing as npt
 import polars as pl
 
 from hackwatch import streams, testing
-from hackwatch.alerts.options import AlertOptions
+from hackwatch.alerts.policy import AlertPolicy
+from hackwatch.alerts.system import Notice
+from hackwatch.config import AlertSettings, EngineSettings
 from hackwatch.detect.base import Detector, Driver
 from hackwatch.detect.panel import CHAMPION, place
-from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
+from hackwatch.engine.loop import Engine
+from hackwatch.engine.parts import EngineParts, EngineView, StreamInput
 from hackwatch.families.host.simulate import Faults
 from hackwatch.pipeline.core import Output, Pipeline
-from hackwatch.pipeline.detection import Scored
-from hackwatch.pipeline.enriching import Enriching
+from hackwatch.pipeline.enrichment import StatefulEnrichment
 from hackwatch.pipeline.options import StreamOptions
-from hackwatch.runtime.detectors import BundleSource, Models
+from hackwatch.runtime.detectors import Models
 from hackwatch.runtime.enrichments import Enrichments
+from hackwatch.runtime.registry import BundleSource
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.testing import FakeClock, MemoryTopic
@@ -140,10 +143,10 @@ class Quiet:
         self.pauses: list[str | None] = []
         self._models = models
 
-    def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None:
+    def batch(self, output: Output, began: float, wall: float) -> None:
         pass
 
-    def turn(self, engine: Engine) -> None:
+    def turn(self, engine: EngineView) -> None:
         pass
 
     def wrote(self, table: str, seconds: float) -> None:
@@ -201,7 +204,7 @@ class House:
     roles: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tables: Mapping[str, Path] = field(default_factory=dict)
     folder: Path = Path()
-    told: list[tuple[str, ...]] = field(default_factory=list)
+    told: list[Notice] = field(default_factory=list)
 
     @classmethod
     def build(cls, folder: Path, seed: int, records: int = 1500, *, shop: bool = False) -> House:
@@ -213,29 +216,29 @@ class House:
 
     def engine(self, seed: int = 0, crasher: Crasher | None = None, *, epoch_seconds: float = 2.0) -> Engine:
         crasher = crasher or Crasher()
-        calls = ("log_batches", "commit_epoch", "append", "commit", "read", "checkpoint")
+        calls = ("log_batches", "commit_epoch", "append", "commit", "read", "latest")
         sources = {
-            name: Source(streams.get(name), crasher.around(topic, calls), DecodeOptions())
+            name: StreamInput(streams.get(name), crasher.around(topic, calls), DecodeOptions())
             for name, topic in self.topics.items()
         }
-        enriching = Enriching({name: streams.stateful_enrichers(name) for name in sources})
+        stateful = StatefulEnrichment({name: streams.stateful_enrichers(name) for name in sources})
         names, folder = tuple(sources), self.folder / "tables"
-        enrichments = Enrichments(names, self.tables, folder, lambda *told: self.told.append(told), enriching)
-        models = Models(self.source or PlantedSource(), names, lambda alert: None, self.roles, enrichments)
-        parts = Parts(
-            sources=sources,
+        enrichments = Enrichments(names, self.tables, folder, self.told.append, stateful)
+        models = Models(self.source or PlantedSource(), names, lambda notice: None, self.roles, enrichments)
+        parts = EngineParts(
+            inputs=sources,
             pipeline=Pipeline(
                 {
                     name: (source.stream, StreamOptions(aggregates=streams.aggregates(name)))
                     for name, source in sources.items()
                 },
                 streams.correlations(),
-                AlertOptions(window_minimum=1, window_warmup=1),
-                enriching=enriching,
+                AlertPolicy(AlertSettings(window_minimum=1, window_warmup=1)),
+                enrichment=stateful,
             ),
             models=models,
             rules=None,
-            store=crasher.around(self.store, calls),
+            checkpoints=crasher.around(self.store.checkpoints, calls),
             lake=crasher.around(self.lake, calls),
             clock=JumpyClock(seed),
             scorers=Inline(),
@@ -243,8 +246,8 @@ class House:
             observer=Quiet(models),
         )
         size = random.Random(seed).choice((2_000, 20_000, 60_000))
-        options_ = EngineOptions(epoch_seconds=epoch_seconds, batch_bytes=size, epoch_records=10_000)
-        return Engine(parts, options_, threading.Event())
+        settings = EngineSettings(epoch_seconds=epoch_seconds, batch_bytes=size, epoch_records=10_000)
+        return Engine(parts, settings, threading.Event())
 
 
 def work_off(engine: Engine) -> None:
@@ -296,13 +299,15 @@ class Result:
                 rows[one.name] = sorted(lake.rows(one.name).select(*one.keys, *places).iter_rows())
         rejected = lake.rows("rejected")
         rows["rejected"] = sorted(rejected.select("stream", "partition", "offset", "reason", "raw").iter_rows())
-        windows = house.store.windows().select("stream", "entity", "start", "end", "records", "suspects", "count")
+        columns = ("stream", "entity", "start", "end", "records", "suspects", "count")
+        windows = house.store.windows.find().select(columns)
         # Whether a clock seems wrong is asked by engine time, of the sources that are active then.
-        alerts = [(a.id, a.count, a.last_seen) for a in house.store.alerts(limit=100_000) if a.rule != "clock-skew"]
+        found = house.store.triage.alerts(limit=100_000)
+        alerts = [(a.id, a.count, a.last_seen) for a in found if a.rule != "clock-skew"]
         return cls(
             rows,
             sorted(windows.iter_rows()),
             intervals(house.store),
             sorted(alerts),
-            sorted(house.store.accounting().iter_rows()),
+            sorted(house.store.accounting.totals().iter_rows()),
         )

@@ -147,7 +147,7 @@ def test_what_is_scored_at_a_time_is_bounded_however_much_waits(
     work_off(calm.engine(3))
     given = house.engine(3)
     with Counting() as scorers:
-        options = replace(given.options, batch_bytes=4096, in_flight=in_flight)
+        options = given.options.model_copy(update={"batch_bytes": 4096, "in_flight": in_flight})
         work_off(Engine(replace(given.parts, scorers=scorers), options, threading.Event()))
     streams = len(house.topics)
     assert scorers.most <= in_flight * streams

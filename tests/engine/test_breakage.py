@@ -48,8 +48,8 @@ def broken(call: Callable[..., Any], chance: random.Random, failures: list[str],
     return sometimes
 
 
-CALLS = [("topics", "read"), ("topics", "commit"), ("topics", "start_offset"), ("store", "log_batches"),
-         ("store", "commit_epoch"), ("lake", "append")]  # fmt: skip
+CALLS = [("topics", "read"), ("topics", "commit"), ("topics", "start_offset"), ("checkpoints", "log_batches"),
+         ("checkpoints", "commit_epoch"), ("lake", "append")]  # fmt: skip
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["refused", "done but refused"])
@@ -62,7 +62,8 @@ def test_a_machine_that_refuses_now_and_then_costs_nothing(
     work_off_in_memory(calm.engine(3))
     chance: random.Random = random.Random(3)
     failures: list[str] = []
-    for target in house.topics.values() if part == "topics" else [getattr(house, part)]:
+    parts = {"checkpoints": [house.store.checkpoints], "lake": [house.lake]}
+    for target in parts.get(part, house.topics.values()):
         monkeypatch.setattr(target, call, broken(getattr(target, call), chance, failures, after=after))
     engine = house.engine(3)
     work_off_in_memory(engine)
@@ -162,13 +163,13 @@ def test_of_two_that_wait_the_one_that_goes_on_does_not_speak_for_the_other() ->
             super().sleep(seconds)
             time.sleep(0.001)
 
-    retry = Retry(Real(), stop, said.append)
+    patience = Retry(Real(), stop, said.append)
 
     def append() -> None:
         if lake_is_full.is_set():
             raise ResourceError("full")
 
-    other = threading.Thread(target=retry, args=("lake", append))
+    other = threading.Thread(target=patience, args=("lake", append))
     other.start()
     until(lambda: said, "the lake waits")
     attempts = iter([ResourceError("locked"), None])
@@ -177,7 +178,7 @@ def test_of_two_that_wait_the_one_that_goes_on_does_not_speak_for_the_other() ->
         if (error := next(attempts)) is not None:
             raise error
 
-    retry("topics", read)
+    patience("topics", read)
     assert "topics: locked" in said
     assert said[-1] == "lake: full"
     lake_is_full.clear()

@@ -16,7 +16,7 @@ from hackwatch.config import load_settings
 from hackwatch.errors import ResourceError
 from hackwatch.families.host.simulate import labelled
 from hackwatch.lake import Lake
-from hackwatch.pipeline.enriched import IDENTITY
+from hackwatch.runtime.enriched_topic import IDENTITY
 from hackwatch.store import open_store
 from tests.engine.processes import NAMES, EngineThread, until
 from tests.routes.test_kafka import sent
@@ -101,7 +101,7 @@ def accounted(data: Path) -> dict[str, int]:
     """Records on time by stream, as committed."""
     try:
         with open_store(data / "store.sqlite", read_only=True) as store:
-            frame = store.accounting()
+            frame = store.accounting.totals()
     except ResourceError:  # no store yet
         return {}
     return dict(frame.group_by("stream").agg(pl.col("on_time").sum()).iter_rows())

@@ -11,9 +11,11 @@ import orjson
 import pytest
 
 from hackwatch import streams
-from hackwatch.alerts.options import AlertOptions
+from hackwatch.alerts.policy import AlertPolicy
+from hackwatch.config import AlertSettings, EngineSettings, StreamSettings
 from hackwatch.detect.rules import load_rules
-from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
+from hackwatch.engine.loop import Engine
+from hackwatch.engine.parts import EngineParts, StreamInput
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.runtime.detectors import Models
@@ -35,7 +37,7 @@ class Seen(Quiet):
         super().__init__()
         self.late: dict[tuple[str, int, int, int], bool] = {}
 
-    def batch(self, scored: Any, output: Output, began: float, wall: float) -> None:
+    def batch(self, output: Output, began: float, wall: float) -> None:
         for name in STREAMS:
             for frame in output.rows.get(name, []):
                 for partition, offset, index, late in frame.select("partition", "offset", "index", "late").iter_rows():
@@ -45,27 +47,33 @@ class Seen(Quiet):
 class Site:
     """Topics, store and lake, and engines that come and go over them by a clock that tests move."""
 
-    def __init__(self, folder: Path, *, partitions: int = 2, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, *, partitions: int = 2, duplicates_key: str | None = None, max_sources: int = 100_000
+    ) -> None:
         self.topics = {name: MemoryTopic(f"{name}-topic", partitions) for name in STREAMS}
         self.store: Store = open_store(folder / "store.sqlite")
-        self.lake, self.clock, self.options = MemoryLake(), FakeClock(WALL), StreamOptions(**options)
+        self.lake, self.clock = MemoryLake(), FakeClock(WALL)
+        self.options = StreamOptions(
+            StreamSettings(duplicates_key=duplicates_key), EngineSettings(max_sources=max_sources)
+        )
         self.seen = Seen()
         self.engine = self.start()
 
     def start(self, batch_bytes: int = 1 << 20) -> Engine:
         known = {name: streams.get(name) for name in STREAMS}
         rules = load_rules((), known, shipped=True)
-        key = self.options.duplicates_key
-        parts = Parts(
-            sources={n: Source(known[n], topic, DecodeOptions(key=key)) for n, topic in self.topics.items()},
+        key = self.options.stream.duplicates_key
+        parts = EngineParts(
+            inputs={n: StreamInput(known[n], topic, DecodeOptions(key=key)) for n, topic in self.topics.items()},
             pipeline=Pipeline(
-                {name: (known[name], self.options) for name in STREAMS}, streams.correlations(), AlertOptions(), rules
+                {name: (known[name], self.options) for name in STREAMS}, streams.correlations(),
+                AlertPolicy(AlertSettings(), rules),
             ),
-            models=Models(PlantedSource(), STREAMS, lambda alert: None),
-            rules=rules, store=self.store, lake=self.lake, clock=self.clock, scorers=Inline(), epochs=Inline(),
-            observer=self.seen,
+            models=Models(PlantedSource(), STREAMS, lambda notice: None),
+            rules=rules, checkpoints=self.store.checkpoints, lake=self.lake, clock=self.clock,
+            scorers=Inline(), epochs=Inline(), observer=self.seen,
         )  # fmt: skip
-        self.engine = Engine(parts, EngineOptions(epoch_seconds=5.0, batch_bytes=batch_bytes), threading.Event())
+        self.engine = Engine(parts, EngineSettings(epoch_seconds=5.0, batch_bytes=batch_bytes), threading.Event())
         self.engine.recover()
         return self.engine
 
@@ -78,7 +86,7 @@ class Site:
 
     def windows(self) -> list[bool]:
         """Whether each window of `process` is final, in the order of time."""
-        return self.store.windows(stream="process")["final"].to_list()
+        return self.store.windows.find(stream="process")["final"].to_list()
 
     def late(self) -> dict[str, int]:
         rows = self.lake.rows("process")
@@ -123,10 +131,10 @@ def test_a_liar_and_a_slow_machine_harm_nobody_and_are_named(tmp_path: Path) -> 
     site.run(10)
     site.engine.drain()
     assert set(site.late()) <= {"liar"}
-    named = [alert for alert in site.store.alerts() if alert.rule == "clock-skew"]
+    named = [alert for alert in site.store.triage.alerts() if alert.rule == "clock-skew"]
     assert {alert.entity for alert in named} == {"liar", "slow"}
     assert {alert.kind for alert in named} == {"system"}
-    skewed = site.engine.parts.pipeline.skewed_sources("process")
+    skewed = site.engine.parts.pipeline.state("process").clocks.skew.named()
     assert set(skewed) == {"liar", "slow"}
     assert skewed["liar"] > 0 > skewed["slow"]
 
@@ -143,7 +151,7 @@ def test_keys_belong_to_their_source_whatever_the_cut(tmp_path: Path, batch_byte
     site.engine.drain()
     rows = site.lake.rows("process")
     assert dict(rows.group_by("machine").len().iter_rows()) == {"m0": 3, "evil": 1, "victim": 1}
-    assert "victim" in {alert.entity for alert in site.store.alerts()}
+    assert "victim" in {alert.entity for alert in site.store.triage.alerts()}
 
 
 def test_an_outage_of_eight_minutes_of_one_collector_does_not_touch_its_sister(tmp_path: Path) -> None:
@@ -165,8 +173,8 @@ def test_a_backlog_of_last_year_waits_for_nobody_and_nobody_for_it(tmp_path: Pat
     send(site, "process", old)
     send(site, "memory", [occupied(WALL + second) for second in range(5)])
     parts = site.engine.parts
-    apart = Pipeline({n: (s.stream, site.options) for n, s in parts.sources.items()}, [], AlertOptions(), None)
-    engine = Engine(replace(parts, pipeline=apart), EngineOptions(batch_bytes=65_536), threading.Event())
+    apart = Pipeline({n: (s.stream, site.options) for n, s in parts.inputs.items()}, [], AlertPolicy(AlertSettings()))
+    engine = Engine(replace(parts, pipeline=apart), EngineSettings(batch_bytes=65_536), threading.Event())
     engine.recover()
     for _ in range(3):
         engine.turn()
@@ -228,7 +236,7 @@ def test_accounting_holds_for_invented_sources_by_the_thousand(tmp_path: Path) -
     site.engine.drain()
     counts = site.engine.parts.pipeline.totals[("process", "process-topic", 0)]
     assert counts.records == counts.on_time + counts.late == 3_000
-    assert site.store.windows(stream="process")["records"].sum() == counts.on_time
-    assert [alert.rule for alert in site.store.alerts() if alert.kind == "system"].count("too-many-sources") == 1
+    assert site.store.windows.find(stream="process")["records"].sum() == counts.on_time
+    assert [alert.rule for alert in site.store.triage.alerts() if alert.kind == "system"].count("too-many-sources") == 1
     site.run(400)
     assert site.engine.parts.pipeline.state_rows()["windows_process"] == 0, "those that share a clock close too"

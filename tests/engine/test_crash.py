@@ -96,7 +96,7 @@ def test_accounting_adds_up(tmp_path: Path, seed: int) -> None:
     faults = Faults(disorder_seconds=10, late_share=0.05, malformed_share=0.05, duplicate_share=0.05)
     house = House(simulated_topics(seed, 2000, faults), open_store(tmp_path / "s.sqlite"), MemoryLake())
     work_off(house.engine(seed))
-    accounting = house.store.accounting()
+    accounting = house.store.accounting.totals()
     in_topics = {name: sum(t.end_offset(p) for p in t.partitions()) for name, t in house.topics.items()}
     for row in accounting.iter_rows(named=True):
         assert row["records"] == row["on_time"] + row["late"] + row["duplicate"] + row["rejected"]
@@ -112,7 +112,7 @@ def test_a_stream_turned_off_amid_unfinished_work_is_refused(tmp_path: Path) -> 
     house = House.build(tmp_path, 0, records=600)
     with pytest.raises(Crash):
         work_off(house.engine(0, Crasher(15)))
-    assert house.store.checkpoint("main") is not None
+    assert house.store.checkpoints.latest("main") is not None
     del house.topics["memory"]
     with pytest.raises(ConfigurationError, match="not read any more"):
         house.engine(1).recover()

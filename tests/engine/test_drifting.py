@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from hackwatch.alerts.alert import Alert
+from hackwatch.alerts.system import Notice
 from hackwatch.detect.bundle import Bundle
 from hackwatch.families.host.simulate import Faults
 from hackwatch.pipeline.detection import Scored
@@ -31,13 +31,13 @@ def bundle() -> Bundle:
     return trained("supervised")
 
 
-def watched(bundle: Bundle, frame: pl.DataFrame, *, enough: int = 1000, limit: float = 0.25) -> list[Alert]:
-    """The alerts of a watch that sees these records, 1000 at each look."""
-    raised: list[Alert] = []
+def watched(bundle: Bundle, frame: pl.DataFrame, *, enough: int = 1000, limit: float = 0.25) -> list[Notice]:
+    """What a watch has to say that sees these records, 1000 at each look."""
+    raised: list[Notice] = []
     watch = DriftWatch(enough, limit, raised.append)
     for number, part in enumerate(frame.iter_slices(1000)):
         watch.look([scored(bundle, part)], {"process": bundle}, number * LOOK_SECONDS)
-        watch.report(1000.0 + number)
+        watch.report()
     return raised
 
 
@@ -58,17 +58,15 @@ def scored(bundle: Bundle, part: pl.DataFrame) -> Scored:
 )
 def test_one_alert_for_a_model_beyond_the_limit(bundle: Bundle, frame: pl.DataFrame, limit: float, alerts: int) -> None:
     raised = watched(bundle, frame, limit=limit)
-    assert [(alert.kind, alert.rule, alert.subject) for alert in raised] == [
-        ("system", "drift", bundle.version)
-    ] * alerts
+    assert [(notice.rule, notice.occurrence) for notice in raised] == [("drift", bundle.version)] * alerts
 
 
 def test_it_says_what_moved(bundle: Bundle) -> None:
-    [alert] = watched(bundle, OTHER)
-    assert alert.title == f"process records no longer look like the training data of {bundle.version}"
-    assert "CMD moved (PSI " in str(alert.evidence["detail"])
-    [alert] = watched(bundle, ATTACKED, limit=100.0)
-    assert "of records are suspects, trained for" in str(alert.evidence["detail"])
+    [notice] = watched(bundle, OTHER)
+    assert notice.title == f"process records no longer look like the training data of {bundle.version}"
+    assert "CMD moved (PSI " in notice.detail
+    [notice] = watched(bundle, ATTACKED, limit=100.0)
+    assert "of records are suspects, trained for" in notice.detail
 
 
 @pytest.mark.parametrize(("enough", "alerts"), [(20_000, 1), (20_001, 0)])
@@ -77,22 +75,22 @@ def test_nothing_is_said_of_too_few_records(bundle: Bundle, enough: int, alerts:
 
 
 def test_a_new_model_is_watched_anew(bundle: Bundle) -> None:
-    raised: list[Alert] = []
+    raised: list[Notice] = []
     watch = DriftWatch(1000, 0.25, raised.append)
     other = Bundle(
         bundle.description, bundle.encoder, bundle.model, tuple(bundle.statistics.values()), version="process-2"
     )
     for number, model in enumerate((bundle, bundle, other, other)):
         watch.look([scored(model, OTHER.head(1000))], {"process": model}, number * LOOK_SECONDS)
-        watch.report(1000.0)
-    assert [alert.subject for alert in raised] == [bundle.version, other.version]
+        watch.report()
+    assert [notice.occurrence for notice in raised] == [bundle.version, other.version]
 
 
 def test_only_some_micro_batches_are_looked_at(bundle: Bundle) -> None:
     watch = DriftWatch(1000, 0.25, None)
     for number in range(100):
         watch.look([scored(bundle, USUAL.head(10))], {"process": bundle}, number * 0.1)
-    assert watch.report(0.0)["process"].rows == 10 * 5
+    assert watch.report()["process"].rows == 10 * 5
 
 
 # -- a real engine -----------------------------------------------------------------------------------------------------
@@ -102,7 +100,7 @@ def drift_alerts(folder: Folder) -> list[StoredAlert]:
     if not folder.committed():
         return []
     with folder.store() as store:
-        return store.alerts(kind="system", rule="drift", limit=None)
+        return store.triage.alerts(kind="system", rule="drift", limit=None)
 
 
 def feed_strange(folder: Folder, part: int) -> None:

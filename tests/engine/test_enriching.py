@@ -16,9 +16,8 @@ from hackwatch import streams
 from hackwatch.config import KafkaSettings
 from hackwatch.errors import ResourceError
 from hackwatch.lake import Lake
-from hackwatch.pipeline.enriched import IDENTITY
-from hackwatch.runtime import enriched
-from hackwatch.runtime.enriched import EnrichedSink
+from hackwatch.runtime import enriched_topic
+from hackwatch.runtime.enriched_topic import IDENTITY, EnrichedSink
 from tests.engine.processes import NAMES, Folder, feed, until
 from tests.routes.support import refusing_port
 from tests.routes.test_kafka import sent
@@ -62,7 +61,7 @@ def test_a_broker_that_goes_away_is_waited_for_and_nothing_comes_twice(
 ) -> None:
     sink = EnrichedSink(own_kafka.url("enriched"), PROCESS, partitions=PARTITIONS)
     written(sink, frame(1000), 1)
-    monkeypatch.setattr(enriched, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(enriched_topic, "PATIENCE_SECONDS", 1.0)
     own_kafka.kill()
     for _ in range(2):
         with pytest.raises(ResourceError, match=r"no Kafka broker answers.*records wait"):

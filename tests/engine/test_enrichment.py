@@ -15,7 +15,7 @@ import pytest
 
 from hackwatch.detect.base import Detector
 from hackwatch.errors import DataError, ResourceError
-from hackwatch.runtime.tables import Tables, read_table
+from hackwatch.runtime.lookups import LookupTables, read_table
 from hackwatch.store import open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.topics import open_reader
@@ -77,7 +77,7 @@ def test_a_replay_uses_the_logged_table(tmp_path: Path, monkeypatch: pytest.Monk
     where = house(tmp_path)
     with pytest.raises(Crash):
         work_off(where.engine(1, Crasher(at, after=after)))
-    checkpoint = where.store.checkpoint("main")
+    checkpoint = where.store.checkpoints.latest("main")
     logged = checkpoint.batches if checkpoint else ()
     second = write(tmp_path / "owners.csv", "bob")
     work_off(where.engine(2))
@@ -120,21 +120,24 @@ def test_an_enricher_that_fails_stops_nothing(tmp_path: Path, monkeypatch: pytes
     where = house(tmp_path)
     engine = where.engine(1)
     work_off(engine)
-    engine.parts.models.refresh(0.0)
-    engine.parts.models.refresh(1.0)
+    engine.parts.models.refresh()
+    engine.parts.models.refresh()
     rows = where.lake.rows("process")
     assert rows["owner"].null_count() == rows["nth"].null_count() == len(rows) > 100
-    assert [told[:2] for told in where.told] == [("enricher-failed", "owner"), ("enricher-failed", "nth")], "said once"
+    assert [(notice.rule, notice.occurrence) for notice in where.told] == [
+        ("enricher-failed", "owner"),
+        ("enricher-failed", "nth"),
+    ], "said once"
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def tables(tmp_path: Path) -> tuple[Path, Tables, list[str]]:
+def tables(tmp_path: Path) -> tuple[Path, LookupTables, list[str]]:
     path, said = tmp_path / "owners.csv", list[str]()
     write(path, "ann")
-    return path, Tables({"owners": path}, tmp_path / "kept", lambda name, error: said.append(str(error))), said
+    return path, LookupTables({"owners": path}, tmp_path / "kept", lambda name, error: said.append(str(error))), said
 
 
 def kept(folder: Path) -> set[str]:
@@ -142,7 +145,7 @@ def kept(folder: Path) -> set[str]:
 
 
 def test_a_copy_is_kept_until_another_version_was_used_and_committed(
-    tmp_path: Path, tables: tuple[Path, Tables, list[str]]
+    tmp_path: Path, tables: tuple[Path, LookupTables, list[str]]
 ) -> None:
     path, found, _ = tables
     assert found.refresh()
@@ -163,13 +166,13 @@ def test_a_copy_is_kept_until_another_version_was_used_and_committed(
 
 
 def test_after_a_restart_all_copies_are_kept_until_something_new_is_committed(
-    tmp_path: Path, tables: tuple[Path, Tables, list[str]]
+    tmp_path: Path, tables: tuple[Path, LookupTables, list[str]]
 ) -> None:
     path, before, _ = tables
     before.refresh()
     first = before.current()["owners"].version
     second = write(path, "bob")
-    later = Tables({"owners": path}, tmp_path / "kept", lambda name, error: None)
+    later = LookupTables({"owners": path}, tmp_path / "kept", lambda name, error: None)
     later.refresh()
     later.committed(7)
     later.refresh()
@@ -182,7 +185,9 @@ def test_after_a_restart_all_copies_are_kept_until_something_new_is_committed(
     assert later.exactly({"owners": first})["owners"].version == second, "its copy is gone"
 
 
-def test_a_file_that_is_no_table_leaves_the_old_one_and_is_said_once(tables: tuple[Path, Tables, list[str]]) -> None:
+def test_a_file_that_is_no_table_leaves_the_old_one_and_is_said_once(
+    tables: tuple[Path, LookupTables, list[str]],
+) -> None:
     path, found, said = tables
     found.refresh()
     good = found.current()["owners"].version
@@ -200,7 +205,7 @@ def test_a_file_that_is_no_table_leaves_the_old_one_and_is_said_once(tables: tup
     assert found.refresh()
 
 
-def test_the_same_content_is_the_same_version(tables: tuple[Path, Tables, list[str]]) -> None:
+def test_the_same_content_is_the_same_version(tables: tuple[Path, LookupTables, list[str]]) -> None:
     path, found, _ = tables
     found.refresh()
     version = found.current()["owners"].version
@@ -269,7 +274,7 @@ def test_a_running_engine_takes_a_new_table_and_says_when_it_cannot(
 
         def titles() -> list[str]:
             with folder.store() as store:
-                return [alert.title for alert in store.alerts(limit=10_000) if alert.rule == "table-refused"]
+                return [alert.title for alert in store.triage.alerts(limit=10_000) if alert.rule == "table-refused"]
 
         until(titles, "the alert")
     assert titles() == [f"The table owners cannot be used, going on with version {second}"]

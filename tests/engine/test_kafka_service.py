@@ -34,7 +34,7 @@ def record(number: int, **fields: object) -> bytes:
 
 def accounting(folder: KafkaFolder) -> pl.DataFrame:
     with folder.store() as store:
-        return store.accounting()
+        return store.accounting.totals()
 
 
 STRANGE: dict[bytes | None, str] = {

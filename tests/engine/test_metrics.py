@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from hackwatch import metrics
+from hackwatch.counts import OUTCOMES
 from hackwatch.store import StoredAlert
 from tests.engine.processes import FAULTS, NAMES, Folder, simulated, until
 
@@ -102,16 +103,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         time.sleep(0.5)
         scrape, at = Scrape.of(port), time.time()
         with folder.store() as store:
-            checkpoint = store.checkpoint("main")
+            checkpoint = store.checkpoints.latest("main")
             assert checkpoint is not None
             models = {name: folder.registry.current(name) for name in NAMES}
-            yield Run(scrape, store.accounting(), alerts_of(folder), checkpoint.epoch, models, sent_to(told), start, at)
+            totals, alerts = store.accounting.totals(), alerts_of(folder)
+            yield Run(scrape, totals, alerts, checkpoint.epoch, models, sent_to(told), start, at)
         engine.stop()
 
 
 def alerts_of(folder: Folder) -> list[StoredAlert]:
     with folder.store() as store:
-        return store.alerts(limit=None)
+        return store.triage.alerts(limit=None)
 
 
 def sent_to(file: Path) -> int:
@@ -132,7 +134,7 @@ def test_records_are_counted_as_in_the_store(run: Run, name: str) -> None:
         place = {"stream": name, "partition": str(row["partition"])}
         assert run.scrape.sum("hackwatch_messages_total", **place) == row["messages"] > 0
         assert run.scrape.sum("hackwatch_suspects_total", **place) == row["suspects"]
-        for outcome in metrics.OUTCOMES:
+        for outcome in OUTCOMES:
             assert run.scrape.sum("hackwatch_records_total", **place, outcome=outcome) == row[outcome] > 0
         assert run.scrape.sum("hackwatch_lag_bytes", **place) == 0
     known = int(run.accounting.filter(stream=name)["records"].sum())

@@ -16,8 +16,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from hackwatch import streams
-from hackwatch.alerts.options import AlertOptions
-from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
+from hackwatch.alerts.policy import AlertPolicy
+from hackwatch.config import AlertSettings, EngineSettings
+from hackwatch.engine.loop import Engine
+from hackwatch.engine.parts import EngineParts, StreamInput
 from hackwatch.families.host.simulate import Faults, generate
 from hackwatch.lake import Lake
 from hackwatch.pipeline.core import Pipeline
@@ -51,24 +53,27 @@ def real(folder: Path, topics: Topics, seed: int, threads: tuple[ThreadPoolExecu
     """Micro-batches, epochs and the number of batches in flight are cut by the seed."""
     chance = random.Random(seed)
     store, lake = open_store(folder / "store.sqlite"), Lake(folder / "lake")
-    sources = {name: Source(streams.get(name), topic, DecodeOptions()) for name, topic in topics.items()}
-    parts = Parts(
-        sources=sources,
+    sources = {name: StreamInput(streams.get(name), topic, DecodeOptions()) for name, topic in topics.items()}
+    parts = EngineParts(
+        inputs=sources,
         pipeline=Pipeline(
-            {name: (source.stream, StreamOptions(idle_seconds=1e9)) for name, source in sources.items()},
+            {
+                name: (source.stream, StreamOptions(engine=EngineSettings(idle_seconds=1e9)))
+                for name, source in sources.items()
+            },
             streams.correlations(),
-            AlertOptions(window_minimum=1, window_warmup=1),
+            AlertPolicy(AlertSettings(window_minimum=1, window_warmup=1)),
         ),
-        models=Models(PlantedSource(), NAMES, lambda alert: None),
+        models=Models(PlantedSource(), NAMES, lambda notice: None),
         rules=None,
-        store=store,
+        checkpoints=store.checkpoints,
         lake=lake,
         clock=JumpyClock(seed),
         scorers=threads[0],
         epochs=threads[1],
         observer=Quiet(),
     )
-    options = EngineOptions(
+    options = EngineSettings(
         epoch_seconds=chance.choice((5.0, 30.0, 1e6)),
         epoch_records=chance.choice((100, 100_000)),
         batch_bytes=chance.choice((5_000, 40_000, 1 << 20)),
@@ -167,7 +172,7 @@ def check(folder: Path, seed: int, threads: tuple[ThreadPoolExecutor, ThreadPool
         )
     keys = ["stream", "entity", "start"]
     windows = pl.concat([oracle_windows(name, expected[name]) for name in NAMES]).sort(keys)
-    assert_frame_equal(run.store.windows().select(windows.columns).sort(keys), windows)
+    assert_frame_equal(run.store.windows.find().select(windows.columns).sort(keys), windows)
     attacks = oracle_attacks(expected["process"], expected["memory"])
     found = run.table("attacks")
     if len(attacks):
@@ -180,7 +185,7 @@ def check(folder: Path, seed: int, threads: tuple[ThreadPoolExecutor, ThreadPool
 
 def check_accounting(run: Real) -> None:
     """records = on time + late + duplicate + rejected, and every one of them is where it should be."""
-    counts = run.store.accounting()
+    counts = run.store.accounting.totals()
     parts = ("on_time", "late", "duplicate", "rejected")
     assert counts["records"].to_list() == counts.select(pl.sum_horizontal(parts)).to_series().to_list()
     for name, topic in run.topics.items():
@@ -206,7 +211,7 @@ def test_the_engine_equals_the_oracle_on_many_days(
         folder = tmp_path / str(seed)
         folder.mkdir()
         run = check(folder, seed, threads)
-        counts = run.store.accounting()
+        counts = run.store.accounting.totals()
         late, rejected = late + int(counts["late"].sum()), rejected + int(counts["rejected"].sum())
         attacks += len(run.table("attacks"))
         run.store.close()
@@ -242,7 +247,7 @@ def test_any_message_is_accounted_for(
         most.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
     run.engine.drain()
     check_accounting(run)
-    counts = run.store.accounting()
+    counts = run.store.accounting.totals()
     assert int(counts["messages"].sum()) == MESSAGES // 2
     assert int(counts["on_time"].sum()) > 0
     assert int(counts["rejected"].sum()) > MESSAGES // 20

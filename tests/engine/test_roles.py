@@ -9,12 +9,12 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
-from hackwatch.alerts.alert import Alert
+from hackwatch.alerts.system import Notice
 from hackwatch.config import load_settings
 from hackwatch.detect.base import Detector
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.runtime.detectors import Models
-from hackwatch.runtime.reload import roles_of
+from hackwatch.runtime.options import roles_of
 from hackwatch.store import open_store
 from tests.engine.support import (
     NAMES,
@@ -88,7 +88,7 @@ def test_a_crash_repeats_the_versions_of_all_roles(tmp_path: Path, at: int) -> N
     where = house(tmp_path, bundles)
     with pytest.raises(Crash):
         work_off(where.engine(1, Crasher(at, after=True)))
-    logged = where.store.checkpoint("main")
+    logged = where.store.checkpoints.latest("main")
     bundles.point("process-2")
     work_off(where.engine(2))
     rows = where.lake.rows("process")
@@ -104,45 +104,45 @@ def test_a_crash_repeats_the_versions_of_all_roles(tmp_path: Path, at: int) -> N
                 assert set(of["content_model"]) <= {"process-1"}
 
 
-def models(bundles: FakeBundles, reports: list[Alert]) -> Models:
+def models(bundles: FakeBundles, reports: list[Notice]) -> Models:
     return Models(bundles, NAMES, reports.append, ROLES)
 
 
 def test_a_damaged_challenger_is_refused_and_nothing_else_changes() -> None:
-    bundles, reports = FakeBundles(), list[Alert]()
+    bundles, reports = FakeBundles(), list[Notice]()
     found = models(bundles, reports)
-    found.refresh(0.0)
+    found.refresh()
     before = found.current().versions()
     bundles.point("process-2")
     bundles.damaged.add("process-2")
-    for wall in (1.0, 2.0):
-        found.refresh(wall)
+    for _ in range(2):
+        found.refresh()
     assert found.current().versions() == before
-    assert [alert.title for alert in reports] == ["Model process-2 was refused as content, going on with process-1"], (
-        "said once"
-    )
+    assert [notice.title for notice in reports] == [
+        "Model process-2 was refused as content, going on with process-1"
+    ], "said once"
     bundles.point("process-3")
-    found.refresh(3.0)
+    found.refresh()
     assert found.current().versions() == before | {"process:content": "process-3"}
 
 
 def test_a_challenger_that_fails_at_scoring_is_said_once_a_version() -> None:
-    reports: list[Alert] = []
+    reports: list[Notice] = []
     found = models(FakeBundles("process-x"), reports)
-    found.refresh(0.0)
+    found.refresh()
     member = found.current().panels["process"].others["content"]
     assert member is not None
     assert member.score(pl.DataFrame({"PID": [1]})).to_list() == [None], "'x' is no number"
-    for wall in (1.0, 2.0):
-        found.refresh(wall)
-    [alert] = reports
-    assert (alert.rule, alert.stream) == ("model-failed", "process")
-    assert "invalid literal" in alert.evidence["detail"]
+    for _ in range(2):
+        found.refresh()
+    [notice] = reports
+    assert (notice.rule, notice.stream) == ("model-failed", "process")
+    assert "invalid literal" in notice.detail
 
 
 def test_a_role_that_was_not_logged_is_vacant_and_one_that_is_gone_is_passed_over() -> None:
     found = models(FakeBundles(), [])
-    found.refresh(0.0)
+    found.refresh()
     again = found.exactly({"process": "process-planted", "process:challenger": "process-7"})
     assert again.versions() == {"process": "process-planted"}
     assert found.exactly({"process:content": "process-4"}).versions() == {"process:content": "process-4"}

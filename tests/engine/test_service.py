@@ -30,12 +30,12 @@ def system_alerts(folder: Folder) -> list[StoredAlert]:
     if not folder.committed():
         return []
     with folder.store() as store:
-        return store.alerts(kind="system", limit=None)
+        return store.triage.alerts(kind="system", limit=None)
 
 
 def models_in_use(folder: Folder) -> dict[str, str]:
     with folder.store() as store:
-        streams_ = store.status().get("main", {}).get("streams", {})
+        streams_ = store.statuses.read().get("main", {}).get("streams", {})
     return {name: about["model"] for name, about in streams_.items()}
 
 
@@ -64,7 +64,7 @@ def test_a_signal_ends_it_soon_with_everything_committed(tmp_path: Path, number:
 
 def seen(folder: Folder) -> int:
     with folder.store() as store:
-        status = store.status().get("main", {}).get("streams", {})
+        status = store.statuses.read().get("main", {}).get("streams", {})
     return sum(about["messages"] for about in status.values())
 
 
@@ -168,7 +168,7 @@ def test_an_engine_that_has_nothing_to_do_tells_the_epoch_that_it_went_on_from(w
 
 def epoch(folder: Folder) -> int:
     with folder.store() as store:
-        return int(store.status()["main"]["epoch"])
+        return int(store.statuses.read()["main"]["epoch"])
 
 
 @pytest.mark.slow
@@ -196,12 +196,12 @@ def test_a_new_store_beside_an_old_lake_loses_nothing(worked: Folder, tmp_path: 
 def test_what_the_clock_calls_old_is_not_old_in_a_replay(worked: Folder) -> None:
     """The records are years old. Housekeeping keeps the windows that the replay has just counted."""
     with worked.store() as store:
-        windows = store.windows()
+        windows = store.windows.find()
     assert windows["end"].max() < time.time() - 365 * 86_400  # type: ignore[operator]  # an integer column
     with worked.service():
         time.sleep(7.0)  # housekeeping comes every five seconds
     with worked.store() as store:
-        assert store.windows().equals(windows)
+        assert store.windows.find().equals(windows)
 
 
 # -- models ------------------------------------------------------------------------------------------------------------
@@ -283,8 +283,8 @@ def test_an_engine_without_any_model_works_with_rules_alone(tmp_path: Path) -> N
     with folder.service():
         until(folder.worked_off, "everything is committed")
     with folder.store() as store:
-        assert int(store.accounting()["messages"].sum()) == messages
-        assert {alert.kind for alert in store.alerts()} <= {"rule", "window"}
+        assert int(store.accounting.totals()["messages"].sum()) == messages
+        assert {alert.kind for alert in store.triage.alerts()} <= {"rule", "window"}
 
 
 def test_a_corrupt_rule_file_names_file_and_line(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hackwatch import streams
 from hackwatch.engine.loop import Engine
 from hackwatch.errors import ResourceError
-from hackwatch.pipeline.enriched import IDENTITY, enriched
+from hackwatch.runtime.enriched_topic import IDENTITY, enriched
 from tests.engine.support import NAMES, Crash, Crasher, House, Quiet, work_off
 
 
@@ -86,7 +86,7 @@ def test_while_a_sink_cannot_be_reached_the_engine_waits_says_so_and_commits_not
     class Watching(Quiet):
         def paused(self, why: str | None) -> None:
             super().paused(why)
-            checkpoint = house.store.checkpoint("main")
+            checkpoint = house.store.checkpoints.latest("main")
             epochs.append(checkpoint.epoch if checkpoint else 0)
 
     observer = Watching()

@@ -59,7 +59,7 @@ def hackwatch(folder: Folder, *arguments: str) -> str:
 
 def model_in_use(folder: Folder, stream: str) -> str | None:
     with folder.store() as store:
-        status = store.status().get("main", {}).get("streams", {})
+        status = store.statuses.read().get("main", {}).get("streams", {})
     return str(status[stream]["model"]) if status.get(stream, {}).get("model") else None
 
 

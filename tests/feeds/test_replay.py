@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 
+from hackwatch import streams
 from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.feeds.pace import Progress
-from hackwatch.feeds.replay import PACES, Cycle, Pace, Recording, Replay, Sending, Shape, read_recording, schedule
+from hackwatch.feeds.replay import Cycle, Recording, Replay, Sending, Shape, read_recording, replayable, schedule
+from hackwatch.streams.base import Pace
 from hackwatch.testing import FakeClock, MemoryTopic
 from tests.topics.support import everything, lines
 
-PROCESS, MEMORY = PACES["process"], PACES["memory"]
+STREAM = streams.get("process")
+PROCESS, MEMORY = replayable("process")[1], replayable("memory")[1]
 MACHINES = ("4", "5", "6")
 
 
@@ -31,7 +34,7 @@ def csv(folder: Path, text: str) -> Path:
 @pytest.fixture
 def recording(tmp_path: Path) -> Recording:
     rows = "\n".join(f"{number},{1000 + number},prog" for number in range(1, 8))
-    return read_recording(csv(tmp_path, f"sequence,PID,CMD\n{rows}\n"), MACHINES)
+    return read_recording(csv(tmp_path, f"sequence,PID,CMD\n{rows}\n"), STREAM, MACHINES)
 
 
 def send(recording: Recording, pace: Pace, **options: Any) -> tuple[MemoryTopic, Progress, FakeClock]:
@@ -48,7 +51,8 @@ def send(recording: Recording, pace: Pace, **options: Any) -> tuple[MemoryTopic,
     ids=["process", "memory"],
 )
 def test_the_paces_are_those_of_the_producers(stream: str, pace: Pace) -> None:
-    assert PACES[stream] == pace
+    _, found = replayable(stream)
+    assert (found.seconds, found.least, found.most, found.late) == (pace.seconds, pace.least, pace.most, pace.late)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -80,7 +84,7 @@ def test_late_records_come_one_cycle_later_with_the_time_of_their_own(seed: int)
 @pytest.mark.parametrize("pace", [PROCESS, MEMORY], ids=["process", "memory"])
 def test_each_machine_sends_its_rows_once_and_in_sequence(pace: Pace) -> None:
     for machine in MACHINES:
-        own = [s for cycle in schedule(pace, MACHINES, 3, 50) for s in cycle.sendings if s.machine == machine]
+        own = [s for cycle in schedule(pace, MACHINES, 3, 50) for s in cycle.sendings if s.entity == machine]
         own.sort(key=lambda sending: sending.first)
         assert own[0].first == 0
         assert all(one.first + one.count == following.first for one, following in pairwise(own))
@@ -126,19 +130,19 @@ def test_exhausted_data_start_again_from_the_first_sequence(recording: Recording
 
 def test_a_machine_column_gives_each_machine_its_own_rows_in_sequence(tmp_path: Path) -> None:
     path = csv(tmp_path, "machine,sequence,PID\n5,2,52\n4,10,41\n5,1,51\n4,9,40\n")
-    found = read_recording(path)
-    assert {name: found.rows(name, 0, 2)["PID"].to_list() for name in found.machines} == {"5": [51, 52], "4": [40, 41]}
-    assert read_recording(path, ["4"]).machines == ("4",)
+    found = read_recording(path, STREAM)
+    assert {name: found.rows(name, 0, 2)["PID"].to_list() for name in found.entities} == {"5": [51, 52], "4": [40, 41]}
+    assert read_recording(path, STREAM, ["4"]).entities == ("4",)
 
 
 def test_a_machine_that_is_not_in_the_recording_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no machine 9, 10"):
-        read_recording(csv(tmp_path, "machine,PID\n4,1\n"), ["4", "9", "10"])
+        read_recording(csv(tmp_path, "machine,PID\n4,1\n"), STREAM, ["4", "9", "10"])
 
 
 def test_without_a_machine_column_all_walk_through_the_same_rows(tmp_path: Path) -> None:
-    found = read_recording(csv(tmp_path, "PID\n1\n2\n"))
-    assert found.machines == ("4", "5", "6", "7", "8")
+    found = read_recording(csv(tmp_path, "PID\n1\n2\n"), STREAM)
+    assert found.entities == ("4", "5", "6", "7", "8")
     assert found.rows("7", 0, 3).to_dicts() == [
         {"sequence": 1, "machine": 7, "PID": 1},
         {"sequence": 2, "machine": 7, "PID": 2},
@@ -151,7 +155,7 @@ def test_a_byte_order_mark_carriage_returns_and_gzip_are_fine(tmp_path: Path, pa
     raw = b"\xef\xbb\xbfts,PID,VSTEXT,CMD\r\n1554218915,12, 24K,007\r\n"
     path = tmp_path / "recording"
     path.write_bytes(gzip.compress(raw) if packed else raw)
-    assert read_recording(path, ["4"]).rows("4", 0, 1).to_dicts() == [
+    assert read_recording(path, STREAM, ["4"]).rows("4", 0, 1).to_dicts() == [
         {"sequence": 1, "machine": 4, "PID": 12, "VSTEXT": " 24K", "CMD": "007"}
     ]
 
@@ -164,19 +168,19 @@ def test_numbers_are_sent_as_numbers_where_all_of_a_column_are(
     tmp_path: Path, column: str, as_number: list[object]
 ) -> None:
     path = csv(tmp_path, "X\n" + column.replace(",", "\n") + "\n")
-    assert read_recording(path, ["4"]).rows("4", 0, 2)["X"].to_list() == as_number
-    assert read_recording(path, ["4"], strings=True).rows("4", 0, 2)["X"].to_list() == column.split(",")
+    assert read_recording(path, STREAM, ["4"]).rows("4", 0, 2)["X"].to_list() == as_number
+    assert read_recording(path, STREAM, ["4"], strings=True).rows("4", 0, 2)["X"].to_list() == column.split(",")
 
 
 @pytest.mark.parametrize(("text", "error"), [("", DataError), ("PID\n", DataError), ("a,b\n1,2,3\n", DataError)])
 def test_a_file_that_is_no_recording_is_named(tmp_path: Path, text: str, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"recording\.csv"):
-        read_recording(csv(tmp_path, text))
+        read_recording(csv(tmp_path, text), STREAM)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="away"):
-        read_recording(tmp_path / "away.csv")
+        read_recording(tmp_path / "away.csv", STREAM)
 
 
 # --- the sending
@@ -222,7 +226,7 @@ def test_the_shape_of_messages_changes_no_record(recording: Recording, shape: Sh
 
 
 def test_numbers_and_time_as_text_as_in_the_notebooks(tmp_path: Path) -> None:
-    recording = read_recording(csv(tmp_path, "PID,MEM\n1,0.5\n"), ["4"], strings=True)
+    recording = read_recording(csv(tmp_path, "PID,MEM\n1,0.5\n"), STREAM, ["4"], strings=True)
     topic, _, _ = send(recording, PROCESS, cycles=1, strings=True)
     assert json.loads(lines(topic)[0])[0] == {"sequence": "1", "machine": "4", "PID": "1", "MEM": "0.5", "ts": "1000"}
 

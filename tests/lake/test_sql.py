@@ -30,8 +30,9 @@ def data(tmp_path: Path) -> Path:
     lake.append("process", records(10), 1, "main")
     lake.append("process", records(1, first=10).with_columns(pl.lit(EVIL).alias("CMD")), 2, "main")
     with open_store(folder / "store.sqlite") as store:
-        store.log_batches("main", [], [alert(1, created=1_700_000_000.5)])
-        store.commit_epoch("main", commit(1, 1, counted=windows(("process", "4", 120, 240, 9, 2, 1, False))))
+        store.checkpoints.log_batches("main", [], [alert(1, created=1_700_000_000.5)])
+        counted = windows(("process", "4", 120, 240, 9, 2, 1, False))
+        store.checkpoints.commit_epoch("main", commit(1, 1, counted=counted))
     return folder
 
 

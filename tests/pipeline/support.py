@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from hackwatch.alerts.options import AlertOptions
+from hackwatch.alerts.policy import AlertPolicy
+from hackwatch.config import AlertSettings
 from hackwatch.pipeline.core import Batch, Now, Output, Pipeline
 from hackwatch.pipeline.detection import SCORED, Scored
 from hackwatch.pipeline.options import StreamOptions
@@ -82,16 +84,10 @@ def run(name: str, records: Sequence[Record], *, partition: int = 0, offset: int
     return Scored(name, f"{name}-topic", frame, pl.DataFrame(schema=REJECTED_SCHEMA), {partition: len(records)}, {})
 
 
-def pipeline(
-    options: StreamOptions | None = None, alerts: AlertOptions | None = None, rules: object = None
-) -> Pipeline:
+def pipeline(options: StreamOptions | None = None) -> Pipeline:
     options = options or StreamOptions()
-    return Pipeline(
-        {"process": (PROCESS, options), "memory": (MEMORY, options)},
-        [ATTACKS],
-        alerts or AlertOptions(),
-        rules,  # type: ignore[arg-type]  # tests hand in a plain dict of rules
-    )
+    policy = AlertPolicy(AlertSettings())
+    return Pipeline({"process": (PROCESS, options), "memory": (MEMORY, options)}, [ATTACKS], policy)
 
 
 @dataclass
@@ -138,10 +134,22 @@ def feed(target: Pipeline, batches: Iterator[list[Scored]], partitions: list[tup
     return collected
 
 
-def window_rows(target: Pipeline) -> list[tuple[str, str, int, int, int, int, int, bool]]:
-    """The windows that have changed: stream, entity, start, end, records, suspects, count, final."""
-    found = window_frame(target.take_aggregates()).drop("source")
-    return list(found.iter_rows())
+class WindowRow(NamedTuple):
+    """A window as the store has it, but for its source. `start`, `end`: Unix seconds. `distinct`: of its suspects."""
+
+    stream: str
+    entity: str
+    start: int
+    end: int
+    records: int
+    suspects: int
+    distinct: int
+    final: bool
+
+
+def window_rows(target: Pipeline) -> list[WindowRow]:
+    """The windows that have changed."""
+    return [WindowRow(*row) for row in window_frame(target.take_aggregates()).drop("source").iter_rows()]
 
 
 def random_day(rng: random.Random, *, records: int = 120, disorder: float = 15.0, late_share: float = 0.05) -> Day:

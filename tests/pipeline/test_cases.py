@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from hackwatch.config import StreamSettings
 from hackwatch.pipeline.core import Batch, Now, Output, Pipeline, serialise, time_groups
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.streams.declarations import Correlation
@@ -20,7 +21,10 @@ def step(target: Pipeline, *, elapsed: float = 0.0, **records: list[Record]) -> 
 
 def windows(target: Pipeline) -> dict[tuple[str, int], tuple[int, int, int, bool]]:
     """(stream, start after START) -> (records, suspects, distinct suspects, final)."""
-    return {(s, int(start - START)): (n, k, c, final) for s, _, start, _, n, k, c, final in window_rows(target)}
+    return {
+        (one.stream, int(one.start - START)): (one.records, one.suspects, one.distinct, one.final)
+        for one in window_rows(target)
+    }
 
 
 @pytest.mark.parametrize(("t", "start"), WINDOW_EDGES.values(), ids=WINDOW_EDGES)
@@ -150,7 +154,7 @@ def test_late_records_are_kept_and_counted_but_neither_windowed_nor_correlated()
 )
 @pytest.mark.parametrize("together", [True, False], ids=["one batch", "two batches"])
 def test_duplicates(keys: list[str | None], kept: int, together: bool) -> None:
-    target = pipeline(StreamOptions(duplicates_key="uuid"))
+    target = pipeline(StreamOptions(StreamSettings(duplicates_key="uuid")))
     records = [Record(1, key=key) for key in keys]
     runs = [records] if together else [[record] for record in records]
     outputs = [
@@ -180,7 +184,7 @@ REPEATS: dict[str, tuple[list[tuple[str, float]], list[bool]]] = {
 @pytest.mark.parametrize("size", [1, 2, 4], ids=["one record a batch", "two", "all at once"])
 def test_keys_are_forgotten_with_the_watermark_before_each_record(case: str, size: int) -> None:
     rows, kept = REPEATS[case]
-    target, found = pipeline(StreamOptions(duplicates_key="uuid")), set()
+    target, found = pipeline(StreamOptions(StreamSettings(duplicates_key="uuid"))), set()
     for start in range(0, len(rows), size):
         batch = [Record(t, key=key) for key, t in rows[start : start + size]]
         output = target.step(Batch([run("process", batch, offset=start, keyed=True)], []), Now(START, 0))
@@ -189,7 +193,7 @@ def test_keys_are_forgotten_with_the_watermark_before_each_record(case: str, siz
 
 
 def test_nobody_can_claim_the_key_of_another_source() -> None:
-    target = pipeline(StreamOptions(duplicates_key="uuid"))
+    target = pipeline(StreamOptions(StreamSettings(duplicates_key="uuid")))
     batch = [Record(0, machine="evil", key="v"), Record(1, machine="victim", key="v")]
     target.step(Batch([run("process", batch, keyed=True)], []), Now(START, 0))
     assert target.totals[("process", "process-topic", 0)].duplicate == 0
@@ -197,15 +201,15 @@ def test_nobody_can_claim_the_key_of_another_source() -> None:
 
 @pytest.mark.parametrize(("before", "after"), [(120, 60), (60, 120), (120, 90)])
 def test_a_changed_window_length_relabels_nothing(before: int, after: int) -> None:
-    first = pipeline(StreamOptions(window_seconds=before))
+    first = pipeline(StreamOptions(StreamSettings(window_seconds=before)))
     step(first, process=[Record(t) for t in (0, 50, 100)])
     told = {row[:4]: row for row in window_rows(first)}
-    second = pipeline(StreamOptions(window_seconds=after))
+    second = pipeline(StreamOptions(StreamSettings(window_seconds=after)))
     second.restore(serialise(first.snapshot()))
     step(second, process=[Record(t) for t in (110, 130, 1000)])
     told |= {row[:4]: row for row in window_rows(second)}
-    spans = sorted((row[2] - START, row[3] - START) for row in told.values())
+    spans = sorted((row.start - START, row.end - START) for row in told.values())
     assert all(end <= start for (_, end), (start, _) in pairwise(spans)), "none overlaps another"
-    assert sum(row[4] for row in told.values()) == 6, "each record is counted once"
+    assert sum(row.records for row in told.values()) == 6, "each record is counted once"
     lengths = {end - start for start, end in spans}
     assert lengths == {before, after}

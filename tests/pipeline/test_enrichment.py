@@ -21,8 +21,7 @@ from hackwatch.detect.panel import Panel
 from hackwatch.detect.rules import Rule, RuleSet
 from hackwatch.errors import DataError
 from hackwatch.pipeline.detection import Scored, detect_messages
-from hackwatch.pipeline.enriching import Enriching
-from hackwatch.pipeline.enrichment import Enrichment, completed
+from hackwatch.pipeline.enrichment import Enrichment, StatefulEnrichment, completed
 from hackwatch.runtime.enrichments import offline
 from hackwatch.streams.base import DecodeOptions, Messages
 from hackwatch.streams.checks import family_problems, stream_problems
@@ -99,7 +98,7 @@ def test_rules_see_what_enrichers_fill() -> None:
 def test_of_a_stream_with_stateful_enrichers_nothing_is_judged_before_they_ran() -> None:
     scored = detect("bash", "nginx", stateful=(NTH,))
     assert "score" not in scored.records.columns
-    finished = Enriching({"process": (NTH,)}).finish(scored)
+    finished = scored.finished(StatefulEnrichment({"process": (NTH,)}))
     assert finished.records["rules"].to_list() == [[], ["of-bob"]] * 2
     assert finished.records["nth"].to_list() == [1, 2, 1, 2], "each partition counts for itself"
     assert finished.pending is None
@@ -111,16 +110,16 @@ def test_states_do_not_depend_on_the_cut_nor_on_a_restart(machines: list[str], c
         {"machine": machines, "partition": [i % 2 for i in range(len(machines))], "nth": [None] * len(machines)},
         schema={"machine": pl.String(), "partition": pl.Int32(), "nth": pl.Int64()},
     )
-    whole = Enriching({"process": (NTH,)}).enrich("process", rows)
-    enriching, parts = Enriching({"process": (NTH,)}), []
+    whole = StatefulEnrichment({"process": (NTH,)}).enrich("process", rows)
+    stateful, parts = StatefulEnrichment({"process": (NTH,)}), []
     places = sorted({0, len(rows), *(cut for cut in cuts if cut < len(rows))})
     for number, (start, end) in enumerate(pairwise(places)):
         if number == restart:
-            again = Enriching({"process": (NTH,)})
-            again.restore({"state": b"{}", **enriching.snapshot()})
-            assert again.snapshot() == enriching.snapshot(), "also of what has not been asked for yet"
-            enriching = again
-        parts.append(enriching.enrich("process", rows[start:end]))
+            again = StatefulEnrichment({"process": (NTH,)})
+            again.restore({"state": b"{}", **stateful.snapshot()})
+            assert again.snapshot() == stateful.snapshot(), "also of what has not been asked for yet"
+            stateful = again
+        parts.append(stateful.enrich("process", rows[start:end]))
     assert_frame_equal(pl.concat([rows.clear(), *parts]), whole)
     oracle = [1 + sum(m == machine for m in machines[:i][i % 2 :: 2]) for i, machine in enumerate(machines)]
     assert whole["nth"].to_list() == oracle

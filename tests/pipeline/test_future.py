@@ -12,7 +12,7 @@ import pytest
 from hackwatch import streams
 from hackwatch.config import StreamSettings
 from hackwatch.detect.panel import Panel
-from hackwatch.engine.loop import Source
+from hackwatch.engine.parts import StreamInput
 from hackwatch.pipeline.detection import Scored, detect_messages
 from hackwatch.streams.base import DecodeOptions, Messages
 from tests.streams.support import record
@@ -38,7 +38,7 @@ def detect(*runs: Messages) -> Scored:
 
 
 def test_an_hour_is_what_settings_and_engine_allow() -> None:
-    assert StreamSettings().future_seconds == Source.__dataclass_fields__["future_seconds"].default == AHEAD
+    assert StreamSettings().future_seconds == StreamInput.__dataclass_fields__["future_seconds"].default == AHEAD
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hackwatch.alerts.observed import Outlier
+from hackwatch.config import AlertSettings
 from hackwatch.pipeline import outliers
 from hackwatch.pipeline.aggregates import Closed
-from hackwatch.pipeline.outliers import OutlierOptions, OutlierWatch
+from hackwatch.pipeline.outliers import OutlierWatch
 from hackwatch.streams.declarations import Outliers
 
 DECLARED = Outliers("count", "anomalous-window", "{value} on {entity}")
+USUAL = AlertSettings()
 
 
 def closed(values: Sequence[float | None], *keys: Any) -> list[Closed]:
@@ -40,22 +43,23 @@ CASES = [  # values of one key in order, and the usual value at which the last o
 
 @pytest.mark.parametrize(("values", "usual"), CASES)
 def test_a_value_stands_out_against_the_history_of_its_key(values: list[float | None], usual: float | None) -> None:
-    watch = OutlierWatch(DECLARED)
+    watch = OutlierWatch(DECLARED, USUAL)
     *before, last = closed(values, "m1")
     watch.look(before)
-    assert watch.look([last]) == ([] if usual is None else [(last, usual)])
+    outlier = None if usual is None else Outlier(DECLARED, "m1", last.start, last.end, last.values, usual)
+    assert watch.look([last]) == ([] if outlier is None else [outlier])
 
 
-def oracle(values: Sequence[int], options: OutlierOptions) -> list[int]:
+def oracle(values: Sequence[int], options: AlertSettings) -> list[int]:
     """The places of the values that stand out."""
     found = []
     for place, value in enumerate(values):
-        history = np.array(values[max(0, place - options.history) : place], dtype=float)
-        if len(history) < options.warmup:
+        history = np.array(values[max(0, place - options.window_history) : place], dtype=float)
+        if len(history) < options.window_warmup:
             continue
         usual = np.median(history)
         deviation = max(1.4826 * np.median(abs(history - usual)), usual**0.5, 1)
-        if value >= options.minimum and value > usual + options.deviations * deviation:
+        if value >= options.window_minimum and value > usual + options.window_deviations * deviation:
             found.append(place)
     return found
 
@@ -66,7 +70,7 @@ def oracle(values: Sequence[int], options: OutlierOptions) -> list[int]:
 )
 @settings(max_examples=80, deadline=None)
 def test_restarts_and_other_keys_change_nothing(intervals: list[tuple[str, int]], cut: int) -> None:
-    options = OutlierOptions(history=10, warmup=3, minimum=4, deviations=4.0)
+    options = AlertSettings(window_history=10, window_warmup=3, window_minimum=4, window_deviations=4.0)
     watch = OutlierWatch(DECLARED, options)
     all_closed = [Closed((key, None), "m1", i, i + 1, {"count": value}) for i, (key, value) in enumerate(intervals)]
     found = watch.look(all_closed[:cut])
@@ -76,19 +80,19 @@ def test_restarts_and_other_keys_change_nothing(intervals: list[tuple[str, int]]
     for key in "ab":
         mine = [i for i, (name, _) in enumerate(intervals) if name == key]
         expected = [mine[place] for place in oracle([intervals[i][1] for i in mine], options)]
-        assert [interval.start for interval, _ in found if interval.keys[0] == key] == expected
+        assert [outlier.start for outlier in found if outlier.entity == key] == expected
 
 
 def test_keys_beyond_the_limit_are_nobodys_but_all_rows_together_have_a_history() -> None:
     values = [1, 1, 1, 1, 1, 99]
-    assert OutlierWatch(DECLARED).look(closed(values, None, None)) == []
-    assert len(OutlierWatch(DECLARED).look(closed(values, "m1", None))) == 1
-    assert len(OutlierWatch(DECLARED).look(closed(values))) == 1
+    assert OutlierWatch(DECLARED, USUAL).look(closed(values, None, None)) == []
+    assert len(OutlierWatch(DECLARED, USUAL).look(closed(values, "m1", None))) == 1
+    assert len(OutlierWatch(DECLARED, USUAL).look(closed(values))) == 1
 
 
 def test_made_up_keys_push_out_only_what_has_been_silent_for_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outliers, "HISTORIES_KEPT", 10)
-    watch = OutlierWatch(DECLARED)
+    watch = OutlierWatch(DECLARED, USUAL)
     watch.look(closed([1] * 5, "silent"))
     watch.look(closed([1] * 5, "m1"))
     for number in range(50):

@@ -13,11 +13,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-from hackwatch.alerts.alert import Alert, Cause
-from hackwatch.detect.base import Driver
-from hackwatch.routes import DeliveryError, Route
+from pydantic import TypeAdapter
 
-__all__ = ["HOSTILE", "HttpReceiver", "SyslogReceiver", "alert", "deliver", "eventually", "frames", "refusing_port"]
+from hackwatch.alerts.alert import Alert, Cause
+from hackwatch.config import AnyRoute, KafkaSettings
+from hackwatch.detect.base import Driver
+from hackwatch.routes import DeliveryError, Route, open_route
+
+__all__ = [
+    "HOSTILE",
+    "HttpReceiver",
+    "SyslogReceiver",
+    "alert",
+    "deliver",
+    "eventually",
+    "frames",
+    "refusing_port",
+    "route_of",
+]
 
 #: A program's name as an attacker would choose it.
 HOSTILE = '=cmd|"\x1b[2J]\\\n\r\x07\x9b31m\u202eé\ud800'
@@ -46,6 +59,12 @@ def alert(number: int = 1, **changes: Any) -> Alert:
         models={"process": "process-000003-9f2c"},
     )
     return replace(made, **changes)
+
+
+def route_of(kind: str, *, kafka: KafkaSettings | None = None, name: str = "r", **settings: Any) -> Route:
+    """A route of that type, as its table of the settings says."""
+    table: Any = TypeAdapter(AnyRoute).validate_python({"type": kind, "name": name, **settings})
+    return open_route(table, kafka)
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:

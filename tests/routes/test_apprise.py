@@ -16,8 +16,7 @@ import pytest
 
 from hackwatch.errors import ConfigurationError, ResourceError
 from hackwatch.routes import DeliveryError
-from hackwatch.routes.apprise import AppriseRoute
-from tests.routes.support import HOSTILE, HttpReceiver, alert
+from tests.routes.support import HOSTILE, HttpReceiver, alert, route_of
 
 # Apprise imports a module that Python 3.13 no longer has, where it is there.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -25,7 +24,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:Deprecati
 
 def test_a_notification_explains_the_alert() -> None:
     with HttpReceiver() as receiver:
-        AppriseRoute("mail", f"json://127.0.0.1:{receiver.port}/").send([alert(1), alert(2, title=HOSTILE)])
+        route_of("apprise", name="mail", url=f"json://127.0.0.1:{receiver.port}/").send(
+            [alert(1), alert(2, title=HOSTILE)]
+        )
     first, second = (json.loads(body) for _, _, body in receiver.requests)
     assert first["title"].startswith("xmrig is suspect")
     assert "usually 2 %" in first["message"]
@@ -57,7 +58,7 @@ def test_an_alert_arrives_by_mail() -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"127.0.0.1:{server.server_address[1]}"
         url = f"mailto://{address}/?from=hackwatch@example.org&to=soc@example.org&mode=insecure&format=text"
-        AppriseRoute("mail", url).send([alert(1)])
+        route_of("apprise", name="mail", url=url).send([alert(1)])
         server.shutdown()
     [letter] = letters
     assert letter["Subject"].startswith("xmrig is suspect")
@@ -70,7 +71,7 @@ def test_an_alert_arrives_by_mail() -> None:
 def test_a_failure_says_how_far_it_came(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
     with HttpReceiver(200, 500) as receiver:
-        route = AppriseRoute("mail", f"json://127.0.0.1:{receiver.port}/?token=s3cr3t")
+        route = route_of("apprise", name="mail", url=f"json://127.0.0.1:{receiver.port}/?token=s3cr3t")
         with pytest.raises(DeliveryError) as caught:
             route.send([alert(1), alert(2)])
     assert (caught.value.delivered, caught.value.permanent) == (1, False)
@@ -79,7 +80,7 @@ def test_a_failure_says_how_far_it_came(caplog: pytest.LogCaptureFixture) -> Non
 
 def test_an_address_that_apprise_does_not_know_is_not_printed() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        AppriseRoute("mail", "nothing://s3cr3t")
+        route_of("apprise", name="mail", url="nothing://s3cr3t")
     assert "s3cr3t" not in str(caught.value)
 
 
@@ -89,4 +90,4 @@ def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(importlib, "import_module", without)
     with pytest.raises(ResourceError, match=r"hackwatch\[apprise\]"):
-        AppriseRoute("mail", "json://127.0.0.1/")
+        route_of("apprise", name="mail", url="json://127.0.0.1/")

@@ -31,8 +31,8 @@ ALERTS = [
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     with open_store(tmp_path / "store.sqlite") as store:
-        store.set_routes(["soc"])
-        store.log_batches("main", [], ALERTS)
+        store.outbox.set_routes(["soc"])
+        store.checkpoints.log_batches("main", [], ALERTS)
     settings = tmp_path / "hackwatch.toml"
     settings.write_text('[[routes]]\nname = "soc"\ntype = "file"\npath = "' + str(tmp_path / "out.ndjson") + '"\n')
 

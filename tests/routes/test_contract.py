@@ -13,10 +13,18 @@ import pytest
 import trustme
 
 from hackwatch.alerts.alert import Alert
-from hackwatch.config import AppriseRoute, FileRoute, RouteSettings, StdoutRoute, SyslogRoute, WebhookRoute
-from hackwatch.errors import ConfigurationError
-from hackwatch.routes import DeliveryError, Route, open_delivery, open_route
-from tests.routes.support import HOSTILE, HttpReceiver, SyslogReceiver, alert, deliver, eventually, refusing_port
+from hackwatch.config import StdoutRouteSettings
+from hackwatch.routes import DeliveryError, Route, open_delivery
+from tests.routes.support import (
+    HOSTILE,
+    HttpReceiver,
+    SyslogReceiver,
+    alert,
+    deliver,
+    eventually,
+    refusing_port,
+    route_of,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
@@ -27,14 +35,13 @@ Rig = tuple[Route, Callable[[], list[str]]]
 @contextmanager
 def file_rig(folder: Path) -> Iterator[Rig]:
     path = folder / "alerts.ndjson"
-    yield open_route(FileRoute(name="r", type="file", path=path)), lambda: path.read_text().splitlines()
+    yield route_of("file", path=path), lambda: path.read_text().splitlines()
 
 
 @contextmanager
 def webhook_rig(folder: Path) -> Iterator[Rig]:
     with HttpReceiver() as receiver:
-        settings = WebhookRoute.model_validate({"name": "r", "type": "webhook", "url": receiver.url})
-        yield open_route(settings), lambda: [body.decode() for _, _, body in receiver.requests]
+        yield route_of("webhook", url=receiver.url), lambda: [body.decode() for _, _, body in receiver.requests]
 
 
 @contextmanager
@@ -47,18 +54,15 @@ def syslog_rig(folder: Path, protocol: Any) -> Iterator[Rig]:
         authority.issue_cert("127.0.0.1").configure_cert(context)
         authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     with SyslogReceiver(protocol, context) as receiver:
-        settings = SyslogRoute(
-            name="r", type="syslog", port=receiver.port, protocol=protocol, ca_file=folder / "ca.pem", form="ocsf"
-        )
-        yield open_route(settings), lambda: [message.decode() for message in receiver.messages]
+        settings = {"port": receiver.port, "protocol": protocol, "ca_file": folder / "ca.pem"}
+        yield route_of("syslog", form="ocsf", **settings), lambda: [message.decode() for message in receiver.messages]
 
 
 @contextmanager
 def apprise_rig(folder: Path) -> Iterator[Rig]:
     with HttpReceiver() as receiver:
         url = f"json://127.0.0.1:{receiver.port}/"
-        settings = AppriseRoute.model_validate({"name": "r", "type": "apprise", "url": url, "form": "ecs"})
-        yield open_route(settings), lambda: [body.decode() for _, _, body in receiver.requests]
+        yield route_of("apprise", url=url, form="ecs"), lambda: [body.decode() for _, _, body in receiver.requests]
 
 
 RIGS: dict[str, Callable[[Path], AbstractContextManager[Rig]]] = {
@@ -73,9 +77,9 @@ RIGS: dict[str, Callable[[Path], AbstractContextManager[Rig]]] = {
 
 @pytest.fixture(params=list(RIGS))
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
-    with RIGS[request.param](tmp_path) as (route, arrived):
-        yield route, arrived
-        route.close()
+    with RIGS[request.param](tmp_path) as (opened, arrived):
+        yield opened, arrived
+        opened.close()
 
 
 def arrive(rig: Rig, *alerts: Alert) -> bool:
@@ -118,37 +122,31 @@ def test_the_name_is_that_of_the_settings(rig: Rig) -> None:
 
 
 def test_stdout_is_a_route(capsys: pytest.CaptureFixture[str]) -> None:
-    delivery = open_delivery(StdoutRoute(name="out", type="stdout", max_attempts=3, minimum_severity="high"))
+    delivery = open_delivery(StdoutRouteSettings(name="out", type="stdout", max_attempts=3, minimum_severity="high"))
     delivery.route.send([alert(1)])
     delivery.route.close()
     assert json.loads(capsys.readouterr().out)["id"] == alert(1).id
     assert (delivery.max_attempts, delivery.minimum_severity) == (3, "high")
 
 
-@pytest.mark.parametrize("kind", ["webhook", "apprise", "tcp"])
-def test_an_absent_receiver_is_no_problem_until_something_is_sent(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("webhook", {"url": "http://127.0.0.1:{port}/"}),
+        ("apprise", {"url": "json://127.0.0.1:{port}/"}),
+        ("syslog", {"port": "{port}", "protocol": "tcp"}),
+    ],
+)
+def test_an_absent_receiver_is_no_problem_until_something_is_sent(kind: str, settings: dict[str, str]) -> None:
     with refusing_port() as port:
-        settings: RouteSettings = {
-            "webhook": WebhookRoute.model_validate(
-                {"name": "r", "type": "webhook", "url": f"http://127.0.0.1:{port}/"}
-            ),
-            "apprise": AppriseRoute.model_validate(
-                {"name": "r", "type": "apprise", "url": f"json://127.0.0.1:{port}/"}
-            ),
-            "tcp": SyslogRoute(name="r", type="syslog", port=port, protocol="tcp"),
-        }[kind]
-        route = open_route(settings)
+        filled: dict[str, Any] = {name: value.format(port=port) for name, value in settings.items()}
+        absent = route_of(kind, **filled)
         with pytest.raises(DeliveryError) as caught:
-            route.send([alert(1)])
+            absent.send([alert(1)])
     assert (caught.value.permanent, caught.value.delivered) == (False, 0)
 
 
 def test_a_file_in_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "HOME", str(tmp_path))
-    open_route(FileRoute(name="r", type="file", path=Path("~/alerts.ndjson"))).send([alert(1)])
+    route_of("file", path="~/alerts.ndjson").send([alert(1)])
     assert (tmp_path / "alerts.ndjson").exists()
-
-
-def test_settings_of_no_known_type_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="no known type"):
-        open_route(RouteSettings(name="r"))

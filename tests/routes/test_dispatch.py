@@ -14,10 +14,9 @@ from hackwatch.alerts.alert import SEVERITIES, Alert
 from hackwatch.errors import ResourceError
 from hackwatch.routes import Delivery, DeliveryError, Dispatcher
 from hackwatch.routes.dispatch import Worker, backoff
-from hackwatch.routes.webhook import WebhookRoute
 from hackwatch.store import Store, open_store
 from hackwatch.testing import FakeClock
-from tests.routes.support import HttpReceiver, alert, eventually
+from tests.routes.support import HttpReceiver, alert, eventually, route_of
 
 START = 1_700_000_100.0
 
@@ -47,7 +46,7 @@ class ScriptedRoute:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with open_store(tmp_path / "store.sqlite") as store:
-        store.set_routes(["r", "other"])
+        store.outbox.set_routes(["r", "other"])
         yield store
 
 
@@ -62,7 +61,7 @@ def ids(*numbers: int) -> list[str]:
 
 def worker(store: Store, route: ScriptedRoute, clock: FakeClock, **policy: Any) -> tuple[Worker, list[Any]]:
     reports: list[Any] = []
-    return Worker(store, Delivery(route, **policy), clock, lambda: 0.0, lambda *r: reports.append(r)), reports
+    return Worker(store.outbox, Delivery(route, **policy), clock, lambda: 0.0, lambda *r: reports.append(r)), reports
 
 
 def run_for(worker: Worker, clock: FakeClock, seconds: int) -> None:
@@ -73,11 +72,11 @@ def run_for(worker: Worker, clock: FakeClock, seconds: int) -> None:
 
 
 def counts(store: Store, waiting: int, done: int, failed: int) -> bool:
-    return store.outbox_counts()["r"] == {"waiting": waiting, "done": done, "failed": failed}
+    return store.outbox.counts()["r"] == {"waiting": waiting, "done": done, "failed": failed}
 
 
 def test_what_is_stored_is_sent_once_and_in_order(store: Store, clock: FakeClock) -> None:
-    store.log_batches("main", [], [alert(number) for number in range(1, 40)])
+    store.checkpoints.log_batches("main", [], [alert(number) for number in range(1, 40)])
     route = ScriptedRoute()
     sending, reports = worker(store, route, clock)
     run_for(sending, clock, 3)
@@ -88,7 +87,7 @@ def test_what_is_stored_is_sent_once_and_in_order(store: Store, clock: FakeClock
 
 
 def test_a_failure_rests_the_route_and_delays_the_message(store: Store, clock: FakeClock) -> None:
-    store.log_batches("main", [], [alert(1), alert(2), alert(3)])
+    store.checkpoints.log_batches("main", [], [alert(1), alert(2), alert(3)])
     route = ScriptedRoute([DeliveryError("down", delivered=1)])
     sending, reports = worker(store, route, clock)
     assert not sending.step()
@@ -103,7 +102,7 @@ def test_a_failure_rests_the_route_and_delays_the_message(store: Store, clock: F
 
 
 def test_a_message_that_cannot_be_delivered_is_given_up_and_the_others_go_on(store: Store, clock: FakeClock) -> None:
-    store.log_batches("main", [], [alert(1), alert(2)])
+    store.checkpoints.log_batches("main", [], [alert(1), alert(2)])
     route = ScriptedRoute([DeliveryError("refused", permanent=True)])
     sending, reports = worker(store, route, clock)
     assert sending.step()
@@ -114,7 +113,7 @@ def test_a_message_that_cannot_be_delivered_is_given_up_and_the_others_go_on(sto
 
 
 def test_after_so_many_attempts_a_message_is_dead(store: Store, clock: FakeClock) -> None:
-    store.log_batches("main", [], [alert(1)])
+    store.checkpoints.log_batches("main", [], [alert(1)])
     route = ScriptedRoute([DeliveryError("down")] * 9)
     sending, _ = worker(store, route, clock, max_attempts=4)
     run_for(sending, clock, 30)
@@ -123,14 +122,14 @@ def test_after_so_many_attempts_a_message_is_dead(store: Store, clock: FakeClock
 
 
 def test_after_so_long_a_message_is_dead(store: Store, clock: FakeClock) -> None:
-    store.log_batches("main", [], [alert(1, created=START - 7200)])
+    store.checkpoints.log_batches("main", [], [alert(1, created=START - 7200)])
     sending, _ = worker(store, ScriptedRoute([DeliveryError("down")]), clock, max_age_seconds=3600)
     sending.step()
     assert counts(store, 0, 0, 1)
 
 
 def test_attempts_come_ever_less_often(store: Store, clock: FakeClock) -> None:
-    store.log_batches("main", [], [alert(1, created=START)])
+    store.checkpoints.log_batches("main", [], [alert(1, created=START)])
     route = ScriptedRoute([DeliveryError("down")] * 100)
     sending, _ = worker(store, route, clock, max_attempts=100)
     at: list[int] = []
@@ -143,7 +142,7 @@ def test_attempts_come_ever_less_often(store: Store, clock: FakeClock) -> None:
 
 
 def test_the_receiver_may_ask_for_a_longer_rest(store: Store, clock: FakeClock) -> None:
-    store.log_batches("main", [], [alert(1), alert(2)])
+    store.checkpoints.log_batches("main", [], [alert(1), alert(2)])
     route = ScriptedRoute([DeliveryError("busy", retry_after=90.0)])
     sending, _ = worker(store, route, clock)
     run_for(sending, clock, 89)
@@ -153,7 +152,7 @@ def test_the_receiver_may_ask_for_a_longer_rest(store: Store, clock: FakeClock) 
 
 
 def test_a_route_that_raises_anything_is_tried_again(store: Store, clock: FakeClock) -> None:
-    store.log_batches("main", [], [alert(1)])
+    store.checkpoints.log_batches("main", [], [alert(1)])
     route = ScriptedRoute([RuntimeError("a bug of a third party")])
     sending, _ = worker(store, route, clock)
     run_for(sending, clock, 3)
@@ -164,16 +163,16 @@ def test_a_crash_between_sending_and_noting_sends_again(store: Store, clock: Fak
     class Crash(BaseException):
         pass
 
-    class CrashingStore:
-        outbox_due, outbox_failed = store.outbox_due, store.outbox_failed
+    class CrashingOutbox:
+        due, failed = store.outbox.due, store.outbox.failed
 
-        def outbox_done(self, message_id: int, *, now: float) -> None:
+        def done(self, message_id: int, *, now: float) -> None:
             raise Crash
 
-    store.log_batches("main", [], [alert(1)])
+    store.checkpoints.log_batches("main", [], [alert(1)])
     route = ScriptedRoute()
     with pytest.raises(Crash):
-        Worker(CrashingStore(), Delivery(route), clock, lambda: 0.0, lambda *_: None).step()
+        Worker(CrashingOutbox(), Delivery(route), clock, lambda: 0.0, lambda *_: None).step()
     worker(store, route, clock)[0].step()
     assert route.sent == ids(1, 1)
     assert counts(store, 0, 1, 0)
@@ -181,7 +180,7 @@ def test_a_crash_between_sending_and_noting_sends_again(store: Store, clock: Fak
 
 @pytest.mark.parametrize("least", SEVERITIES)
 def test_alerts_below_the_least_severity_are_not_sent(store: Store, clock: FakeClock, least: Any) -> None:
-    store.log_batches("main", [], [alert(n, severity=severity) for n, severity in enumerate(SEVERITIES)])
+    store.checkpoints.log_batches("main", [], [alert(n, severity=severity) for n, severity in enumerate(SEVERITIES)])
     route = ScriptedRoute()
     sending, _ = worker(store, route, clock, minimum_severity=least)
     run_for(sending, clock, 1)
@@ -199,7 +198,7 @@ def test_backoff_doubles_to_a_limit_and_varies(failures: int, chance: float, sec
 
 def dispatching(store: Store, *routes: Any, report: Callable[..., None] = lambda *_: None) -> Dispatcher:
     deliveries = [Delivery(route, max_age_seconds=float("inf")) for route in routes]
-    dispatcher = Dispatcher(store, deliveries, chance=lambda: 0.99, report=report, poll_seconds=0.02)
+    dispatcher = Dispatcher(store.outbox, deliveries, chance=lambda: 0.99, report=report, poll_seconds=0.02)
     dispatcher.start()
     return dispatcher
 
@@ -212,12 +211,12 @@ def test_a_route_that_hangs_holds_up_no_other(store: Store) -> None:
             release.wait()
             super().send(alerts)
 
-    store.log_batches("main", [], [alert(1), alert(2)])
+    store.checkpoints.log_batches("main", [], [alert(1), alert(2)])
     hanging, quick = Hanging(name="other"), ScriptedRoute()
     dispatcher = dispatching(store, hanging, quick)
     assert eventually(lambda: quick.sent == ids(1, 2))
     assert not dispatcher.stop(timeout=0.05)
-    assert store.outbox_counts()["other"]["waiting"] == 2
+    assert store.outbox.counts()["other"]["waiting"] == 2
     release.set()
     assert dispatcher.stop()
     assert hanging.closed
@@ -225,9 +224,9 @@ def test_a_route_that_hangs_holds_up_no_other(store: Store) -> None:
 
 def test_waking_sends_at_once(store: Store) -> None:
     route = ScriptedRoute()
-    dispatcher = Dispatcher(store, [Delivery(route)], poll_seconds=60.0)
+    dispatcher = Dispatcher(store.outbox, [Delivery(route)], poll_seconds=60.0)
     dispatcher.start()
-    store.log_batches("main", [], [alert(1)])
+    store.checkpoints.log_batches("main", [], [alert(1)])
     dispatcher.wake()
     assert eventually(lambda: route.sent == ids(1), 5.0)
     assert dispatcher.stop()
@@ -237,16 +236,16 @@ def test_a_store_in_trouble_does_not_end_the_thread_and_is_told_of_once(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Troubled:
-        outbox_done, outbox_failed = store.outbox_done, store.outbox_failed
+        done, failed = store.outbox.done, store.outbox.failed
         failures = 5
 
-        def outbox_due(self, now: float, limit: int = 100, *, route: str | None = None) -> Any:
+        def due(self, now: float, limit: int = 100, *, route: str | None = None) -> Any:
             if self.failures:
                 self.failures -= 1
                 raise ResourceError("the disk is full")
-            return store.outbox_due(now, limit, route=route)
+            return store.outbox.due(now, limit, route=route)
 
-    store.log_batches("main", [], [alert(1)])
+    store.checkpoints.log_batches("main", [], [alert(1)])
     route = ScriptedRoute()
     dispatcher = Dispatcher(Troubled(), [Delivery(route)], poll_seconds=0.01)
     dispatcher.start()
@@ -257,21 +256,21 @@ def test_a_store_in_trouble_does_not_end_the_thread_and_is_told_of_once(
 
 def test_a_receiver_that_fails_and_restarts_gets_every_alert(store: Store) -> None:
     total = 40
-    store.log_batches("main", [], [alert(number) for number in range(total)])
+    store.checkpoints.log_batches("main", [], [alert(number) for number in range(total)])
     with HttpReceiver(204, 503, "close") as receiver:
-        route = WebhookRoute("r", receiver.url, timeout=2.0)
+        route = route_of("webhook", url=receiver.url, timeout_seconds=2.0)
         dispatcher = dispatching(store, route)
         assert eventually(lambda: len(receiver.requests) > 10)
         port = receiver.port
     with HttpReceiver(port=port) as again:
-        assert eventually(lambda: store.outbox_counts()["r"]["done"] == total, 20.0)
+        assert eventually(lambda: store.outbox.counts()["r"]["done"] == total, 20.0)
     assert dispatcher.stop()
     seen = [headers["webhook-id"] for _, headers, _ in (*receiver.requests, *again.requests)]
     assert set(seen) == set(ids(*range(total)))
 
 
 def test_a_restarted_dispatcher_goes_on_where_the_last_one_stopped(store: Store) -> None:
-    store.log_batches("main", [], [alert(1), alert(2)])
+    store.checkpoints.log_batches("main", [], [alert(1), alert(2)])
     down = ScriptedRoute([DeliveryError("down", delivered=1), *([DeliveryError("down")] * 1000)])
     first = dispatching(store, down)
     assert eventually(lambda: down.sent == ids(1))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hackwatch.alerts.forms import FORMS, encode
+from hackwatch.alerts.forms import FORMS, Form, encode
 from hackwatch.routes.export import FORMATS, export
 from hackwatch.text import spreadsheet_safe
 from tests.routes.support import HOSTILE, alert
@@ -23,21 +23,21 @@ ALERTS = [
 ]
 
 
-def written(form: str, fmt: str, alerts: Any = ALERTS) -> str:
+def written(form: Form, fmt: str, alerts: Any = ALERTS) -> str:
     out = io.StringIO()
     export(alerts, out, form, fmt)
     return out.getvalue()
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_json_and_ndjson_hold_the_same_alerts(form: str) -> None:
+def test_json_and_ndjson_hold_the_same_alerts(form: Form) -> None:
     expected = [json.loads(encode(each, form)) for each in ALERTS]
     assert [json.loads(line) for line in written(form, "ndjson").splitlines()] == expected
     assert json.loads(written(form, "json")) == expected
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_csv_has_one_row_for_each_alert_under_one_header(form: str) -> None:
+def test_csv_has_one_row_for_each_alert_under_one_header(form: Form) -> None:
     rows = list(csv.DictReader(io.StringIO(written(form, "csv"))))
     assert len(rows) == len(ALERTS)
     identity = {"native": "id", "ocsf": "finding_info.uid", "ecs": "event.id"}[form]

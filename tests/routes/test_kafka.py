@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 
 from hackwatch.alerts.alert import Alert
-from hackwatch.config import KafkaRoute as Settings
-from hackwatch.config import KafkaSettings
+from hackwatch.config import KafkaRouteSettings, KafkaSettings
 from hackwatch.errors import ConfigurationError, ResourceError
 from hackwatch.routes import DeliveryError, Dispatcher, open_delivery, open_route
-from hackwatch.routes.kafka import IDEMPOTENCY_KEY, KafkaRoute
+from hackwatch.routes.kafka import IDEMPOTENCY_KEY
 from hackwatch.store import Store, open_store
-from tests.routes.support import alert, deliver, eventually, refusing_port
+from tests.routes.support import alert, deliver, eventually, refusing_port, route_of
 from tests.servers.kafka import PASSWORD, USER, Broker
 
 
@@ -47,7 +46,7 @@ def sent(broker: Broker, topic: str, partitions: int = 1) -> list[Any]:
 def test_a_message_is_the_alert_keyed_by_its_entity_with_its_id_against_repeats(kafka: Broker, form: str) -> None:
     topic = f"alerts-{form}"
     url = kafka.create(topic, partitions=3)
-    route = open_route(Settings.model_validate({"name": "r", "type": "kafka", "topic": url, "form": form}))
+    route = route_of("kafka", topic=url, form=form)
     alerts = [alert(number, entity=f"web-{number % 4}") for number in range(40)]
     route.send(alerts)
     route.close()
@@ -71,12 +70,12 @@ def test_the_properties_of_the_settings_log_in(kafka: Broker) -> None:
     url = f"kafka://{kafka.sasl_address}/alerts-login"
     login = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": USER}
     good = KafkaSettings.model_validate({"properties": login, "secrets": {"sasl.password": PASSWORD}})
-    route = KafkaRoute("r", url, settings=good)
+    route = route_of("kafka", topic=url, kafka=good)
     route.send([alert(1)])
     route.close()
     assert len(sent(kafka, "alerts-login")) == 1
     wrong = KafkaSettings.model_validate({"properties": login, "secrets": {"sasl.password": "not-this-one"}})
-    route = KafkaRoute("r", url, settings=wrong, timeout=5)
+    route = route_of("kafka", topic=url, kafka=wrong, timeout_seconds=5)
     with pytest.raises(DeliveryError, match="refuses the login") as caught:
         route.send([alert(2)])
     assert not caught.value.permanent
@@ -85,7 +84,7 @@ def test_the_properties_of_the_settings_log_in(kafka: Broker) -> None:
 
 @pytest.mark.slow
 def test_a_topic_that_is_not_there_is_a_failure_that_may_pass(kafka: Broker) -> None:
-    route = KafkaRoute("r", kafka.url("alerts-later"), timeout=3)
+    route = route_of("kafka", topic=kafka.url("alerts-later"), timeout_seconds=3)
     with pytest.raises(DeliveryError, match="there is no such topic in Kafka") as caught:
         route.send([alert(1), alert(2)])
     assert (caught.value.permanent, caught.value.delivered) == (False, 0)
@@ -98,7 +97,7 @@ def test_a_topic_that_is_not_there_is_a_failure_that_may_pass(kafka: Broker) -> 
 @pytest.mark.slow
 def test_a_message_too_large_for_the_broker_is_given_up_and_those_before_it_count(kafka: Broker) -> None:
     kafka.create("alerts-small", config={"max.message.bytes": "20000"})
-    route = KafkaRoute("r", kafka.url("alerts-small"))
+    route = route_of("kafka", topic=kafka.url("alerts-small"))
     incompressible = "".join(
         chr(33 + (number * 7919 % 91)) + f"{number * 2654435761 % 2**32:x}" for number in range(9000)
     )
@@ -114,7 +113,7 @@ def test_a_message_too_large_for_the_broker_is_given_up_and_those_before_it_coun
 
 def test_nobody_answering_is_a_failure_that_may_pass_and_says_so() -> None:
     with refusing_port() as port:
-        route = KafkaRoute("r", f"kafka://127.0.0.1:{port}/alerts", timeout=1)
+        route = route_of("kafka", topic=f"kafka://127.0.0.1:{port}/alerts", timeout_seconds=1)
         with pytest.raises(DeliveryError, match="no Kafka broker answers") as caught:
             route.send([alert(1)])
         route.close()
@@ -124,33 +123,33 @@ def test_nobody_answering_is_a_failure_that_may_pass_and_says_so() -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with open_store(tmp_path / "store.sqlite") as opened:
-        opened.set_routes(["soc"])
+        opened.outbox.set_routes(["soc"])
         yield opened
 
 
 def raise_alerts(store: Store, numbers: range) -> list[Alert]:
     raised = [alert(number, created=time.time()) for number in numbers]
-    store.log_batches("main", (), raised, ())
+    store.checkpoints.log_batches("main", (), raised, ())
     return raised
 
 
 @pytest.mark.slow
 def test_alerts_raised_while_the_broker_is_away_arrive_when_it_is_back(own_kafka: Broker, store: Store) -> None:
     url = own_kafka.create("alerts")
-    settings = Settings.model_validate({"name": "soc", "type": "kafka", "topic": url, "timeout_seconds": 2})
-    dispatcher = Dispatcher(store, [open_delivery(settings)], poll_seconds=0.1, chance=lambda: 0.9)
+    settings = KafkaRouteSettings.model_validate({"name": "soc", "type": "kafka", "topic": url, "timeout_seconds": 2})
+    dispatcher = Dispatcher(store.outbox, [open_delivery(settings)], poll_seconds=0.1, chance=lambda: 0.9)
     dispatcher.start()
     try:
         raised = raise_alerts(store, range(5))
-        assert eventually(lambda: store.outbox_counts()["soc"]["done"] == 5, 30)
+        assert eventually(lambda: store.outbox.counts()["soc"]["done"] == 5, 30)
         own_kafka.kill()
         raised += raise_alerts(store, range(5, 30))
         dispatcher.wake()
         time.sleep(4)
-        counts = store.outbox_counts()["soc"]
+        counts = store.outbox.counts()["soc"]
         assert (counts["done"], counts["failed"]) == (5, 0)
         own_kafka.start()
-        assert eventually(lambda: store.outbox_counts()["soc"]["done"] == 30, 60)
+        assert eventually(lambda: store.outbox.counts()["soc"]["done"] == 30, 60)
     finally:
         assert dispatcher.stop()
     ids = [dict(message.headers())[IDEMPOTENCY_KEY].decode() for message in sent(own_kafka, "alerts")]
@@ -160,7 +159,7 @@ def test_alerts_raised_while_the_broker_is_away_arrive_when_it_is_back(own_kafka
 @pytest.mark.slow
 def test_a_broker_that_hangs_does_not_hold_the_route_longer_than_its_timeout(own_kafka: Broker) -> None:
     url = own_kafka.create("alerts")
-    route = KafkaRoute("r", url, timeout=2)
+    route = route_of("kafka", topic=url, timeout_seconds=2)
     route.send([alert(1)])
     own_kafka.freeze()
     thaw = threading.Timer(5, own_kafka.thaw)
@@ -178,11 +177,11 @@ def test_a_broker_that_hangs_does_not_hold_the_route_longer_than_its_timeout(own
 @pytest.mark.parametrize("topic", ["spool:/var/spool/alerts", "http://broker/alerts"])
 def test_other_addresses_are_refused_by_the_settings(topic: str) -> None:
     with pytest.raises(ValueError, match="must be kafka://HOST:PORT/TOPIC"):
-        Settings.model_validate({"name": "r", "type": "kafka", "topic": topic})
+        KafkaRouteSettings.model_validate({"name": "r", "type": "kafka", "topic": topic})
 
 
 def test_a_wrong_property_and_a_missing_extra_are_told_before_the_first_alert(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings(name="r", type="kafka", topic="kafka://127.0.0.1:9/alerts")
+    settings = KafkaRouteSettings(name="r", type="kafka", topic="kafka://127.0.0.1:9/alerts")
     with pytest.raises(ConfigurationError, match="does not take its properties"):
         open_route(settings, KafkaSettings(properties={"no.such.property": "1"}))
     for name in ("hackwatch.routes.kafka", "hackwatch.topics.kafka.client"):

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from hackwatch.routes import DeliveryError
-from hackwatch.routes.local import FileRoute, StdoutRoute
-from tests.routes.support import alert
+from hackwatch.config import StdoutRouteSettings
+from hackwatch.routes import DeliveryError, Route
+from hackwatch.routes.local import StdoutRoute
+from tests.routes.support import alert, route_of
 
 
 def ids(path: Path) -> list[str]:
@@ -28,14 +29,14 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def route(path: Path) -> Iterator[FileRoute]:
-    route = FileRoute("file", path)
+def route(path: Path) -> Iterator[Route]:
+    route = route_of("file", path=path)
     yield route
     route.close()
 
 
 def test_stdout_gets_a_json_line_for_each_alert(capsys: pytest.CaptureFixture[str]) -> None:
-    StdoutRoute("out", "ocsf").send([alert(1), alert(2)])
+    route_of("stdout", form="ocsf").send([alert(1), alert(2)])
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["finding_info"]["uid"] for line in lines] == [alert(1).id, alert(2).id]
 
@@ -44,11 +45,11 @@ def test_a_closed_stdout_is_a_failure_to_try_again() -> None:
     stream = io.StringIO()
     stream.close()
     with pytest.raises(DeliveryError) as caught:
-        StdoutRoute("out", stream=stream).send([alert()])
+        StdoutRoute(StdoutRouteSettings(name="out", type="stdout"), stream).send([alert()])
     assert not caught.value.permanent
 
 
-def test_a_file_is_private_and_appended_to(route: FileRoute, path: Path) -> None:
+def test_a_file_is_private_and_appended_to(route: Route, path: Path) -> None:
     route.send([alert(1), alert(2)])
     route.close()
     route.send([alert(3)])
@@ -58,7 +59,7 @@ def test_a_file_is_private_and_appended_to(route: FileRoute, path: Path) -> None
 
 
 @pytest.mark.parametrize("rotate", ["moved", "deleted", "replaced"])
-def test_a_rotated_file_is_made_anew(route: FileRoute, path: Path, rotate: str) -> None:
+def test_a_rotated_file_is_made_anew(route: Route, path: Path, rotate: str) -> None:
     route.send([alert(1)])
     if rotate == "deleted":
         path.unlink()
@@ -70,14 +71,14 @@ def test_a_rotated_file_is_made_anew(route: FileRoute, path: Path, rotate: str) 
     assert ids(path) == [alert(2).id]
 
 
-def test_a_file_that_was_emptied_in_place_is_written_from_its_beginning(route: FileRoute, path: Path) -> None:
+def test_a_file_that_was_emptied_in_place_is_written_from_its_beginning(route: Route, path: Path) -> None:
     route.send([alert(1)])
     os.truncate(path, 0)
     route.send([alert(2)])
     assert ids(path) == [alert(2).id]
 
 
-def test_a_line_cut_short_by_a_crash_is_never_glued_to_the_next(route: FileRoute, path: Path) -> None:
+def test_a_line_cut_short_by_a_crash_is_never_glued_to_the_next(route: Route, path: Path) -> None:
     route.send([alert(1)])
     os.truncate(path, path.stat().st_size - 10)
     route.send([alert(2)])
@@ -86,7 +87,7 @@ def test_a_line_cut_short_by_a_crash_is_never_glued_to_the_next(route: FileRoute
     assert json.loads(second)["id"] == alert(2).id
 
 
-def test_a_disk_that_fills_up_leaves_whole_lines_only(route: FileRoute, path: Path) -> None:
+def test_a_disk_that_fills_up_leaves_whole_lines_only(route: Route, path: Path) -> None:
     route.send([alert(1)])
     before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -107,6 +108,6 @@ def test_what_is_no_file_is_refused_without_waiting_for_ever(tmp_path: Path) -> 
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(DeliveryError, match="not a regular file"):
-        FileRoute("pipe", pipe).send([alert()])
+        route_of("file", path=pipe).send([alert()])
     with pytest.raises(DeliveryError, match=r"Is a directory"):
-        FileRoute("folder", tmp_path).send([alert()])
+        route_of("file", path=tmp_path).send([alert()])

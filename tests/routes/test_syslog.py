@@ -16,11 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hackwatch.alerts.alert import SEVERITIES
-from hackwatch.routes import DeliveryError
+from hackwatch.routes import DeliveryError, Route
 from hackwatch.routes.rfc5424 import format_message
-from hackwatch.routes.syslog import SyslogRoute
 from hackwatch.text import printable
-from tests.routes.support import HOSTILE, SyslogReceiver, alert, deliver, eventually, refusing_port
+from tests.routes.support import HOSTILE, SyslogReceiver, alert, deliver, eventually, refusing_port, route_of
 
 # RFC 5424 section 6, with its limits of length.
 NAME = r"[\x21-\x3c\x3e\x3f-\x5c\x5e-\x7e]{1,32}?"
@@ -111,8 +110,8 @@ def receiving(
         yield receiver
 
 
-def opened(protocol: Any, port: int, ca_file: Path, **more: Any) -> SyslogRoute:
-    return SyslogRoute("siem", "127.0.0.1", port, protocol, ca_file=ca_file, timeout=2.0, **more)
+def opened(protocol: Any, port: int, ca_file: Path, **more: Any) -> Route:
+    return route_of("syslog", name="siem", port=port, protocol=protocol, ca_file=ca_file, timeout_seconds=2.0, **more)
 
 
 @pytest.mark.parametrize("protocol", ["udp", "tcp", "tls"])

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from hackwatch import streams
-from hackwatch.alerts.alert import SEVERITIES
-from hackwatch.detect.rules import RuleSet, Severity, load_rules
+from hackwatch.detect.rules import RuleSet, load_rules
 from hackwatch.errors import ConfigurationError
 
 STREAMS = {name: streams.get(name) for name in ("process", "memory")}
@@ -170,7 +168,3 @@ def test_a_folder_gives_its_rule_files(tmp_path: Path) -> None:
 def test_shipped_rules_of_streams_that_are_not_watched_are_left_out() -> None:
     rules = load_rules([], {"process": STREAMS["process"]})
     assert {rule.stream for rule in rules} == {"process"}
-
-
-def test_severities_are_those_of_alerts() -> None:
-    assert get_args(Severity) == SEVERITIES

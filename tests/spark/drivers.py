@@ -40,7 +40,7 @@ def batches(folder: Folder) -> int:
     queries = (*NAMES, "correlation-attacks")
     try:
         with folder.store() as store:
-            return sum(found.epoch for query in queries if (found := store.checkpoint(f"main/{query}")))
+            return sum(found.epoch for query in queries if (found := store.checkpoints.latest(f"main/{query}")))
     except ResourceError:  # there is none yet, or it is being made
         return 0
 
@@ -48,14 +48,14 @@ def batches(folder: Folder) -> int:
 def logged(folder: Folder) -> int:
     """How many batches of messages have begun and are not committed."""
     with folder.store() as store:
-        return sum(len(found.batches) for name in NAMES if (found := store.checkpoint(f"main/{name}")))
+        return sum(len(found.batches) for name in NAMES if (found := store.checkpoints.latest(f"main/{name}")))
 
 
 def read(folder: Folder) -> bool:
     """Whether all that is in the topics is in the lake."""
     try:
         with folder.store() as store:
-            rows = store.accounting().select("stream", "partition", "next_offset").iter_rows()
+            rows = store.accounting.totals().select("stream", "partition", "next_offset").iter_rows()
             positions = {(stream, partition): offset for stream, partition, offset in rows}
     except ResourceError:  # there is none yet, or it is being made
         return False

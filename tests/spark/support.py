@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from polars.testing import assert_frame_equal
 
-from hackwatch.alerts.policy import CLOCK_SKEW
+from hackwatch.alerts.system import CLOCK_SKEW
 from hackwatch.config import Settings, load_settings
 from hackwatch.spark.service import run_spark
 from hackwatch.streams.declarations import Distinct

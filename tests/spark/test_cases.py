@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from hackwatch import metrics
+from hackwatch.counts import OUTCOMES
 from hackwatch.topics.spool import SpoolWriter
 from tests.engine.processes import NAMES, Folder, Outcome
 from tests.pipeline.cases import JOINS, LATENESS, ORDERS, WINDOW_EDGES
@@ -298,9 +299,7 @@ def test_the_metrics_count_what_the_store_accounts_for(
 ) -> None:
     counts = outcomes[engine].accounting
     expected = {
-        (stream, outcome): int(counts.filter(stream=stream)[outcome].sum())
-        for stream in NAMES
-        for outcome in metrics.OUTCOMES
+        (stream, outcome): int(counts.filter(stream=stream)[outcome].sum()) for stream in NAMES for outcome in OUTCOMES
     }
     assert runs[engine][1] == expected
     assert all(expected.values())
@@ -312,7 +311,7 @@ def test_spark_tells_its_state_its_watermark_and_its_rate(
 ) -> None:
     folder, _ = runs["spark"]
     with folder.store() as store:
-        told = store.status()["main"]["streams"][stream]
+        told = store.statuses.read()["main"]["streams"][stream]
     assert told["records"] == int(Outcome.of(folder).accounting.filter(stream=stream)["records"].sum())
     with_late = folder.lake.scan(stream).filter(pl.col("late")).select("machine").collect()["machine"].to_list()
     assert told["late_sources"] == dict(Counter(with_late).most_common(5)) or len(told["late_sources"]) == 5

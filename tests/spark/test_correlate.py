@@ -15,9 +15,8 @@ import polars as pl
 import pytest
 
 from hackwatch import streams
-from hackwatch.alerts.options import AlertOptions
 from hackwatch.alerts.policy import AlertPolicy
-from hackwatch.config import Settings
+from hackwatch.config import AlertSettings, Settings
 from hackwatch.detect.panel import Panel
 from hackwatch.detect.registry import Registry
 from hackwatch.errors import DataError
@@ -183,16 +182,16 @@ class Place:
     def driver(self) -> Iterator[Correlate]:
         with open_store(self.path / "store.sqlite") as store:
             for name in ("log_batches", "commit_epoch"):
-                setattr(store, name, self.kills.around(getattr(store, name)))
+                setattr(store.checkpoints, name, self.kills.around(getattr(store.checkpoints, name)))
             yield Correlate(self.context(store), ATTACKS, self.sides)
 
     def context(self, store: Store) -> Context:
         parts: dict[str, Any] = {
-            "settings": Settings(), "spark": None, "store": store, "clock": self.clock, "given": {}, "rules": None,
-            "board": SimpleNamespace(correlated=lambda *_: None),
+            "settings": Settings(), "spark": None, "checkpoints": store.checkpoints, "clock": self.clock, "given": {},
+            "rules": None, "observer": SimpleNamespace(correlated=lambda *_: None), "enrichments": None,
             "retry": Retry(self.clock, threading.Event(), lambda _: None), "lake": self.lake,
-            "models": lambda names: Models(Registry(self.path / "registry"), names, lambda _: None),
-            "policy": lambda: AlertPolicy(AlertOptions(), None),
+            "models": lambda names, _: Models(Registry(self.path / "registry"), names, lambda _: None),
+            "policy": lambda: AlertPolicy(AlertSettings()),
         }  # fmt: skip
         return Context(**parts)
 
@@ -227,7 +226,7 @@ class Place:
 
     def alerts(self) -> list[tuple[Any, ...]]:
         with open_store(self.path / "store.sqlite", read_only=True) as store:
-            return sorted((a.id, a.entity, a.rule, a.count, a.first_seen, a.last_seen) for a in store.alerts())
+            return sorted((a.id, a.entity, a.rule, a.count, a.first_seen, a.last_seen) for a in store.triage.alerts())
 
 
 STORY: Story = {

@@ -61,7 +61,7 @@ def replay(folder: Path, urls: dict[str, str]) -> dict[str, int]:
 def counted(store_url: str) -> dict[str, int]:
     """Records by stream, as committed."""
     with open_store(store_url, read_only=True) as store:
-        frame = store.accounting()
+        frame = store.accounting.totals()
     return dict(frame.group_by("stream").agg(pl.col("records").sum()).iter_rows())
 
 
@@ -86,7 +86,7 @@ def test_from_producers_to_alerts_on_a_topic(kafka: Broker, postgres_url: str, t
         assert len(rows) == records[name]
         assert rows.select("partition", "offset", "index").is_unique().all()
     with open_store(postgres_url, read_only=True) as store:
-        known = {alert.id for alert in store.alerts(limit=None)}
+        known = {alert.id for alert in store.triage.alerts(limit=None)}
     on_topic = {json.loads(message.value())["id"] for message in sent(kafka, "everything-alerts")}
     assert known == on_topic
     assert len(known) > 3
@@ -95,11 +95,11 @@ def test_from_producers_to_alerts_on_a_topic(kafka: Broker, postgres_url: str, t
 def windowed(store_url: str) -> int:
     """Records in windows."""
     with open_store(store_url, read_only=True) as store:
-        return int(store.windows(limit=1_000_000)["records"].sum())
+        return int(store.windows.find(limit=1_000_000)["records"].sum())
 
 
 def told(store_url: str) -> bool:
     """Whether there are alerts, and all of them are sent."""
     with open_store(store_url, read_only=True) as store:
-        counts = store.outbox_counts().get("soc", {})
+        counts = store.outbox.counts().get("soc", {})
     return counts.get("done", 0) > 0 and not counts.get("waiting", 0)

@@ -41,7 +41,7 @@ def test_every_record_has_the_score_that_spark_ml_gives_it(spark: SparkSession, 
     assert (rows["prediction"].to_numpy() == 1)[~ruled].tolist() == predicted[~ruled].tolist()
     assert 0 < int(predicted.sum()) < len(rows)
     with folder.store() as store:
-        counts = store.accounting().filter(pl.col("stream") == "process").sum()
+        counts = store.accounting.totals().filter(pl.col("stream") == "process").sum()
     assert len(rows) == counts["on_time"].item() + counts["late"].item()
     parts = ("on_time", "late", "duplicate", "rejected")
     assert counts["records"].item() == sum(counts[name].item() for name in parts)

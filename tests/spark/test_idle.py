@@ -55,7 +55,7 @@ def windows(folder: Folder) -> dict[tuple[str, str], tuple[int, bool]]:
     """By stream and machine: records, and whether all windows are final."""
     try:
         with folder.store() as store:
-            rows = store.windows(limit=1000)
+            rows = store.windows.find(limit=1000)
     except ResourceError:  # there is none yet, or it is being made
         return {}
     found = rows.group_by("stream", "entity").agg(pl.col("records").sum(), pl.col("final").all())

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from hackwatch.alerts.options import AlertOptions
+from hackwatch.config import AlertSettings, EngineSettings, StreamSettings
 from hackwatch.pipeline.core import Now
 from hackwatch.pipeline.detection import Scored
 from hackwatch.pipeline.options import StreamOptions
@@ -25,7 +25,9 @@ from hackwatch.streams.declarations import Aggregate, Count, Mean, Top
 from tests.pipeline.support import PROCESS, Record, run
 
 BUSY = Aggregate("busy", "process", ("CMD",), (Count("rows"), Mean("pid", "PID"), Top("machines", "machine")), 60)
-OPTIONS = StreamOptions(idle_seconds=5.0, duplicates_key="uuid", max_sources=6, aggregates=(BUSY,))
+OPTIONS = StreamOptions(
+    StreamSettings(duplicates_key="uuid"), EngineSettings(idle_seconds=5.0, max_sources=6), aggregates=(BUSY,)
+)
 PARTITIONS = 3
 
 
@@ -124,7 +126,7 @@ def joined(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
 
 @given(rounds())
 def test_any_share_of_partitions_among_tasks_gives_what_the_embedded_engine_finds(batches: list[Round]) -> None:
-    ours, theirs = (StreamState(PROCESS, OPTIONS, AlertOptions()) for _ in range(2))
+    ours, theirs = (StreamState(PROCESS, OPTIONS, AlertSettings()) for _ in range(2))
     keys: dict[int, bytes] = {}
     elapsed = 0.0
     for batch in batches:
@@ -151,11 +153,11 @@ def clocks_of(state: StreamState) -> pl.DataFrame:
 
 def test_sources_beyond_the_limit_share_a_clock_on_both() -> None:
     batch = Round({0: [Record(t, machine=f"m{t}") for t in range(20)]}, [[0]], 5, 1.0, [])
-    states = [StreamState(PROCESS, OPTIONS, AlertOptions()) for _ in range(2)]
+    states = [StreamState(PROCESS, OPTIONS, AlertSettings()) for _ in range(2)]
     for step in (1.0, 2.0):
         found, _ = on_spark(states[0], {}, batch, Now(2e9, step))
         expected, _ = embedded(states[1], batch, Now(2e9, step))
         assert_frame_equal(found, expected)
-    assert len(states[0].clocks) == len(states[1].clocks) == OPTIONS.max_sources + 1
+    assert len(states[0].clocks) == len(states[1].clocks) == OPTIONS.engine.max_sources + 1
     assert states[0].clocks.crowded
     assert np.array_equal(clocks_of(states[0])["newest"], clocks_of(states[1])["newest"])

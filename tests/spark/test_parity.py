@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
-from hackwatch.pipeline.enriched import IDENTITY
+from hackwatch.runtime.enriched_topic import IDENTITY
 from tests.engine.kafka_folder import KafkaFolder
 from tests.engine.processes import NAMES, Folder, Outcome, feed
 from tests.routes.test_kafka import sent

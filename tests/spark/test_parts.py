@@ -13,14 +13,15 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from hackwatch.config import Settings
+from hackwatch.counts import Counts
 from hackwatch.detect.panel import Member, Panel
 from hackwatch.detect.registry import Registry
 from hackwatch.errors import ConfigurationError, DataError, ResourceError
-from hackwatch.pipeline.core import Counts, Now
+from hackwatch.pipeline.core import Now
 from hackwatch.runtime.detectors import Models
 from hackwatch.runtime.retry import Retry
 from hackwatch.store import open_store
-from hackwatch.store.base import BatchEntry
+from hackwatch.store.commits import BatchEntry
 from hackwatch.testing import FakeClock
 from hackwatch.topics.spool import SpoolReader, SpoolWriter
 from tests.engine.enrichers import NTH, OWNER, register
@@ -37,7 +38,7 @@ from hackwatch.spark.folder import LocalFolder, open_folder
 from hackwatch.spark.kafka import java_options
 from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.messages import kafka_messages
-from hackwatch.spark.progress import lag_of
+from hackwatch.spark.observing import lag_of
 from hackwatch.spark.rounds import EngineTime
 from hackwatch.spark.shipping import Shipped, pack
 from hackwatch.spark.spool import Planner
@@ -148,14 +149,14 @@ def test_lag_is_what_kafka_has_and_spark_has_not_read() -> None:
 
 def test_a_batch_counts_once_and_is_repeated_as_it_was_logged(tmp_path: Path) -> None:
     with open_store(tmp_path / "store.sqlite") as store:
-        first = Ledger(store, "main", "process")
+        first = Ledger(store.checkpoints, "main", "process")
         entry = first.begin(0, "query", Now(100.0, 1.0), {"process": "one"})
         assert entry is not None
-        again = Ledger(store, "main", "process").begin(0, "query", Now(200.0, 2.0), {"process": "two"})
+        again = Ledger(store.checkpoints, "main", "process").begin(0, "query", Now(200.0, 2.0), {"process": "two"})
         assert again == entry, "what was logged holds, whatever the time and the models are now"
         place = ("process", "topic", 0)
         first.commit(entry, {"newest": 7}, 100.0, offsets={place: 5}, counts={place: Counts(messages=5)})
-        later = Ledger(store, "main", "process")
+        later = Ledger(store.checkpoints, "main", "process")
         assert later.begin(0, "query", Now(300.0, 3.0), {}) is None
         assert (later.state["newest"], later.elapsed) == (7, 1.0)
         assert later.totals[place].messages == 5
@@ -165,19 +166,19 @@ def test_a_batch_counts_once_and_is_repeated_as_it_was_logged(tmp_path: Path) ->
 def test_time_may_pass_between_two_batches_of_spark(tmp_path: Path) -> None:
     """Spark knows nothing of it: its numbers go on, and those of the epochs too."""
     with open_store(tmp_path / "store.sqlite") as store:
-        ledger = Ledger(store, "main", "process")
+        ledger = Ledger(store.checkpoints, "main", "process")
         first = ledger.begin(0, "query", Now(1.0, 1.0), {})
         assert first is not None
         ledger.commit(first, {}, 1.0)
         ledger.tick("process", Now(2.0, 2.0), {})
-        killed = Ledger(store, "main", "process")
+        killed = Ledger(store.checkpoints, "main", "process")
         assert killed.tick_logged()
         tick = killed.tick("process", Now(3.0, 3.0), {})
         assert (tick.epoch, tick.elapsed) == (2, 2.0)
         killed.commit(tick, {}, 3.0)
         assert not killed.tick_logged()
         assert killed.begin(0, "query", Now(4.0, 4.0), {}) is None
-        second = Ledger(store, "main", "process").begin(1, "query", Now(5.0, 5.0), {})
+        second = Ledger(store.checkpoints, "main", "process").begin(1, "query", Now(5.0, 5.0), {})
         assert second is not None
         assert (second.epoch, second.elapsed) == (3, 5.0)
 
@@ -187,17 +188,17 @@ def test_a_commit_that_the_store_did_not_take_counts_once_when_it_is_tried_again
 ) -> None:
     place = ("process", "topic", 0)
     with open_store(tmp_path / "store.sqlite") as store:
-        ledger = Ledger(store, "main", "process")
+        ledger = Ledger(store.checkpoints, "main", "process")
         entry = ledger.begin(0, "query", Now(100.0, 0.0), {})
         assert entry is not None
         with monkeypatch.context() as broken:
-            broken.setattr(store, "commit_epoch", away)
+            broken.setattr(store.checkpoints, "commit_epoch", away)
             for _ in range(3):
                 with pytest.raises(ResourceError):
                     ledger.commit(entry, {}, 100.0, counts={place: Counts(messages=5)})
         ledger.commit(entry, {}, 100.0, counts={place: Counts(messages=5)})
         assert (ledger.totals, ledger.epoch) == ({place: Counts(messages=5)}, 1)
-        assert Ledger(store, "main", "process").totals == {place: Counts(messages=5)}
+        assert Ledger(store.checkpoints, "main", "process").totals == {place: Counts(messages=5)}
 
 
 def away(*_: object) -> None:
@@ -222,12 +223,13 @@ def test_a_batch_that_comes_while_the_store_is_away_waits_for_it(
     clock, said = FakeClock(0.0), list[str | None]()
     session = SimpleNamespace(sparkContext=SimpleNamespace(getLocalProperty=lambda _: "query"))
     with open_store(tmp_path / "store.sqlite") as store:
-        log_batches, tries = store.log_batches, iter((away, away))
-        monkeypatch.setattr(store, "log_batches", lambda *given: next(tries, log_batches)(*given))
+        log_batches, tries = store.checkpoints.log_batches, iter((away, away))
+        monkeypatch.setattr(store.checkpoints, "log_batches", lambda *given: next(tries, log_batches)(*given))
         parts: Any = {
-            "settings": Settings(), "spark": session, "store": store, "clock": clock, "given": {}, "rules": None,
-            "board": None, "retry": Retry(clock, threading.Event(), said.append), "lake": lambda: None,
-            "models": lambda names: Models(Registry(tmp_path), names, lambda _: None), "policy": lambda: None,
+            "settings": Settings(), "spark": session, "checkpoints": store.checkpoints, "clock": clock, "given": {},
+            "rules": None, "observer": None, "retry": Retry(clock, threading.Event(), said.append), "enrichments": None,
+            "lake": lambda: None,
+            "models": lambda names, _: Models(Registry(tmp_path), names, lambda _: None), "policy": lambda: None,
         }  # fmt: skip
         query, frame = Noting(Context(**parts), "process", ("process",)), SimpleNamespace(sparkSession=session)
         query._batch(frame, 0)  # type: ignore[arg-type]  # all that is asked of a frame here
@@ -250,7 +252,7 @@ def test_models_and_tables_arrive_as_they_were_sent(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(("batch", "query", "says"), [(1, "other", "another checkpoint"), (5, "query", "belong")])
 def test_a_ledger_refuses_the_checkpoint_of_another_store(tmp_path: Path, batch: int, query: str, says: str) -> None:
     with open_store(tmp_path / "store.sqlite") as store:
-        ledger = Ledger(store, "main", "process")
+        ledger = Ledger(store.checkpoints, "main", "process")
         entry = ledger.begin(0, "query", Now(100.0, 0.0), {})
         assert entry is not None
         ledger.commit(entry, {}, 100.0)

@@ -59,7 +59,7 @@ def test_it_takes_up_a_new_model_and_ends_well_when_it_is_asked_to(tmp_path: Pat
 
 def models_in_use(folder: Folder) -> dict[str, str]:
     with folder.store() as store:
-        told = store.status().get("main", {}).get("streams", {})
+        told = store.statuses.read().get("main", {}).get("streams", {})
     return {name: about["model"] for name, about in told.items()}
 
 

@@ -71,7 +71,7 @@ def leave(place: Place) -> None:
         )
         lake.append("attacks", placed, number, "before")
     with open_store(place.path / "store.sqlite") as store:
-        ledger = Ledger(store, "main", "attacks")
+        ledger = Ledger(store.checkpoints, "main", "attacks")
         first = ledger.begin(0, "query", Now(DONE, 0.0), {})
         assert first is not None
         ledger.commit(first, {}, DONE)

@@ -12,8 +12,10 @@ from typing import Any
 import polars as pl
 
 from hackwatch.alerts.alert import Alert, Cause
+from hackwatch.counts import Counts
 from hackwatch.detect.base import Driver
-from hackwatch.store.base import WINDOWS_SCHEMA, BatchEntry, EpochCommit, OffsetRange
+from hackwatch.store.aggregates import WINDOWS_SCHEMA
+from hackwatch.store.commits import BatchEntry, EpochCommit, OffsetRange
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ("process", "spool", 0)
@@ -68,7 +70,7 @@ def commit(
         offsets={SOURCE: last_batch * 10},
         states={"state": b"state of %d" % epoch} if states is None else states,
         windows=windows() if counted is None else counted,
-        accounting={SOURCE: totals or {"messages": last_batch}},
+        accounting={SOURCE: Counts(**(totals or {"messages": last_batch}))},
         committed_at=epoch * 100.0,
     )
 

@@ -38,10 +38,11 @@ def run(address: str, tmp_path: Path) -> Run:
 def filled(run: Run, address: str) -> Run:
     """An engine has run, raised an alert, and is gone."""
     with open_store(address, site="local") as store:
-        store.write_status("main", status(state="stopped"))
-        store.set_routes(["out"])
-        store.log_batches("main", [], [alert(1, created=1_700_000_000.5)])
-        store.commit_epoch("main", commit(1, 1, counted=windows(("process", "4", 120, 240, 9, 2, 1, False))))
+        store.statuses.write("main", status(state="stopped"))
+        store.outbox.set_routes(["out"])
+        store.checkpoints.log_batches("main", [], [alert(1, created=1_700_000_000.5)])
+        counted = windows(("process", "4", 120, 240, 9, 2, 1, False))
+        store.checkpoints.commit_epoch("main", commit(1, 1, counted=counted))
     return run
 
 

@@ -26,7 +26,7 @@ from hackwatch.store import open_store, postgresql
 print("ready", flush=True)
 sys.stdin.readline()
 with open_store(sys.argv[1]) as store:
-    print(store.identity)
+    print(store.checkpoints.identity)
 """
 
 
@@ -44,7 +44,7 @@ def test_eight_processes_make_one_store(postgres_url: str) -> None:
 
 def test_each_migration_runs_once_and_newer_ones_are_refused(postgres_url: str) -> None:
     with open_store(postgres_url) as store:
-        store.log_batches("main", [], [alert(1)])
+        store.checkpoints.log_batches("main", [], [alert(1)])
         longer = [*MIGRATIONS, ("ALTER TABLE alerts ADD COLUMN colour TEXT", "UPDATE alerts SET colour = 'red'")]
         for _ in range(2):
             migrate(store.database, migrations=longer)
@@ -72,11 +72,11 @@ def test_reading_needs_a_store_and_changes_nothing(postgres_url: str) -> None:
     with psycopg.connect(postgres_url) as connection:
         assert connection.execute("SELECT * FROM pg_tables WHERE schemaname = 'public'").fetchall() == []
     with open_store(postgres_url) as store:
-        store.log_batches("main", [], [alert(1)])
+        store.checkpoints.log_batches("main", [], [alert(1)])
     with open_store(postgres_url, read_only=True) as reader:
-        assert len(reader.alerts()) == 1
+        assert len(reader.triage.alerts()) == 1
         with pytest.raises(ResourceError, match="read-only"):
-            reader.acknowledge(alert(1).id, by="me", now=1.0)
+            reader.triage.acknowledge(alert(1).id, by="me", now=1.0)
 
 
 def test_schemas_of_one_database_are_stores_of_their_own(postgres_url: str) -> None:
@@ -87,18 +87,18 @@ def test_schemas_of_one_database_are_stores_of_their_own(postgres_url: str) -> N
         one, two = (
             stack.enter_context(open_store(f"{postgres_url}?options=-csearch_path%3D{name}")) for name in ("one", "two")
         )
-        assert one.identity != two.identity
-        one.log_batches("main", [batch(1)], [alert(1)])
-        assert two.alerts() == []
-        stack.enter_context(one.hold("main"))
-        stack.enter_context(two.hold("main"))
+        assert one.checkpoints.identity != two.checkpoints.identity
+        one.checkpoints.log_batches("main", [batch(1)], [alert(1)])
+        assert two.triage.alerts() == []
+        stack.enter_context(one.locks.hold("main"))
+        stack.enter_context(two.locks.hold("main"))
 
 
 def test_use_after_close_is_a_bug(postgres_url: str) -> None:
     store = open_store(postgres_url)
     store.close()
     with pytest.raises(InternalError):
-        store.alerts()
+        store.triage.alerts()
 
 
 def test_a_commit_is_on_disk_even_where_the_server_would_not_wait(postgres: Server) -> None:
@@ -118,16 +118,17 @@ def test_names_that_postgresql_cannot_keep_as_they_are(store_here: Store) -> Non
     """The character 0, and names longer than an index takes: from a machine that says itself what it is called."""
     name = "a\0b'%s%%?" + "\N{GRINNING FACE}" * 100_000
     rows = windows(("process", name, 0, 120, 1, 1, 1, False), ("process", "x\0", 0, 120, 2, 0, 0, False))
-    store_here.commit_epoch("main", commit(1, 1, counted=rows))
-    store_here.log_batches("main", [], [alert(1, entity=name, subject="\0", title="t\0", evidence={"CMD": "\0"})])
-    store_here.write_status("main", {"paused": "\0%s"})
-    kept = store_here.windows().rows()
+    store_here.checkpoints.commit_epoch("main", commit(1, 1, counted=rows))
+    named = alert(1, entity=name, subject="\0", title="t\0", evidence={"CMD": "\0"})
+    store_here.checkpoints.log_batches("main", [], [named])
+    store_here.statuses.write("main", {"paused": "\0%s"})
+    kept = store_here.windows.find().rows()
     assert [row[2][:10] for row in kept if row[5] == 1] == ["a\ufffdb'%s%%?\N{GRINNING FACE}"]
     assert [row[2] for row in kept if row[5] == 2] == ["x\ufffd"]
-    found = store_here.alert(alert(1).id)
+    found = store_here.triage.alert(alert(1).id)
     assert (found.subject, found.title, found.evidence) == ("\ufffd", "t\ufffd", {"CMD": "\0"})
     assert len(found.entity) == 512
-    assert store_here.status() == {"main": {"paused": "\0%s"}}
+    assert store_here.statuses.read() == {"main": {"paused": "\0%s"}}
 
 
 @pytest.fixture

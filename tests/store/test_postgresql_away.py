@@ -22,30 +22,30 @@ pytestmark = pytest.mark.slow
 
 def test_connections_that_a_restart_broke_are_replaced_unnoticed(own_postgres: Server) -> None:
     with open_store(own_postgres.url()) as store:
-        threads = [threading.Thread(target=store.alerts) for _ in range(4)]
+        threads = [threading.Thread(target=store.triage.alerts) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         own_postgres.stop()
         own_postgres.start()
-        store.log_batches("main", [batch(1)], [alert(1)])
-        assert len(store.alerts()) == 1
+        store.checkpoints.log_batches("main", [batch(1)], [alert(1)])
+        assert len(store.triage.alerts()) == 1
 
 
 def test_a_server_that_is_gone_is_told_and_missed_by_nobody_afterwards(own_postgres: Server) -> None:
-    with open_store(own_postgres.url()) as store, store.hold("main") as lock:
-        store.log_batches("main", [batch(1)])
+    with open_store(own_postgres.url()) as store, store.locks.hold("main") as lock:
+        store.checkpoints.log_batches("main", [batch(1)])
         own_postgres.kill()
-        for attempt in (lambda: store.log_batches("main", [batch(2)]), store.alerts, lock.renew):
+        for attempt in (lambda: store.checkpoints.log_batches("main", [batch(2)]), store.triage.alerts, lock.renew):
             with pytest.raises(ResourceError, match="cannot be reached") as caught:
                 attempt()
             assert "look whether the server runs" in str(caught.value)
             assert caught.value.passing
         own_postgres.start()
         lock.renew()
-        store.log_batches("main", [batch(2)])
-        found = store.checkpoint("main")
+        store.checkpoints.log_batches("main", [batch(2)])
+        found = store.checkpoints.latest("main")
         assert found is not None
         assert [entry.number for entry in found.batches] == [1, 2]
 
@@ -56,7 +56,7 @@ from hackwatch.store import open_store
 from tests.store.support import alert, batch
 store = open_store(sys.argv[1])
 for number in range(1, 100_000):
-    store.log_batches("main", [batch(number)], [alert(number)])
+    store.checkpoints.log_batches("main", [batch(number)], [alert(number)])
     print(number, flush=True)
 """
 
@@ -75,12 +75,12 @@ def test_what_was_said_to_be_written_survives_a_kill_of_the_server(durable: bool
         assert "cannot be reached" in rest
         server.start()
         with open_store(server.url()) as store:
-            found = store.checkpoint("main")
+            found = store.checkpoints.latest("main")
             assert found is not None
             numbers = [entry.number for entry in found.batches]
             assert numbers[: len(said)] == said
             assert len(numbers) - len(said) <= 1
-            assert len(store.alerts(limit=None)) == len(numbers)
+            assert len(store.triage.alerts(limit=None)) == len(numbers)
 
 
 def test_a_writer_that_was_stopped_within_a_transaction_holds_up_nobody_for_long(postgres_url: str) -> None:
@@ -89,9 +89,9 @@ def test_a_writer_that_was_stopped_within_a_transaction_holds_up_nobody_for_long
         with pytest.raises(ResourceError), hanging.database.write() as transaction:  # noqa: PT012 # it is one
             transaction.execute("SET LOCAL idle_in_transaction_session_timeout = '300ms'")
             transaction.fetch(hanging.database.dialect.turn, ("alerts",))
-            other.log_batches("main", [batch(1)], [alert(1)])
+            other.checkpoints.log_batches("main", [batch(1)], [alert(1)])
             transaction.fetch("SELECT 1")
-        assert len(hanging.alerts()) == 1
+        assert len(hanging.triage.alerts()) == 1
 
 
 @pytest.mark.platform
@@ -106,18 +106,18 @@ def test_a_full_disk_of_the_server_is_survived(own_postgres: Server) -> None:
         with own_postgres.connected() as connection:
             connection.execute(f"CREATE TABLESPACE small LOCATION '{place}'".encode())
         with open_store(own_postgres.url(own_postgres.create(options="TABLESPACE small"))) as store:
-            store.log_batches("main", [batch(1)], [alert(1)])
+            store.checkpoints.log_batches("main", [batch(1)], [alert(1)])
             with suppress(OSError), (place / "filler").open("wb", buffering=0) as file:
                 while file.write(b"x" * 4096):
                     pass
             large = {"a": os.urandom(1 << 20)}
             with pytest.raises(ResourceError, match=r"cannot be written: .*No space left") as caught:
-                store.commit_epoch("main", commit(1, 1, states=large))
+                store.checkpoints.commit_epoch("main", commit(1, 1, states=large))
             assert "free space" in str(caught.value)
-            assert len(store.alerts()) == 1
+            assert len(store.triage.alerts()) == 1
             (place / "filler").unlink()
-            store.commit_epoch("main", commit(1, 1, states=large))
-            found = store.checkpoint("main")
+            store.checkpoints.commit_epoch("main", commit(1, 1, states=large))
+            found = store.checkpoints.latest("main")
             assert found is not None
             assert found.states == large
     finally:
@@ -133,5 +133,5 @@ def test_signals_do_not_break_a_connection(postgres_url: str) -> None:
         with pytest.raises(KeyboardInterrupt), store.database.write() as transaction:
             transaction.execute("SELECT pg_sleep(20)")
         timer.join()
-        store.log_batches("main", [batch(1)], [alert(1)])
-        assert len(store.alerts()) == 1
+        store.checkpoints.log_batches("main", [batch(1)], [alert(1)])
+        assert len(store.triage.alerts()) == 1

@@ -63,9 +63,9 @@ def test_a_user_who_may_not_make_tables(postgres: Server) -> None:
     with postgres.connected(name) as connection:
         connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest")
     with open_store(address, read_only=True) as reader:
-        assert reader.alerts() == []
+        assert reader.triage.alerts() == []
     with open_store(address) as store, pytest.raises(ResourceError, match="permission denied for table mutes"):
-        store.mute("r", None, until=9.0, now=1.0)
+        store.triage.mute("r", None, until=9.0, now=1.0)
     postgres.drop(name)
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from hackwatch.errors import DataError, ResourceError
 from hackwatch.store import Store, open_store
-from hackwatch.store.holding import TakenOver
+from hackwatch.store.alerts import insert_alerts
+from hackwatch.store.locks import TakenOver
 from tests.store.support import alert, batch, commit, finished, python
 
 pytestmark = pytest.mark.slow
@@ -28,20 +29,21 @@ from tests.store.support import alert, batch, commit, windows
 
 address, name, epochs = sys.argv[1], sys.argv[2], int(sys.argv[3])
 first = int(name) * 100_000
-with open_store(address, site=name) as store, store.hold(name):
-    store.set_routes(["file", "hook"])
+with open_store(address, site=name) as store, store.locks.hold(name):
+    store.outbox.set_routes(["file", "hook"])
     for epoch in range(1, epochs + 1):
         for number in range(first + epoch * 10, first + epoch * 10 + 10):
-            store.log_batches(name, [batch(number - first)], [alert(number, site=name)])
+            store.checkpoints.log_batches(name, [batch(number - first)], [alert(number, site=name)])
         updates = [AlertUpdate(alert(n).id, epoch, None, 2000.0 + epoch, ("x",)) for n in range(first + 10, first + 20)]
-        store.log_batches(name, [], [], updates)
+        store.checkpoints.log_batches(name, [], [], updates)
         rows = [("process", f"m{n}", epoch // 3 * 120, 0, epoch, 0, 0, epoch % 3 == 2) for n in range(300)]
         states = {"a": bytes([epoch]) * (epoch % 2 << 20)}
-        store.commit_epoch(name, commit(epoch, epoch * 10 + 9, states=states, counted=windows(*rows), records=epoch))
-        store.write_status(name, {"epoch": epoch})
-        for message in store.outbox(name).outbox_due(1e12, 7, route="file"):
-            store.outbox_done(message.id, now=1.0)
-        store.prune(windows_before=0.0, alerts_before=0.0, outbox_before=0.0, pipeline=name)
+        epoch_ = commit(epoch, epoch * 10 + 9, states=states, counted=windows(*rows), records=epoch)
+        store.checkpoints.commit_epoch(name, epoch_)
+        store.statuses.write(name, {"epoch": epoch})
+        for message in store.outbox.of(name).due(1e12, 7, route="file"):
+            store.outbox.done(message.id, now=1.0)
+        store.retention.prune(windows_before=0.0, alerts_before=0.0, outbox_before=0.0, pipeline=name)
 """
 _FOLLOWER = """
 import sys, time
@@ -51,7 +53,7 @@ seen, after = set(), 0
 with open_store(address, read_only=True) as store:
     while len(seen) < expected:
         time.sleep(0.01)
-        for found in store.alerts(after=after, limit=50):
+        for found in store.triage.alerts(after=after, limit=50):
             assert found.sequence > after
             after = found.sequence
             seen.add(found.id)
@@ -64,11 +66,11 @@ after = 0
 with open_store(address) as store:
     while expected:
         time.sleep(0.01)
-        for found in store.alerts(after=after, limit=20):
+        for found in store.triage.alerts(after=after, limit=20):
             after, expected = found.sequence, expected - 1
-            store.acknowledge(found.id, by=me, now=1.0)
+            store.triage.acknowledge(found.id, by=me, now=1.0)
             if found.sequence % 20 == 0:
-                store.unmute(store.mute("nothing", me, until=9.0, now=1.0).id, now=2.0)
+                store.triage.unmute(store.triage.mute("nothing", me, until=9.0, now=1.0).id, now=2.0)
                 assert found.id in set(store.frame("alerts")["id"])
 """
 
@@ -83,19 +85,19 @@ def test_engines_people_and_followers_at_once(postgres_url: str) -> None:
     processes += [python(_PERSON, postgres_url, str(expected), name) for name in ("ann", "bob")]
     finished(processes)
     with open_store(postgres_url) as store:
-        alerts = store.alerts(limit=None)
+        alerts = store.triage.alerts(limit=None)
         assert len(alerts) == expected
         assert {found.status for found in alerts} == {"acknowledged"}
         for name in map(str, range(1, engines + 1)):
             own = [found for found in alerts if found.site == name]
             assert sorted(found.count for found in own)[-10:] == [epochs] * 10
-            found_ = store.checkpoint(name)
+            found_ = store.checkpoints.latest(name)
             assert found_ is not None
             assert (found_.epoch, found_.batches) == (epochs, ())
             assert len(found_.states["a"]) == epochs % 2 << 20
-            assert store.outbox_counts(name)["file"]["done"] + store.outbox_counts(name)["file"]["waiting"] <= expected
-            assert store.outbox_counts(name)["hook"]["waiting"] == epochs * 10
-            counted = store.windows(site=name)
+            assert store.outbox.counts(name)["file"]["done"] + store.outbox.counts(name)["file"]["waiting"] <= expected
+            assert store.outbox.counts(name)["hook"]["waiting"] == epochs * 10
+            counted = store.windows.find(site=name)
             assert counted.height == 300 * (epochs // 3 + 1)
             assert counted["records"].max() == epochs
 
@@ -103,41 +105,41 @@ def test_engines_people_and_followers_at_once(postgres_url: str) -> None:
 def test_alerts_become_visible_in_the_order_of_their_numbers(postgres_url: str) -> None:
     """Who follows by number, and has seen the second, would never look for the first again."""
     with open_store(postgres_url) as slow, open_store(postgres_url) as quick:
-        later = threading.Thread(target=quick.log_batches, args=("two", [], [alert(2)]))
+        later = threading.Thread(target=quick.checkpoints.log_batches, args=("two", [], [alert(2)]))
         with slow.database.write() as transaction:
-            slow._insert_alerts(transaction, "one", [alert(1)])
+            insert_alerts(transaction, slow.database.dialect, [alert(1)])
             later.start()
             later.join(0.5)
-            assert slow.alerts(after=0) == []
+            assert slow.triage.alerts(after=0) == []
         later.join()
-        assert [found.id for found in slow.alerts(after=0)] == [alert(1).id, alert(2).id]
+        assert [found.id for found in slow.triage.alerts(after=0)] == [alert(1).id, alert(2).id]
 
 
 def test_two_that_prune_do_not_wait_for_each_other(postgres_url: str) -> None:
     with open_store(postgres_url, site="here") as one, open_store(postgres_url, site="here") as two:
-        one.log_batches("main", [], [alert(number, site="here") for number in range(1, 6)])
+        one.checkpoints.log_batches("main", [], [alert(number, site="here") for number in range(1, 6)])
         with one.database.write() as transaction:
             transaction.execute("DELETE FROM alerts WHERE id = ?", (alert(3).id,))
-            assert two.prune(alerts_before=1e12) == {"alerts": 4}
-        assert two.alerts() == []
+            assert two.retention.prune(alerts_before=1e12) == {"alerts": 4}
+        assert two.triage.alerts() == []
 
 
 def test_of_two_decisions_at_once_none_is_mixed(postgres_url: str) -> None:
     with open_store(postgres_url) as store:
-        store.log_batches("main", [], [alert(1)])
+        store.checkpoints.log_batches("main", [], [alert(1)])
         together = threading.Barrier(4)
 
         def decide(name: str) -> None:
             together.wait()
             for _ in range(20):
-                store.acknowledge(alert(1).id, by=name, now=float(ord(name)), note=f"of {name}")
+                store.triage.acknowledge(alert(1).id, by=name, now=float(ord(name)), note=f"of {name}")
 
         threads = [threading.Thread(target=decide, args=(name,)) for name in "abcd"]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        found = store.alert(alert(1).id)
+        found = store.triage.alert(alert(1).id)
         assert found.handled_by is not None
         assert (found.handled_at, found.note) == (float(ord(found.handled_by)), f"of {found.handled_by}")
 
@@ -146,16 +148,16 @@ def test_each_engine_sends_its_own_alerts_once(postgres_url: str) -> None:
     """Two dispatchers with a route of the same name: none takes what the other has to send."""
     with open_store(postgres_url) as one, open_store(postgres_url) as two:
         for store in (one, two):
-            store.set_routes(["soc"])
-        one.log_batches("one", [], [alert(1)])
-        two.log_batches("two/process", [], [alert(2)])
+            store.outbox.set_routes(["soc"])
+        one.checkpoints.log_batches("one", [], [alert(1)])
+        two.checkpoints.log_batches("two/process", [], [alert(2)])
         for store in (one, two):
-            sent = [store.outbox(name).outbox_due(1e12, route="soc") for name in ("one", "two", "on_", "three")]
+            sent = [store.outbox.of(name).due(1e12, route="soc") for name in ("one", "two", "on_", "three")]
             assert [[message.alert.id for message in due] for due in sent] == [[alert(1).id], [alert(2).id], [], []]
-        assert one.outbox_counts("two") == {"soc": {"waiting": 1, "done": 0, "failed": 0}}
-        two.outbox_done(two.outbox("two").outbox_due(1e12)[0].id, now=1.0)
-        assert two.prune(outbox_before=1e12, pipeline="one") == {"outbox": 0}
-        assert two.prune(outbox_before=1e12, pipeline="two") == {"outbox": 1}
+        assert one.outbox.counts("two") == {"soc": {"waiting": 1, "done": 0, "failed": 0}}
+        two.outbox.done(two.outbox.of("two").due(1e12)[0].id, now=1.0)
+        assert two.retention.prune(outbox_before=1e12, pipeline="one") == {"outbox": 0}
+        assert two.retention.prune(outbox_before=1e12, pipeline="two") == {"outbox": 1}
 
 
 # ---------------------------------------------------------------------- one engine a pipeline
@@ -164,7 +166,7 @@ _HOLDER = """
 import sys, time
 from hackwatch.store import open_store
 store = open_store(sys.argv[1])
-with store.hold("main"):
+with store.locks.hold("main"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -178,11 +180,11 @@ def test_a_second_engine_of_a_pipeline_is_refused_until_the_first_is_gone(postgr
     with open_store(postgres_url) as store:
         with (
             pytest.raises(ResourceError, match=rf"another engine \(process {holder.pid} on .*'main'"),
-            store.hold("main"),
+            store.locks.hold("main"),
         ):
             pass
-        with store.hold("other"):
-            store.log_batches("other", [batch(1)])
+        with store.locks.hold("other"):
+            store.checkpoints.log_batches("other", [batch(1)])
         holder.kill()
         holder.communicate()
         _until(lambda: _held(store))
@@ -190,9 +192,9 @@ def test_a_second_engine_of_a_pipeline_is_refused_until_the_first_is_gone(postgr
 
 def _held(store: Store) -> bool:
     try:
-        with store.hold("main"):
-            store.log_batches("main", [batch(1)])
-            store.log_batches("main/process", [batch(1)])
+        with store.locks.hold("main"):
+            store.checkpoints.log_batches("main", [batch(1)])
+            store.checkpoints.log_batches("main/process", [batch(1)])
     except ResourceError:
         return False
     return True
@@ -207,35 +209,35 @@ def _until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
 
 def test_who_was_cut_off_while_another_began_writes_nothing_any_more(postgres_url: str) -> None:
     """As after a long break of the network: the server let go of the lock, and another machine took the pipeline."""
-    with open_store(postgres_url) as first, open_store(postgres_url) as second, first.hold("main") as lock:
-        first.log_batches("main", [batch(1)])
+    with open_store(postgres_url) as first, open_store(postgres_url) as second, first.locks.hold("main") as lock:
+        first.checkpoints.log_batches("main", [batch(1)])
         _cut_off(postgres_url)
-        first.log_batches("main", [batch(2)])  # nobody else is there: it goes on
+        first.checkpoints.log_batches("main", [batch(2)])  # nobody else is there: it goes on
         _cut_off(postgres_url)
-        with second.hold("main"):
-            second.commit_epoch("main", commit(1, 2))
+        with second.locks.hold("main"):
+            second.checkpoints.commit_epoch("main", commit(1, 2))
             writes: list[Callable[[], None]] = [
-                lambda: first.log_batches("main", [batch(3)], [alert(1)]),
-                lambda: first.commit_epoch("main", commit(2, 3)),
-                lambda: first.commit_epoch("main", commit(2, 3, states={"a": b"x" * (3 << 20)})),
-                lambda: first.write_status("main", {"state": "running"}),
+                lambda: first.checkpoints.log_batches("main", [batch(3)], [alert(1)]),
+                lambda: first.checkpoints.commit_epoch("main", commit(2, 3)),
+                lambda: first.checkpoints.commit_epoch("main", commit(2, 3, states={"a": b"x" * (3 << 20)})),
+                lambda: first.statuses.write("main", {"state": "running"}),
             ]
             for write in writes:
                 with pytest.raises(TakenOver, match="taken over the pipeline 'main'"):
                     write()
             lock.renew()
-            found = second.checkpoint("main")
+            found = second.checkpoints.latest("main")
             assert found is not None
-            assert (found.epoch, found.batches, second.alerts(), second.status()) == (1, (), [], {})
+            assert (found.epoch, found.batches, second.triage.alerts(), second.statuses.read()) == (1, (), [], {})
             with second.database.read() as transaction:
                 assert transaction.fetch("SELECT DISTINCT epoch FROM state") == [(1,)]
 
 
 def test_a_lock_that_was_lost_is_taken_again(postgres_url: str) -> None:
-    with open_store(postgres_url) as first, open_store(postgres_url) as second, first.hold("main") as lock:
+    with open_store(postgres_url) as first, open_store(postgres_url) as second, first.locks.hold("main") as lock:
         _cut_off(postgres_url)
         lock.renew()
-        with pytest.raises(ResourceError, match="another engine"), second.hold("main"):
+        with pytest.raises(ResourceError, match="another engine"), second.locks.hold("main"):
             pass
 
 
@@ -251,11 +253,11 @@ def _cut_off(address: str) -> None:
 
 def test_a_store_that_is_replaced_under_an_engine_is_told(postgres_url: str) -> None:
     """Nothing is written into another store as if it were the one before."""
-    with open_store(postgres_url) as store, store.hold("main"):
+    with open_store(postgres_url) as store, store.locks.hold("main"):
         with psycopg.connect(postgres_url) as connection:
             connection.execute("DROP SCHEMA public CASCADE")
             connection.execute("CREATE SCHEMA public")
         with pytest.raises(DataError, match="not the store that it was"):
-            store.log_batches("main", [batch(1)])
+            store.checkpoints.log_batches("main", [batch(1)])
         with open_store(postgres_url), pytest.raises(TakenOver):
-            store.log_batches("main", [batch(1)])
+            store.checkpoints.log_batches("main", [batch(1)])

@@ -15,7 +15,7 @@ import pytest
 
 from hackwatch.errors import ConfigurationError, DataError, InternalError, ResourceError
 from hackwatch.store import open_store
-from hackwatch.store.holding import TakenOver
+from hackwatch.store.locks import TakenOver
 from hackwatch.store.schema import MIGRATIONS, VERSION, migrate
 from hackwatch.store.sqlite import SqliteDatabase
 from tests.store.support import alert, batch, commit
@@ -32,7 +32,7 @@ def mode(path: Path) -> int:
 
 def test_file_and_folder_are_private(path: Path) -> None:
     with open_store(path) as store:
-        store.log_batches("main", [batch(1)])
+        store.checkpoints.log_batches("main", [batch(1)])
         assert mode(path.parent) == 0o700
         assert {mode(file) for file in path.parent.iterdir()} == {0o600}
 
@@ -59,11 +59,11 @@ def test_reading_needs_a_store_and_changes_nothing(path: Path) -> None:
         open_store(path, read_only=True)
     assert not path.exists()
     with open_store(path) as store:
-        store.log_batches("main", [], [alert(1)])
+        store.checkpoints.log_batches("main", [], [alert(1)])
     with open_store(path, read_only=True) as reader:
-        assert len(reader.alerts()) == 1
+        assert len(reader.triage.alerts()) == 1
         with pytest.raises(ResourceError):
-            reader.acknowledge(alert(1).id, by="me", now=1.0)
+            reader.triage.acknowledge(alert(1).id, by="me", now=1.0)
 
 
 def test_a_store_that_is_just_being_made_is_not_there_yet(path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_store_keeps_its_identity_and_shares_it_with_no_other(path: Path, tmp_
     identities = []
     for place in (path, path, tmp_path / "other.sqlite"):
         with open_store(place) as store:
-            identities.append(store.identity)
+            identities.append(store.checkpoints.identity)
     assert identities[0] == identities[1] != identities[2]
 
 
@@ -103,7 +103,7 @@ def test_use_after_close_is_a_bug(path: Path) -> None:
     store = open_store(path)
     store.close()
     with pytest.raises(InternalError):
-        store.alerts()
+        store.triage.alerts()
 
 
 # ---------------------------------------------------------------------- migrations
@@ -111,7 +111,7 @@ def test_use_after_close_is_a_bug(path: Path) -> None:
 
 def test_each_migration_runs_once_and_keeps_the_data(path: Path) -> None:
     with open_store(path) as store:
-        store.log_batches("main", [], [alert(1)])
+        store.checkpoints.log_batches("main", [], [alert(1)])
         longer = [*MIGRATIONS, ("ALTER TABLE alerts ADD COLUMN colour TEXT", "UPDATE alerts SET colour = 'red'")]
         for _ in range(2):
             migrate(store.database, migrations=longer)
@@ -149,7 +149,7 @@ from tests.store.support import alert, batch
 store = open_store(sys.argv[1])
 first = int(sys.argv[2])
 for number in range(first, first + int(sys.argv[3])):
-    store.log_batches(f"p{first}", [batch(number)], [alert(number)])
+    store.checkpoints.log_batches(f"p{first}", [batch(number)], [alert(number)])
     print(number, flush=True)
 """
 
@@ -165,18 +165,18 @@ def test_processes_open_and_write_at_once(path: Path) -> None:
         process.communicate()
     assert [process.returncode for process in processes] == [0, 0, 0]
     with open_store(path) as store:
-        assert len(store.alerts(limit=None)) == 180
+        assert len(store.triage.alerts(limit=None)) == 180
 
 
 def test_of_two_engines_of_one_pipeline_the_first_may_write_no_more(path: Path) -> None:
     """Two data folders, one file: what both write would be mixed."""
-    with open_store(path) as first, open_store(path) as second, first.hold("main"):
-        first.log_batches("main", [batch(1)])
-        with second.hold("main"):
+    with open_store(path) as first, open_store(path) as second, first.locks.hold("main"):
+        first.checkpoints.log_batches("main", [batch(1)])
+        with second.locks.hold("main"):
             with pytest.raises(TakenOver):
-                first.log_batches("main", [batch(2)])
-            second.log_batches("main", [batch(2)])
-            first.log_batches("other", [batch(1)])
+                first.checkpoints.log_batches("main", [batch(2)])
+            second.checkpoints.log_batches("main", [batch(2)])
+            first.checkpoints.log_batches("other", [batch(1)])
 
 
 def test_what_was_said_to_be_written_survives_a_kill(path: Path) -> None:
@@ -188,12 +188,12 @@ def test_what_was_said_to_be_written_survives_a_kill(path: Path) -> None:
     process.wait()
     process.stdout.close()
     with open_store(path) as store:
-        found = store.checkpoint("p1")
+        found = store.checkpoints.latest("p1")
         assert found is not None
         numbers = [entry.number for entry in found.batches]
         assert numbers[: len(said)] == said
         assert len(numbers) - len(said) <= 1
-        assert len(store.alerts(limit=None)) == len(numbers)
+        assert len(store.triage.alerts(limit=None)) == len(numbers)
 
 
 # ---------------------------------------------------------------------- disks
@@ -219,24 +219,24 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.platform
 def test_a_full_disk_is_survived(small_disk: Path) -> None:
     with open_store(small_disk / "store.sqlite") as store:
-        store.log_batches("main", [batch(1)], [alert(1)])
+        store.checkpoints.log_batches("main", [batch(1)], [alert(1)])
         filler = small_disk / "filler"
         with suppress(OSError), filler.open("wb", buffering=0) as file:
             while file.write(b"x" * 4096):
                 pass
         many = range(2, 500)
         with pytest.raises(ResourceError, match="cannot be written") as caught:
-            store.log_batches("main", [batch(number) for number in many], [alert(number) for number in many])
+            store.checkpoints.log_batches("main", [batch(n) for n in many], [alert(n) for n in many])
         assert "free space" in str(caught.value)
         with pytest.raises(ResourceError):
-            store.commit_epoch("main", commit(1, 1, states={"a": b"x" * (1 << 20)}))
-        before = store.checkpoint("main")
+            store.checkpoints.commit_epoch("main", commit(1, 1, states={"a": b"x" * (1 << 20)}))
+        before = store.checkpoints.latest("main")
         assert before is not None
-        assert len(before.batches) == len(store.alerts(limit=None))
+        assert len(before.batches) == len(store.triage.alerts(limit=None))
         filler.unlink()
-        store.log_batches("main", [batch(1000)], [alert(1000)])
-        store.commit_epoch("main", commit(1, 1, states={"a": b"x"}))
-        after = store.checkpoint("main")
+        store.checkpoints.log_batches("main", [batch(1000)], [alert(1000)])
+        store.checkpoints.commit_epoch("main", commit(1, 1, states={"a": b"x"}))
+        after = store.checkpoints.latest("main")
         assert after is not None
         assert after.states == {"a": b"x"}
 
@@ -245,7 +245,7 @@ def test_a_full_disk_is_survived(small_disk: Path) -> None:
 def test_a_read_only_disk_is_explained(small_disk: Path) -> None:
     path = small_disk / "store.sqlite"
     with open_store(path) as store:
-        store.log_batches("main", [batch(1)], [alert(1)])
+        store.checkpoints.log_batches("main", [batch(1)], [alert(1)])
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(ResourceError) as caught:
         open_store(path)
@@ -255,7 +255,7 @@ def test_a_read_only_disk_is_explained(small_disk: Path) -> None:
 def test_damage_found_later_is_a_data_error(path: Path) -> None:
     with open_store(path) as store:
         for number in range(300):
-            store.log_batches("main", [], [alert(number)])
+            store.checkpoints.log_batches("main", [], [alert(number)])
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     connection.close()
@@ -264,7 +264,7 @@ def test_damage_found_later_is_a_data_error(path: Path) -> None:
     content[middle:] = b"\xee" * (len(content) - middle)
     path.write_bytes(bytes(content))
     with open_store(path) as store, pytest.raises(DataError, match="damaged"):
-        store.alerts(limit=None)
+        store.triage.alerts(limit=None)
 
 
 def test_windows_of_an_older_version_are_kept_and_grow_old_from_now_on(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_windows_of_an_older_version_are_kept_and_grow_old_from_now_on(tmp_path:
         with database.write() as transaction:
             transaction.execute("INSERT INTO windows VALUES ('here', 'process', '4', 0, 120, 9, 2, 1, 1)")
     with open_store(tmp_path / "store.sqlite", site="here") as store:
-        (kept,) = store.windows().iter_rows()
+        (kept,) = store.windows.find().iter_rows()
         assert kept == ("here", "process", "4", 0, 120, 9, 2, 1, True)
-        assert store.prune(windows_before=5000.0, now=6000.0)["windows"] == 0
-        assert store.prune(windows_before=6001.0, now=9000.0)["windows"] == 1
+        assert store.retention.prune(windows_before=5000.0, now=6000.0)["windows"] == 0
+        assert store.retention.prune(windows_before=6001.0, now=9000.0)["windows"] == 1

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import polars as pl
 import pytest
 
 from hackwatch.alerts.alert import Alert
+from hackwatch.counts import COUNTERS, Counts
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.store import Store
-from hackwatch.store.base import AGGREGATES_SCHEMA
+from hackwatch.store.aggregates import AGGREGATES_SCHEMA
 from hackwatch.store.frames import FRAMES
-from tests.store.support import ALERT, alert, batch, commit, windows
+from tests.store.support import ALERT, SOURCE, alert, batch, commit, windows
 
 
 def raised(store: Store, *alerts: Alert) -> None:
-    store.log_batches("main", [], alerts)
+    store.checkpoints.log_batches("main", [], alerts)
 
 
 def test_an_alert_comes_back_as_it_was(store: Store) -> None:
     raised(store, alert(1))
-    found = store.alert(alert(1).id)
+    found = store.triage.alert(alert(1).id)
     for field in Alert.__dataclass_fields__:
         assert getattr(found, field) == getattr(alert(1), field), field
     assert (found.sequence, found.status, found.subjects) == (1, "new", ("xmrig",))
@@ -58,17 +59,17 @@ def test_alerts_are_filtered(store: Store, filters: dict[str, Any], expected: li
         alert(3, stream="memory", severity="informational", created=3000.0),
         alert(4, entity="5", severity="critical"),
     )
-    store.acknowledge(alert(3).id, by="me", now=1.0)
-    assert [found.sequence for found in store.alerts(**filters)] == expected
+    store.triage.acknowledge(alert(3).id, by="me", now=1.0)
+    assert [found.sequence for found in store.triage.alerts(**filters)] == expected
 
 
 def test_a_person_acknowledges_and_closes(store: Store) -> None:
     raised(store, alert(1))
-    seen = store.acknowledge(alert(1).id, by="ada", now=5.0, note="mine")
+    seen = store.triage.acknowledge(alert(1).id, by="ada", now=5.0, note="mine")
     assert (seen.status, seen.handled_by, seen.handled_at, seen.note) == ("acknowledged", "ada", 5.0, "mine")
-    closed = store.close_alert(alert(1).id, by="bob", now=6.0)
+    closed = store.triage.close(alert(1).id, by="bob", now=6.0)
     assert (closed.status, closed.handled_by, closed.note) == ("closed", "bob", "mine")
-    assert store.alert_counts() == {("closed", "high"): 1}
+    assert store.triage.counts() == {("closed", "high"): 1}
 
 
 def test_the_beginning_of_an_id_is_enough(store: Store) -> None:
@@ -77,8 +78,8 @@ def test_the_beginning_of_an_id_is_enough(store: Store) -> None:
         store,
         *(type(a)(**{**_fields(a), "id": i}) for a, i in [(first, "abcd1" + "0" * 27), (second, "abce" + "f" * 28)]),
     )
-    assert store.alert("abcd").id.startswith("abcd1")
-    assert store.alert("abcef").created == 2.0
+    assert store.triage.alert("abcd").id.startswith("abcd1")
+    assert store.triage.alert("abcef").created == 2.0
 
 
 def _fields(alert: Alert) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def _fields(alert: Alert) -> dict[str, Any]:
 def test_no_or_several_alerts_is_an_error(store: Store, wanted: str, told: str) -> None:
     raised(store, alert(1), alert(2))
     with pytest.raises(DataError, match=told):
-        store.alert(wanted)
+        store.triage.alert(wanted)
 
 
 @pytest.mark.parametrize(
@@ -118,62 +119,62 @@ def test_no_or_several_alerts_is_an_error(store: Store, wanted: str, told: str) 
 def test_what_is_muted_is_kept_and_sent_nowhere(
     store: Store, rule: str | None, entity: str | None, created: float, status: str
 ) -> None:
-    store.set_routes(["file", "hook"])
-    store.mute(rule, entity, until=1100.0, now=1000.0, by="ada", reason="maintenance")
+    store.outbox.set_routes(["file", "hook"])
+    store.triage.mute(rule, entity, until=1100.0, now=1000.0, by="ada", reason="maintenance")
     raised(store, alert(1, created=created))
-    assert store.alert(alert(1).id).status == status
-    assert len(store.outbox_due(1e12)) == (0 if status == "muted" else 2)
+    assert store.triage.alert(alert(1).id).status == status
+    assert len(store.outbox.due(1e12)) == (0 if status == "muted" else 2)
 
 
 def test_a_mute_needs_a_target_and_can_be_lifted(store: Store) -> None:
     with pytest.raises(ConfigurationError, match="needs a rule"):
-        store.mute(None, None, until=9.0, now=1.0)
-    mute = store.mute("r", None, until=9.0, now=1.0)
-    assert store.mutes(now=8.0) == [mute]
-    assert store.unmute(mute.id, now=4.0)
-    assert not store.unmute(mute.id, now=5.0)
-    assert store.mutes(now=4.0) == []
-    assert [kept.until for kept in store.mutes()] == [4.0]
+        store.triage.mute(None, None, until=9.0, now=1.0)
+    mute = store.triage.mute("r", None, until=9.0, now=1.0)
+    assert store.triage.mutes(now=8.0) == [mute]
+    assert store.triage.unmute(mute.id, now=4.0)
+    assert not store.triage.unmute(mute.id, now=5.0)
+    assert store.triage.mutes(now=4.0) == []
+    assert [kept.until for kept in store.triage.mutes()] == [4.0]
 
 
 def test_the_outbox_is_worked_off_and_retried(store: Store) -> None:
-    store.set_routes(["file", "hook"])
+    store.outbox.set_routes(["file", "hook"])
     raised(store, alert(1))
-    file, hook = store.outbox_due(alert(1).created)
+    file, hook = store.outbox.due(alert(1).created)
     assert [(m.route, m.attempts, m.alert.id) for m in (file, hook)] == [
         ("file", 0, alert(1).id),
         ("hook", 0, alert(1).id),
     ]
-    assert store.outbox_due(alert(1).created - 1) == []
-    store.outbox_done(file.id, now=2000.0)
-    store.outbox_failed(hook.id, "503", retry_at=3000.0)
-    assert store.outbox_due(2999.0) == []
-    (again,) = store.outbox_due(3000.0)
+    assert store.outbox.due(alert(1).created - 1) == []
+    store.outbox.done(file.id, now=2000.0)
+    store.outbox.failed(hook.id, "503", retry_at=3000.0)
+    assert store.outbox.due(2999.0) == []
+    (again,) = store.outbox.due(3000.0)
     assert (again.attempts, again.error) == (1, "503")
-    store.outbox_failed(hook.id, "410 gone", retry_at=None)
-    assert store.outbox_due(1e12) == []
-    assert store.outbox_counts() == {
+    store.outbox.failed(hook.id, "410 gone", retry_at=None)
+    assert store.outbox.due(1e12) == []
+    assert store.outbox.counts() == {
         "file": {"waiting": 0, "done": 1, "failed": 0},
         "hook": {"waiting": 0, "done": 0, "failed": 1},
     }
 
 
 def test_pruning_keeps_what_is_open(store: Store) -> None:
-    store.set_routes(["file"])
+    store.outbox.set_routes(["file"])
     raised(store, *(alert(number, site="here") for number in (1, 2)), alert(4, site="elsewhere"))
     raised(store, alert(3, site="here", created=9000.0, last_seen=9000.0))
-    store.outbox_done(store.outbox_due(1e12)[0].id, now=2000.0)
+    store.outbox.done(store.outbox.due(1e12)[0].id, now=2000.0)
     rows = [("process", str(number), 0, 120, 1, 0, 0, True) for number in range(2_500)]
     rows += [("process", "open", 0, 120, 1, 0, 0, False)]
-    store.commit_epoch("main", commit(1, 1, counted=windows(*rows)))
+    store.checkpoints.commit_epoch("main", commit(1, 1, counted=windows(*rows)))
     # Of a replay: made today, whatever the times of its events.
     young = commit(2, 2, counted=windows(("process", "young", 0, 120, 1, 0, 0, True)))
-    store.commit_epoch("main", replace(young, committed_at=6000.0))
-    assert store.prune() == {}
-    pruned = store.prune(windows_before=5000.0, alerts_before=5000.0, outbox_before=5000.0)
+    store.checkpoints.commit_epoch("main", replace(young, committed_at=6000.0))
+    assert store.retention.prune() == {}
+    pruned = store.retention.prune(windows_before=5000.0, alerts_before=5000.0, outbox_before=5000.0)
     assert pruned == {"windows": 2_500, "aggregates": 0, "outbox": 1, "alerts": 1}
-    assert store.windows()["entity"].to_list() == ["open", "young"]
-    assert [found.id for found in store.alerts()] == [alert(number).id for number in (3, 4, 2)]
+    assert store.windows.find()["entity"].to_list() == ["open", "young"]
+    assert [found.id for found in store.triage.alerts()] == [alert(number).id for number in (3, 4, 2)]
 
 
 @pytest.mark.parametrize(
@@ -197,29 +198,44 @@ def test_windows_are_filtered(store: Store, filters: dict[str, Any], expected: l
         ("memory", "4", 120, 240, 3, 2, 1, False),
         ("process", "5", 240, 360, 3, 2, 1, False),
     ]
-    store.commit_epoch("main", commit(1, 1, counted=windows(*rows)))
-    assert store.windows(**filters)["start"].to_list() == expected
+    store.checkpoints.commit_epoch("main", commit(1, 1, counted=windows(*rows)))
+    assert store.windows.find(**filters)["start"].to_list() == expected
+
+
+def test_every_counter_has_its_column(store: Store) -> None:
+    """Fails when a counter is added to Counts without a migration: all other lists of counters derive from it."""
+    counts = Counts(*range(1, len(COUNTERS) + 1))
+    store.checkpoints.commit_epoch("main", replace(commit(1, 1), accounting={SOURCE: counts}))
+    with store.database.read() as transaction:
+        (row,) = transaction.fetch("SELECT * FROM accounting")
+    assert row == ("main", *SOURCE, *astuple(counts))
+    for table in (store.accounting.totals(), store.frame("accounting")):
+        assert table.select(COUNTERS).row(0) == astuple(counts)
+    found = store.checkpoints.latest("main")
+    assert found is not None
+    assert found.accounting == {SOURCE: counts}
 
 
 def test_accounting_is_a_table(store: Store) -> None:
-    store.log_batches("main", [batch(1)])
-    store.commit_epoch("main", commit(1, 1, messages=3, records=4, on_time=2, late=1, duplicate=1, suspects=1))
-    (row,) = store.accounting("main").rows(named=True)
+    store.checkpoints.log_batches("main", [batch(1)])
+    counted = commit(1, 1, messages=3, records=4, on_time=2, late=1, duplicate=1, suspects=1)
+    store.checkpoints.commit_epoch("main", counted)
+    (row,) = store.accounting.totals("main").rows(named=True)
     assert row["pipeline"] == "main"
     assert (row["partition"], row["next_offset"], row["records"], row["suspects"]) == (0, 10, 4, 1)
-    assert store.accounting("other").is_empty()
+    assert store.accounting.totals("other").is_empty()
 
 
 @pytest.mark.parametrize("name", sorted(FRAMES))
 def test_every_table_has_a_frame(store: Store, name: str) -> None:
     empty = store.frame(name)
-    store.set_routes(["file"])
+    store.outbox.set_routes(["file"])
     raised(store, alert(1))
-    store.mute("r", None, until=9.5, now=1.0)
+    store.triage.mute("r", None, until=9.5, now=1.0)
     aggregated = ("visit", "rates", '{"server":"a"}', "a", 0, 60, '{"requests":9}', True)
     counted = commit(1, 1, counted=windows(("process", "4", 0, 120, 9, 2, 1, False)))
     rates = pl.DataFrame([aggregated], schema=AGGREGATES_SCHEMA, orient="row")
-    store.commit_epoch("main", replace(counted, aggregates=rates))
+    store.checkpoints.commit_epoch("main", replace(counted, aggregates=rates))
     full = store.frame(name)
     assert full.height == 1
     assert full.schema == empty.schema

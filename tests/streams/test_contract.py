@@ -12,7 +12,7 @@ import pytest
 
 from hackwatch import streams
 from hackwatch.errors import ConfigurationError
-from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, DecodeOptions, Features, Messages, Noun, Stream
+from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, DecodeOptions, Features, Messages, Noun, Pace, Stream
 from hackwatch.streams.declarations import Family, windows_of
 from hackwatch.streams.decode import Decoder
 from hackwatch.streams.fields import Field, Kind
@@ -132,6 +132,9 @@ INCOMPLETE: dict[str, tuple[dict[str, Any], str]] = {
         "'client': a limited vocabulary holds at least 1",
     ),
     "a feature of two kinds": ({"features": Features(("bytes",), ("bytes",), ())}, "bytes: of two kinds"),
+    "a pace of less than nothing": ({"pace": Pace(1.0, 5, 4)}, "pace: more than 0 seconds; least and late from 0"),
+    "a pace by no field": ({"pace": Pace(1.0, 1, 2, order="row")}, "pace: order: there is no field 'row'"),
+    "a pace without time": ({"pace": Pace(1.0, 1, 2)}, "pace: no field is a time"),
     "no noun": ({"noun": Noun("", "")}, "noun: say what people call an entity"),
 }
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from hackwatch.alerts.options import AlertOptions
+from hackwatch.alerts.policy import AlertPolicy
+from hackwatch.config import AlertSettings, StreamSettings
 from hackwatch.pipeline.core import Batch, Now, Output, Pipeline
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.streams.declarations import Correlation
@@ -25,10 +26,13 @@ def core(one: Made) -> Pipeline:
     def options(name: str) -> StreamOptions:
         declared = tuple(aggregate for aggregate in one.aggregates if aggregate.stream == name)
         # Clocks of sources that are still unread may differ from those already read by minutes.
-        return StreamOptions(lateness_seconds=20.0, window_seconds=WINDOW, hold_seconds=1e6, aggregates=declared)
+        settings = StreamSettings(lateness_seconds=20.0, window_seconds=WINDOW)
+        return StreamOptions(settings, hold_seconds=1e6, aggregates=declared)
 
     return Pipeline(
-        {name: (stream, options(name)) for name, stream in one.streams.items()}, one.correlations, AlertOptions()
+        {name: (stream, options(name)) for name, stream in one.streams.items()},
+        one.correlations,
+        AlertPolicy(AlertSettings()),
     )
 
 

@@ -108,7 +108,7 @@ def fill(folder: Folder) -> None:
 def test_every_record_is_in_the_lake_or_accounted_for(run: Run, name: str) -> None:
     [row] = run.sql(f"SELECT count(*) AS rows, sum(late::INT)::BIGINT AS late, max(score) > 0 AS scored FROM {name}")
     with run.folder.store() as store:
-        counts = store.accounting().filter(stream=name).select(pl.col(pl.Int64).sum()).row(0, named=True)
+        counts = store.accounting.totals().filter(stream=name).select(pl.col(pl.Int64).sum()).row(0, named=True)
     assert counts["messages"] == counts["records"] == RECORDS // 2
     assert counts["on_time"] + counts["late"] + counts["duplicate"] + counts["rejected"] == counts["records"]
     assert (row["rows"], row["late"]) == (counts["on_time"] + counts["late"], counts["late"])
@@ -121,8 +121,8 @@ def test_every_record_is_in_the_lake_or_accounted_for(run: Run, name: str) -> No
 @pytest.mark.parametrize("name", SHOP)
 def test_its_windows_are_those_of_clients(run: Run, name: str) -> None:
     with run.folder.store() as store:
-        windows = store.windows(limit=1_000_000).filter(stream=name)
-        on_time = store.accounting().filter(stream=name)["on_time"].sum()
+        windows = store.windows.find(limit=1_000_000).filter(stream=name)
+        on_time = store.accounting.totals().filter(stream=name)["on_time"].sum()
     assert windows["records"].sum() == on_time
     assert windows["entity"].str.contains(r"^[\d.]+$").all()
     assert windows["entity"].n_unique() > 1000

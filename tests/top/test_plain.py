@@ -14,9 +14,9 @@ __all__ = ["store"]
 
 
 def test_lines_tell_new_alerts_and_notes_once(store: Store) -> None:
-    store.write_status("main", status())
-    store.log_batches("main", (), [an_alert(1, "before")])
-    store.log_batches("main", (), [an_alert(2, "now\x1b[2J")])
+    store.statuses.write("main", status())
+    store.checkpoints.log_batches("main", (), [an_alert(1, "before")])
+    store.checkpoints.log_batches("main", (), [an_alert(2, "now\x1b[2J")])
     notes, lines, stop = [Note(NOW, "something begins")], list[str](), threading.Event()
 
     def write(line: str) -> None:
@@ -34,7 +34,7 @@ def test_lines_tell_new_alerts_and_notes_once(store: Store) -> None:
 
 
 def test_one_snapshot_in_lines(store: Store) -> None:
-    store.write_status("main", status())
+    store.statuses.write("main", status())
     lines = list(snapshot_lines(reader(store)()))
     assert lines[1] == "nothing suspicious on any machine in the last 10 minutes"
     assert lines[3].startswith("  web-1 ")

@@ -33,8 +33,8 @@ def folder(tmp_path: Path) -> Path:
     settings = Settings(data=prepare_data_folder(tmp_path / "data"))
     settings.lock_file.touch()
     with open_store(settings.store_url) as store:
-        store.write_status("main", status(updated=time.time()))
-        store.log_batches("main", (), [an_alert(1, "A shell is odd")])
+        store.statuses.write("main", status(updated=time.time()))
+        store.checkpoints.log_batches("main", (), [an_alert(1, "A shell is odd")])
     return settings.data
 
 

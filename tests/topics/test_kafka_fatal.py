@@ -6,11 +6,10 @@ import pytest
 
 from hackwatch.errors import ResourceError
 from hackwatch.routes.base import DeliveryError
-from hackwatch.routes.kafka import KafkaRoute
 from hackwatch.topics.kafka import client
 from hackwatch.topics.kafka.address import parse_address
 from hackwatch.topics.kafka.writer import KafkaWriter
-from tests.routes.support import alert
+from tests.routes.support import alert, route_of
 from tests.routes.test_kafka import sent
 from tests.servers.kafka import Broker
 
@@ -46,7 +45,7 @@ def append_some(writer: KafkaWriter) -> None:
 @pytest.mark.slow
 def test_a_route_goes_on_with_a_new_client(kafka: Broker) -> None:
     url = kafka.create("fatal-route", config={"max.message.bytes": "20000"})
-    route = KafkaRoute("r", url)
+    route = route_of("kafka", topic=url)
     with pytest.raises(DeliveryError):
         route.send([alert(1, evidence={"CMD": LONG})])
     route.send([alert(2)])

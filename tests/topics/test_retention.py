@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hackwatch.config import Settings, SpoolSettings
-from hackwatch.engine.service import sources_of
+from hackwatch.engine.service import inputs_of
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.testing import FakeClock
 from hackwatch.topics import Retention
@@ -140,7 +140,7 @@ def test_a_setting_of_0_keeps_everything(gib: float, hours: float, expected: Ret
 
 def test_an_engine_told_to_keep_everything_deletes_nothing(folder: Path) -> None:
     given = {"spool": {"retention_gib": 0, "retention_hours": 0}, "streams": {"process": {"topic": str(folder)}}}
-    sources = sources_of(Settings.model_validate(given | {"data": folder / "data"}))
+    sources = inputs_of(Settings.model_validate(given | {"data": folder / "data"}))
     sources["process"].reader.commit({0: 50})
     for source in sources.values():
         source.reader.close()

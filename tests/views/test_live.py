@@ -12,7 +12,8 @@ import pytest
 
 from hackwatch.alerts.alert import Alert
 from hackwatch.store import Store, open_store
-from hackwatch.store.base import WINDOWS_SCHEMA, EpochCommit
+from hackwatch.store.aggregates import WINDOWS_SCHEMA
+from hackwatch.store.commits import EpochCommit
 from hackwatch.views.live import Reader, View, snapshot
 from tests.top.support import NOW
 
@@ -44,7 +45,7 @@ def put_windows(store: Store, *rows: tuple[str, str, int, int]) -> None:
     """(stream, entity, number of the window, distinct suspects)."""
     values = [(s, e, e, START + 120 * n, START + 120 * n + 120, 50, c, c, n < 0) for s, e, n, c in rows]
     frame = pl.DataFrame(values, schema=WINDOWS_SCHEMA, orient="row")
-    store.commit_epoch("main", EpochCommit(1, 1, 1.0, {}, {}, frame, {}, NOW))
+    store.checkpoints.commit_epoch("main", EpochCommit(1, 1, 1.0, {}, {}, frame, {}, NOW))
 
 
 def an_alert(number: int, title: str = "odd") -> Alert:
@@ -63,13 +64,13 @@ def test_no_engine_has_spoken_yet(store: Store) -> None:
 
 
 def test_the_last_words_of_the_engine_before_are_left_out(store: Store) -> None:
-    store.write_status("main", status(state="stopped", updated=NOW - 60))
+    store.statuses.write("main", status(state="stopped", updated=NOW - 60))
     assert reader(store, since=NOW - 59)() == View(NOW)
     assert reader(store, since=NOW - 61)().state == "stopped"
 
 
 def test_a_view_holds_what_the_engine_says(store: Store) -> None:
-    store.write_status("main", status())
+    store.statuses.write("main", status())
     put_windows(
         store, ("process", "web-1", 0, 3), ("process", "web-1", -1, 5), ("process", "web-1", -2, 9),
         ("process", "db-1", -1, 2), ("memory", "web-1", 0, 1),
@@ -87,13 +88,13 @@ def test_a_view_holds_what_the_engine_says(store: Store) -> None:
     ("state", "age", "stale"), [("running", 9, False), ("running", 11, True), ("stopped", 999, False)]
 )
 def test_an_engine_that_says_nothing_is_stale(store: Store, state: str, age: float, stale: bool) -> None:
-    store.write_status("main", status(state=state, updated=NOW - age))
+    store.statuses.write("main", status(state=state, updated=NOW - age))
     assert reader(store)().stale == stale
 
 
 def test_the_snapshot_is_json(store: Store) -> None:
-    store.write_status("main", status())
-    store.log_batches("main", (), [an_alert(1, "\x1b[2J")])
+    store.statuses.write("main", status())
+    store.checkpoints.log_batches("main", (), [an_alert(1, "\x1b[2J")])
     document = json.loads(json.dumps(snapshot(reader(store)()), allow_nan=False))
     assert document["streams"]["process"]["late"] == 1
     assert document["machines"]["web-1"] == {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hackwatch.alerts.alert import SEVERITIES
 from hackwatch.errors import ConfigurationError
 from hackwatch.store import Store, open_store
-from hackwatch.store.base import AGGREGATES_SCHEMA, WINDOWS_SCHEMA
+from hackwatch.store.aggregates import AGGREGATES_SCHEMA, WINDOWS_SCHEMA
 from hackwatch.views import Page, every
 from hackwatch.views.alerts import alerts
 from hackwatch.views.intervals import Entity, aggregates, entities, windows
@@ -43,13 +43,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         AGGREGATES_SCHEMA, orient="row",
     )  # fmt: skip
     with open_store(tmp_path_factory.mktemp("pages") / "store.sqlite", site="here") as opened:
-        opened.commit_epoch("main", replace(commit(1, 1, counted=frame), aggregates=counted))
+        opened.checkpoints.commit_epoch("main", replace(commit(1, 1, counted=frame), aggregates=counted))
         raised = [
             alert(n, stream="visit", entity=f"192.0.2.{n % 3}", severity=SEVERITIES[n % 5], created=n * 10.0)
             for n in range(1, 12)
         ]
-        opened.log_batches("main", (), raised)
-        opened.close_alert(f"{3:032x}", by="ann", now=1.0)
+        opened.checkpoints.log_batches("main", (), raised)
+        opened.triage.close(f"{3:032x}", by="ann", now=1.0)
         yield opened
 
 
@@ -111,9 +111,9 @@ def test_entities_of_late(store: Store) -> None:
 
 def test_what_comes_meanwhile_is_on_no_later_page(tmp_path: Path) -> None:
     with open_store(tmp_path / "store.sqlite") as store:
-        store.log_batches("main", (), [alert(n) for n in range(1, 5)])
+        store.checkpoints.log_batches("main", (), [alert(n) for n in range(1, 5)])
         first = alerts(store, limit=2)
-        store.log_batches("main", (), [alert(9)])
+        store.checkpoints.log_batches("main", (), [alert(9)])
         assert [found.sequence for found in alerts(store, limit=9, cursor=first.next)] == [2, 1]
 
 

@@ -29,8 +29,8 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
     lake.append("visited", records(1), 1, "main")
     counted = windows(*(("visit", f"192.0.2.{n}", 0, 120, n, 1, 1, True) for n in range(ROWS)))
     with open_store(folder / "store.sqlite") as store:
-        store.commit_epoch("main", commit(1, 1, counted=counted))
-        store.log_batches("main", (), [alert(1)])
+        store.checkpoints.commit_epoch("main", commit(1, 1, counted=counted))
+        store.checkpoints.log_batches("main", (), [alert(1)])
         yield Tables(lake, store)
 
 

@@ -48,12 +48,12 @@ def kept(tmp_path_factory: pytest.TempPathFactory, shop_all_along: None) -> tupl
         causes=(Cause("visit", cause["partition"], cause["offset"], cause["index"]),),
     )  # fmt: skip
     with open_store(data / "store.sqlite") as store:
-        store.log_batches("main", (), [raised])
+        store.checkpoints.log_batches("main", (), [raised])
         now = time.time()
         told = {"pipeline": "main", "pid": 7, "site": "local", "started": now, "updated": now, "state": "running"}
         figures = {"epoch": 4, "epoch_age": 2.0, "rate": 10.0, "latency_ms": {"p50": 5.0, "p99": 9.0}}
         late = {**STREAM, "late_sources": {"web-1": 7}, "skewed_sources": {"web-2": -90.0}}
-        store.write_status("main", {**told, **figures, "streams": {"visit": late}})
+        store.statuses.write("main", {**told, **figures, "streams": {"visit": late}})
     return settings_of(data), own, raised
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hackwatch.detect.base import Driver
+from hackwatch.words import SEVERITIES, Severity
 
 __all__ = ["SEVERITIES", "Alert", "AlertUpdate", "Cause", "Kind", "Severity", "alert_id"]
 
+#: `attack` is a correlated pair: alerts have always said so, to people and to what reads them.
 Kind = Literal["attack", "rule", "window", "anomaly", "system"]
-Severity = Literal["informational", "low", "medium", "high", "critical"]
-SEVERITIES: tuple[Severity, ...] = ("informational", "low", "medium", "high", "critical")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Alert:
     `kind`: attack (correlated pair), rule, window (count against history), anomaly (single suspect), system.
     `rule`: id of the rule, or `correlated-suspects`, `anomalous-window`, `suspect`; with `entity` it is the
     suppression key: later occurrences within the suppression time only raise `count` and `last_seen`.
-    `subject`: what it is about within the entity (CMD for host streams). `risk`: 0..100.
+    `subject`: what it is about within the entity (a program, a path). `risk`: 0..100.
     `technique`: ATT&CK technique id (`T1496`) or None. `first_seen`/`last_seen`: event time, Unix seconds UTC.
     `created`: processing time, Unix seconds UTC. `drivers` per stream name. `evidence`: the causing record(s),
     column -> value. `causes`: their positions. `models`: version of each detector involved.

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from hackwatch.alerts.alert import AlertUpdate, alert_id
+from hackwatch.alerts.occurrences import SUBJECTS_KEPT, Key, Occurrences, Threshold
 
-__all__ = ["SUBJECTS_KEPT", "Occurrences", "Suppressor"]
+__all__ = ["Suppressor"]
 
-SUBJECTS_KEPT = 10
 #: Alerts of late records that are remembered.
 LATE_KEPT = 10_000
 #: Later than any interval.
 _NONE = 2**62
-
-
-@dataclass(frozen=True, slots=True)
-class Occurrences:
-    """Occurrences of one rule on one entity within one suppression interval.
-
-    `interval` = event time // suppression length. `times`: event times in microseconds, in no order.
-    `at_least` of them within `within` microseconds are needed before the alert is raised. `late`: those of late
-    records, which raise an alert that is not there yet and are not counted.
-    """
-
-    stream: str
-    entity: str
-    rule: str
-    interval: int
-    times: Sequence[int]
-    subjects: Sequence[str]
-    at_least: int = 1
-    within: int = 0
-    late: bool = False
 
 
 @dataclass(slots=True)
@@ -47,12 +27,14 @@ class _Tally:
     subjects: list[str] = field(default_factory=list)
     raised: bool = False
 
-
-_Key = tuple[str, str, str, int]
+    @classmethod
+    def of(cls, count: int, last: int, subjects: list[str], raised: bool, first: int = _NONE) -> _Tally:
+        """As a snapshot has it: a version that did not keep the first time had told it with the alert."""
+        return cls(count, first, last, subjects, raised)
 
 
 class Suppressor:
-    """Counts occurrences per (stream, entity, rule, interval).
+    """Counts occurrences per key.
 
     Intervals are aligned to the Unix epoch rather than to the first occurrence: which alerts exist, their ids,
     counts and last times then do not depend on the order in which partitions were read.
@@ -60,20 +42,20 @@ class Suppressor:
 
     def __init__(self, suppress_seconds: int, site: str = "local") -> None:
         self.length, self.site = suppress_seconds * 1_000_000, site
-        self._tallies: dict[_Key, _Tally] = {}
+        self._tallies: dict[Key, _Tally] = {}
         self._recent: dict[tuple[str, str, str], list[int]] = {}
-        self._changed: set[_Key] = set()
+        self._changed: set[Key] = set()
         #: Alerts of late records alone: raised once more nothing would change, for their ids are known.
-        self._late: dict[_Key, None] = {}
+        self._late: dict[Key, None] = {}
 
     def __len__(self) -> int:
         return len(self._tallies) + sum(map(len, self._recent.values()))
 
-    def add(self, seen: Occurrences) -> list[int]:
-        """Count; the intervals for which an alert is to be raised now."""
-        key = (seen.stream, seen.entity, seen.rule, seen.interval)
+    def add(self, seen: Occurrences, threshold: Threshold) -> list[Key]:
+        """Count; the keys of the alerts that are to be raised now."""
+        key = seen.key
         if seen.late:
-            return self._too_late(key, seen)
+            return self._too_late(key, threshold)
         tally = self._tallies.setdefault(key, _Tally())
         tally.count += len(seen.times)
         tally.first = min(tally.first, *seen.times)
@@ -81,19 +63,19 @@ class Suppressor:
         tally.subjects = sorted({*tally.subjects, *seen.subjects})[:SUBJECTS_KEPT]
         if tally.raised:
             self._changed.add(key)
-        intervals = [seen.interval] if seen.at_least <= 1 else self._stormy(seen)
-        return [interval for interval in intervals if self._raise((*key[:3], interval))]
+        keys = [key] if threshold.at_least <= 1 else self._stormy(seen, threshold)
+        return [one for one in keys if self._raise(one)]
 
-    def _too_late(self, key: _Key, seen: Occurrences) -> list[int]:
+    def _too_late(self, key: Key, threshold: Threshold) -> list[Key]:
         """Late occurrences raise the alert if there is none; what has become of its tally is a matter of the cut."""
-        if seen.at_least > 1 or key in self._tallies or key in self._late:
+        if threshold.at_least > 1 or key in self._tallies or key in self._late:
             return []
         self._late[key] = None
         while len(self._late) > LATE_KEPT:
             del self._late[next(iter(self._late))]
-        return [seen.interval]
+        return [key]
 
-    def _raise(self, key: _Key) -> bool:
+    def _raise(self, key: Key) -> bool:
         tally = self._tallies.get(key)
         if tally is None or tally.raised:
             return False
@@ -101,27 +83,24 @@ class Suppressor:
         self._changed.add(key)
         return True
 
-    def _stormy(self, seen: Occurrences) -> list[int]:
-        """The intervals that hold an occurrence with enough others within reach before it."""
-        recent = self._recent.setdefault((seen.stream, seen.entity, seen.rule), [])
+    def _stormy(self, seen: Occurrences, threshold: Threshold) -> list[Key]:
+        """The keys of the intervals that hold an occurrence with enough others within reach before it."""
+        recent = self._recent.setdefault(seen.key[:3], [])
         recent.extend(seen.times)
         recent.sort()
-        if len(recent) < seen.at_least:
+        if len(recent) < threshold.at_least:
             return []
         times = np.asarray(recent, dtype=np.int64)
-        last = times[seen.at_least - 1 :]
-        close = last - times[: len(last)] <= seen.within
-        return [int(interval) for interval in np.unique(last[close] // self.length)]
-
-    def counted(self, stream: str, entity: str, rule: str, interval: int) -> int:
-        return self._tallies[(stream, entity, rule, interval)].count
+        last = times[threshold.at_least - 1 :]
+        close = last - times[: len(last)] <= threshold.within
+        return [seen.key._replace(interval=int(number)) for number in np.unique(last[close] // self.length)]
 
     def take_updates(self) -> list[AlertUpdate]:
         """Absolute values of every raised alert that changed since the last call."""
         changed = [(key, tally) for key in sorted(self._changed) if (tally := self._tallies.get(key)) is not None]
         updates = [
             AlertUpdate(
-                self.id(*key),
+                alert_id(*key, self.site),
                 tally.count,
                 None if tally.first == _NONE else tally.first / 1e6,
                 tally.last / 1e6,
@@ -132,28 +111,25 @@ class Suppressor:
         self._changed = set()
         return updates
 
-    def id(self, stream: str, entity: str, rule: str, interval: int) -> str:
-        return alert_id(stream, entity, rule, interval, self.site)
-
     def evict(self, mark: Callable[[str, str], int], reach: int) -> None:
         """Forget intervals that ended `reach` (microseconds) before the watermark, and occurrences that old.
 
         `mark`: the watermark that decides for (stream, entity), microseconds.
         """
-        for tally in [k for k in self._tallies if k not in self._changed and self._over(k, mark, reach)]:
-            del self._tallies[tally]
-        for key, times in list(self._recent.items()):
-            watermark = mark(key[0], key[1])
+        for over in [key for key in self._tallies if key not in self._changed and self._over(key, mark, reach)]:
+            del self._tallies[over]
+        for (stream, entity, rule), times in list(self._recent.items()):
+            watermark = mark(stream, entity)
             if times[0] + reach > watermark:  # they are in order
                 continue
             kept = [time for time in times if time + reach > watermark]
             if kept:
-                self._recent[key] = kept
+                self._recent[stream, entity, rule] = kept
             else:
-                del self._recent[key]
+                del self._recent[stream, entity, rule]
 
-    def _over(self, key: _Key, mark: Callable[[str, str], int], reach: int) -> bool:
-        return (key[3] + 1) * self.length + reach <= mark(key[0], key[1])
+    def _over(self, key: Key, mark: Callable[[str, str], int], reach: int) -> bool:
+        return (key.interval + 1) * self.length + reach <= mark(key.stream, key.entity)
 
     def snapshot(self) -> dict[str, Any]:
         """Taken at the end of an epoch, after `take_updates`."""
@@ -164,10 +140,7 @@ class Suppressor:
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        self._tallies = {}
-        for stream, entity, rule, interval, count, last, subjects, raised, *first in snapshot["tallies"]:
-            # A version that did not keep the first time had told it with the alert.
-            began = first[0] if first else _NONE
-            self._tallies[(stream, entity, rule, interval)] = _Tally(count, began, last, subjects, raised)
+        """Take up what `snapshot` gave; versions that kept nothing of late records had no `late`."""
+        self._tallies = {Key(*row[:4]): _Tally.of(*row[4:]) for row in snapshot["tallies"]}
         self._recent = {(stream, entity, rule): times for stream, entity, rule, times in snapshot["recent"]}
-        self._late = {(key[0], key[1], key[2], key[3]): None for key in snapshot.get("late", ())}
+        self._late = {Key(*row): None for row in snapshot.get("late", ())}

@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import importlib
 import sys
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 import click
 
 from hackwatch.cli.context import CliContext
-from hackwatch.errors import HackwatchError, ResourceError
+from hackwatch.errors import ConfigurationError, HackwatchError, ResourceError
 from hackwatch.text import printable
 
 __all__ = ["COMMANDS", "main"]
 
+#: Entry points of commands that other packages bring.
+_GROUP = "hackwatch.commands"
 #: Command -> (section of the help, module under hackwatch.cli that exports `command`, its short help).
 #: Written here a second time so that `hackwatch --help` imports none of them; a test holds both together.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -60,15 +63,21 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
+def _installed() -> dict[str, EntryPoint]:
+    """Commands that families of other packages bring, by name; hackwatch's own come first."""
+    return {point.name: point for point in entry_points(group=_GROUP) if point.name not in COMMANDS}
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands by name and short help, and imports one only to run it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *sorted(_installed())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            point = _installed().get(cmd_name)
+            return None if point is None else _loaded(point)
         module = importlib.import_module(f"hackwatch.cli.{COMMANDS[cmd_name][1]}")
         command: click.Command = module.command
         return command
@@ -79,14 +88,18 @@ class LazyGroup(click.Group):
                 formatter.write_dl(
                     [(name, text) for name, (group, _, text) in COMMANDS.items() if group == section], col_max=11
                 )
+        if installed := _installed():
+            with formatter.section("Installed"):
+                places = {name: point.dist.name if point.dist else "?" for name, point in sorted(installed.items())}
+                formatter.write_dl([(name, f"Of the package {place}.") for name, place in places.items()], col_max=11)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in (known := self.list_commands(ctx)) and not args[0].startswith("-"):
             import difflib
 
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            near = difflib.get_close_matches(args[0], known, n=1)
             ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
         return super().resolve_command(ctx, args)
 
@@ -115,6 +128,23 @@ class LazyGroup(click.Group):
             click.echo(f"internal error at {where}: {text}", err=True)
             click.echo("  next: please report it, with the output of the same command after --debug", err=True)
             ctx.exit(70)
+
+
+def _loaded(point: EntryPoint) -> click.Command:
+    """A command of another package. Raises ConfigurationError when it cannot be loaded, or is none."""
+    try:
+        command = point.load()
+    except Exception as error:  # a third party's module may fail in any way
+        raise ConfigurationError(
+            f"the command {point.name!r} cannot be loaded: {error}",
+            where=point.value,
+            next_step="repair or uninstall its package",
+        ) from error
+    if not isinstance(command, click.Command):
+        raise ConfigurationError(
+            f"{point.value} is no command of click", where=_GROUP, next_step="correct the entry point"
+        )
+    return command
 
 
 def _told(ctx: click.Context, error: HackwatchError) -> None:

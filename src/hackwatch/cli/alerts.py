@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.numbers import COUNT
+from hackwatch.numbers import COUNT
+from hackwatch.words import SEVERITIES, Form
 
 if TYPE_CHECKING:
     from hackwatch.store import Store, StoredAlert
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_SEVERITIES = ("informational", "low", "medium", "high", "critical")
 _STATUSES = ("new", "acknowledged", "muted", "closed", "all")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 #: Alerts read at a time.
@@ -55,8 +55,8 @@ def _filters(function: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(
         (
             click.option("--since", type=moment, help="Raised since: 2h, 7d (ago) or 2026-01-31T12:00."),
-            click.option("--severity", type=click.Choice(_SEVERITIES), help="This severity or a worse one."),
-            click.option("--entity", help="About this entity (machine)."),
+            click.option("--severity", type=click.Choice(SEVERITIES), help="This severity or a worse one."),
+            click.option("--entity", help="About this entity."),
             click.option("--rule", help="Of this rule."),
             click.option("--site", help="Of this site, where several share the store."),
             click.option(
@@ -164,7 +164,7 @@ def ack(context: CliContext, alert_ids: tuple[str, ...], note: str | None, closi
     import time
 
     with _store(context) as store:
-        decide = store.close_alert if closing else store.acknowledge
+        decide = store.triage.close if closing else store.triage.acknowledge
         for alert_id in alert_ids:
             alert = decide(alert_id, by=_person(), now=time.time(), note=note)
             click.echo(f"{alert.id[:8]} {alert.status}")
@@ -188,7 +188,7 @@ def mute(context: CliContext, rule: str | None, entity: str | None, length: floa
 
     now = time.time()
     with _store(context) as store:
-        made = store.mute(rule, entity, now + length, now=now, by=_person(), reason=reason)
+        made = store.triage.mute(rule, entity, now + length, now=now, by=_person(), reason=reason)
     click.echo(f"mute {made.id} until {_time(made.until)}")
 
 
@@ -208,7 +208,7 @@ def unmute(context: CliContext, mute_ids: tuple[int, ...]) -> None:
 
     with _store(context) as store:
         for number in mute_ids:
-            if not store.unmute(number, now=time.time()):
+            if not store.triage.unmute(number, now=time.time()):
                 raise DataError(f"no mute {number} is in force", next_step="see them with: hackwatch alerts mutes")
             click.echo(f"mute {number} ended")
 
@@ -246,7 +246,7 @@ def mutes(context: CliContext, as_json: bool) -> None:
 @_filters
 @click.option(
     "--form",
-    type=click.Choice(["native", "ocsf", "ecs"]),
+    type=click.Choice(get_args(Form)),
     default="native",
     show_default=True,
     help="hackwatch's own fields, OCSF Detection Finding or Elastic Common Schema.",
@@ -261,7 +261,7 @@ def mutes(context: CliContext, as_json: bool) -> None:
 )
 @click.option("-o", "--output", type=click.File("w", encoding="utf-8", lazy=True), default="-", help="File to write.")
 @pass_context_object
-def export(context: CliContext, /, form: str, fmt: str, output: Any, **filters: Any) -> None:
+def export(context: CliContext, /, form: Form, fmt: str, output: Any, **filters: Any) -> None:
     """Write alerts out: hackwatch's own form, OCSF Detection Finding or Elastic Common Schema.
 
     \b

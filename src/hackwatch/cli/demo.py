@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object, program
-from hackwatch.cli.numbers import POSITIVE, SEED
+from hackwatch.numbers import POSITIVE, SEED
 
 __all__ = ["command"]
 

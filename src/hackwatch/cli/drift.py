@@ -6,7 +6,7 @@ import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
 from hackwatch.cli.detecting import registry
-from hackwatch.cli.numbers import COUNT
+from hackwatch.numbers import COUNT
 
 __all__ = ["command"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,10 +17,12 @@ from hackwatch.cli.feeding import (
     stopped_by_signals,
     writers,
 )
-from hackwatch.cli.numbers import COUNT, POSITIVE, SEED
+from hackwatch.numbers import COUNT, POSITIVE, SEED
 
 if TYPE_CHECKING:
+    from hackwatch.feeds.collector import Collector
     from hackwatch.feeds.replay import Shape
+    from hackwatch.feeds.simulator import Attack
     from hackwatch.streams.base import Stream
 
 __all__ = ["command"]
@@ -32,7 +34,44 @@ _TOPICS = (
 )
 
 
-@click.group()
+class Feeds(click.Group):
+    """The feeds of any stream, and beside them the collectors of families, which are loaded when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        from hackwatch import streams
+
+        return sorted((*super().list_commands(ctx), *streams.collectors()))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        from hackwatch import streams
+
+        if (general := super().get_command(ctx, cmd_name)) is not None:
+            return general
+        reference = streams.collectors().get(cmd_name)
+        return None if reference is None else _collecting(cmd_name, streams.load(reference))
+
+
+def _collecting(name: str, collector: Collector) -> click.Command:
+    """The command of a collector."""
+
+    @click.command(name, help=collector.help, params=[*collector.options])
+    @message_option("record")
+    @click.option("--to", help=_TOPICS)
+    @report_options
+    @pass_context_object
+    def collect(
+        context: CliContext, /, shape: Shape, to: str | None, duration: float | None, as_json: bool, **options: Any
+    ) -> None:
+        feed, names = collector.open(**options), collector.streams
+        with writers(context, names, to, shape) as opened, stopped_by_signals(duration) as stop:
+            reporter = Reporter(name, shown_place(context, names, to), as_json=as_json)
+            sent = feed.run(dict(zip(names, opened, strict=True)), stop, reporter.progress)
+            reporter.done(counted(sent, opened))
+
+    return collect
+
+
+@click.group(cls=Feeds)
 def command() -> None:
     """Fill topics: replay, simulate, collect, follow.
 
@@ -55,13 +94,17 @@ def command() -> None:
 )
 @click.option("--to", help=_TOPIC)
 @click.option("--speed", type=POSITIVE, default=1.0, help="So many times faster.")
-@click.option("--cycles", type=COUNT, help="Stop after so many cycles (of 5 s process, 10 s memory).")
+@click.option("--cycles", type=COUNT, help="Stop after so many cycles.")
 @click.option(
-    "--machines", default="", help="Machines to play, as 4,5,6. Default: those of the recording, or 4,5,6,7,8."
+    "--entities",
+    "--machines",
+    "entities",
+    default="",
+    help="Whom to play, as 4,5,6. Default: those of the recording, or those that its stream declares.",
 )
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the random counts.")
 @message_option("array")
-@click.option("--key/--no-key", "keyed", default=True, help="Keep each machine in one partition.", show_default=True)
+@click.option("--key/--no-key", "keyed", default=True, help="Keep each entity in one partition.", show_default=True)
 @click.option(
     "--strings/--numbers",
     default=None,
@@ -76,7 +119,7 @@ def replay(
     to: str | None,
     speed: float,
     cycles: int | None,
-    machines: str,
+    entities: str,
     seed: int,
     shape: Shape,
     keyed: bool,
@@ -86,9 +129,9 @@ def replay(
 ) -> None:
     """Replay a recorded CSV with the classic pace, stamped with the present time.
 
-    Each machine sends 10 to 50 process records every 5 s, or 20 to 80 memory records every 10 s, of which up to 5 more
-    come 10 s late. When the recording ends it starts again. To a Kafka topic it sends what the classic producers send:
-    one JSON array for each machine and cycle, of records whose values are all text.
+    The pace is declared by the stream: how many records each entity sends in a cycle, how long a cycle is, and how many
+    come a cycle late. When the recording ends it starts again. To a Kafka topic it sends what the classic producers
+    send: one JSON array for each entity and cycle, of records whose values are all text.
 
     \b
     Examples:
@@ -97,16 +140,16 @@ def replay(
       hackwatch feed replay process --csv process.csv --to /tmp/process --message record
       hackwatch feed replay process --csv process.csv --to kafka://localhost:9092/process_stream
     """
-    from hackwatch import streams, topics
-    from hackwatch.feeds.replay import Replay, check_recording, pace_of, read_recording
+    from hackwatch import topics
+    from hackwatch.feeds.replay import Replay, check_recording, read_recording, replayable
 
-    pace = pace_of(stream)
-    names = tuple(name.strip() for name in machines.split(",") if name.strip())
+    declared, pace = replayable(stream)
+    names = tuple(name.strip() for name in entities.split(",") if name.strip())
     where = to or context.settings().spool_url(stream)
     if strings is None:
         strings = topics.is_kafka(where)
-    recording = read_recording(csv, names, strings=strings)
-    check_recording(recording, streams.get(stream), csv)
+    recording = read_recording(csv, declared, names, strings=strings)
+    check_recording(recording, declared, csv)
     feed = Replay(
         recording,
         pace,
@@ -119,7 +162,8 @@ def replay(
     )
     with writers(context, (stream,), to) as [writer], stopped_by_signals(duration) as stop:
         reporter = Reporter("replay", where, as_json=as_json)
-        reporter.done(feed.run(writer, stop, reporter.progress), machines=list(recording.machines))
+        played = {declared.noun.plural: list(recording.entities)}
+        reporter.done(feed.run(writer, stop, reporter.progress), **played)
 
 
 @command.command()
@@ -173,6 +217,12 @@ def simulate(
 
     family = streams.family(name)
     reporter = Reporter("simulate", shown_place(context, family.streams, to), as_json=as_json)
+    begun: list[Attack] = []
+
+    def on_attack(attack: Attack) -> None:
+        begun.append(attack)
+        reporter.note(f"attack begins: {attack.kind} on {attack.entity}")
+
     playing = simulator_of(family).play(
         rate=rate,
         entities=entities,
@@ -180,57 +230,12 @@ def simulate(
         attack_spacing=attack_every,
         quiet=quiet,
         labels=labels,
-        say=reporter.note,
+        on_attack=on_attack,
     )
     with writers(context, family.streams, to, shape) as opened, stopped_by_signals(duration) as stop:
         sent = playing.run(dict(zip(family.streams, opened, strict=True)), stop, reporter.progress)
         played = {streams.noun(family.streams).plural: list(playing.entities)[:100]}
-        reporter.done(counted(sent, opened), **played, attacks=playing.attacks)
-
-
-@command.command()
-@click.option("--interval", type=POSITIVE, default=5.0, show_default=True, help="Seconds between two samples.")
-@click.option("--machine", help="Name of this machine in the records. Default: its host name.")
-@click.option(
-    "--atop", type=click.Path(allow_dash=True), help="Read `atop -P PRG,PRC,PRM` output instead; - is a pipe."
-)
-@click.option("--once", is_flag=True, help="One sample (it counts since boot), then stop.")
-@message_option("record")
-@click.option("--to", help=_TOPICS)
-@report_options
-@pass_context_object
-def collect(
-    context: CliContext,
-    interval: float,
-    machine: str | None,
-    atop: str | None,
-    once: bool,
-    shape: Shape,
-    to: str | None,
-    duration: float | None,
-    as_json: bool,
-) -> None:
-    """Collect what each process of this machine does, as atop would print it.
-
-    \b
-    Examples:
-      hackwatch feed collect
-      hackwatch feed collect --interval 1 --machine web-1 --to /tmp/topics
-      atop -P PRG,PRC,PRM 5 | hackwatch feed collect --atop -
-    """
-    from hackwatch import streams
-    from hackwatch.families.host.collect import AtopFeed, CollectFeed
-
-    names = streams.family("host").streams
-    feed: AtopFeed | CollectFeed
-    if atop is not None:
-        feed = AtopFeed(atop, machine=machine)
-    else:
-        feed = CollectFeed(machine=machine, interval=interval, samples=1 if once else None)
-    with writers(context, names, to, shape) as opened, stopped_by_signals(duration) as stop:
-        reporter = Reporter("collect", shown_place(context, names, to), as_json=as_json)
-        process, memory = opened
-        reporter.done(counted(feed.run(process, memory, stop, reporter.progress), opened))
+        reporter.done(counted(sent, opened), **played, attacks=len(begun))
 
 
 def _form(stream: Stream, name: str) -> str | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hackwatch.cli.context import CliContext
-from hackwatch.cli.numbers import POSITIVE
+from hackwatch.numbers import POSITIVE
 
 if TYPE_CHECKING:
     from hackwatch.feeds.pace import Progress

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +12,16 @@ import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
 from hackwatch.cli.detecting import enricher_of, note_unread_role, progress, registry, role_option, used_as
-from hackwatch.cli.numbers import COUNT, POSITIVE, SEED
+from hackwatch.numbers import COUNT, POSITIVE, SEED
 
 if TYPE_CHECKING:
     import polars as pl
 
     from hackwatch.config import KafkaSettings, Settings
+    from hackwatch.feeds.collector import LocalCollector, Watching
+    from hackwatch.feeds.pace import OnProgress
     from hackwatch.streams.base import Stream
+    from hackwatch.topics import TopicWriter
 
 __all__ = ["command"]
 
@@ -67,35 +72,52 @@ def command(
     """
     from hackwatch import streams, views
     from hackwatch.detect.training.learn import learn
+    from hackwatch.errors import DataError
+    from hackwatch.feeds.collector import local_collectors
 
     if lake and spool:
         raise click.UsageError("Give --lake or --spool, not both.")
     if names and not (lake or spool):
         raise click.UsageError("--as goes with --lake or --spool: only a Linux host can be watched from here.")
-    chosen = [streams.get(name) for name in names or streams.family("host").streams]
+    collectors = local_collectors()
+    watched = tuple(name for collector in collectors for name in collector.streams)
+    chosen = [streams.get(name) for name in names or watched]
+    records_of: Callable[[Stream], pl.DataFrame]
     if lake:
-        data = {stream.name: views.open(context.settings()).latest(stream, records) for stream in chosen}
+        records_of = partial(views.open(context.settings()).latest, most=records)
     elif spool:
-        data = _from_topics(context.settings(), chosen, records)
+        records_of = partial(_from_the_topic, context.settings(), most=records)
     else:
-        data = _watched(chosen, minutes, interval)
+        seen = _watched(collectors, minutes, interval)
+
+        def records_of(stream: Stream) -> pl.DataFrame:
+            return seen[stream.name]
+
     models = registry(context)
-    learned = {}
+    learned: dict[str, tuple[str, int, float]] = {}
+    lacking: list[DataError] = []
     for stream in chosen:
-        with progress() as report:
-            bundle = learn(data[stream.name], stream, seed=seed, progress=report)
-        learned[stream.name] = (models.add(bundle, stream, role=role), data[stream.name].height, bundle.threshold)
-        note_unread_role(context, stream.name, role)
-    _say(learned, role, as_json)
+        try:
+            found = records_of(stream)
+            with progress() as report:
+                bundle = learn(found, stream, seed=seed, progress=report)
+        except DataError as error:  # of the others there may be enough
+            lacking.append(error)
+        else:
+            learned[stream.name] = (models.add(bundle, stream, role=role), found.height, bundle.threshold)
+            note_unread_role(context, stream.name, role)
+    if learned:
+        _say(learned, role, as_json)
+    if lacking:
+        raise lacking[0]
 
 
-def _watched(chosen: list[Stream], minutes: float, interval: float) -> dict[str, pl.DataFrame]:
+def _watched(collectors: Sequence[LocalCollector], minutes: float, interval: float) -> dict[str, pl.DataFrame]:
     """Samples of this machine for so long, by way of a temporary spool."""
     import tempfile
-    import threading
 
+    from hackwatch import streams
     from hackwatch.errors import ConfigurationError
-    from hackwatch.families.host.collect import CollectFeed
     from hackwatch.topics import open_writer
 
     samples = int(minutes * 60 / interval)
@@ -104,26 +126,39 @@ def _watched(chosen: list[Stream], minutes: float, interval: float) -> dict[str,
             f"{minutes:g} minutes at one sample per {interval:g} s are {samples} samples",
             next_step="watch longer (--minutes) or more often (--interval)",
         )
+    names = [name for collector in collectors for name in collector.streams]
     with tempfile.TemporaryDirectory(prefix="hackwatch-learn-") as folder, progress() as report:
-        urls = [str(Path(folder) / stream.name) for stream in chosen]
-        writers = [open_writer(url, 1, "none") for url in urls]
-        taken = 0
-
-        def heard(*_: object) -> None:
-            nonlocal taken
-            taken += 1
-            report("watching this machine", taken, samples)
-
-        CollectFeed(interval=interval, samples=samples).run(writers[0], writers[1], threading.Event(), heard)
-        for writer in writers:
+        urls = {name: str(Path(folder) / name) for name in names}
+        writers = {name: open_writer(url, 1, "none") for name, url in urls.items()}
+        taken = count(1)
+        _together(
+            [collector.watch(interval, samples) for collector in collectors],
+            writers,
+            lambda _: report("watching this machine", next(taken), samples * len(collectors)),
+        )
+        for writer in writers.values():
             writer.close()
-        return {stream.name: _from_topic(url, stream, 1 << 62) for stream, url in zip(chosen, urls, strict=True)}
+        return {name: _from_topic(url, streams.get(name), 1 << 62) for name, url in urls.items()}
 
 
-def _from_topics(settings: Settings, chosen: list[Stream], most: int) -> dict[str, pl.DataFrame]:
-    return {
-        stream.name: _from_topic(settings.spool_url(stream.name), stream, most, settings.kafka) for stream in chosen
-    }
+def _together(watching: list[Watching], writers: Mapping[str, TopicWriter], heard: OnProgress) -> None:
+    """Run collectors until each has taken its samples; one that fails stops the others."""
+    import threading
+
+    from hackwatch.threads import ThreadGroup
+
+    threads = ThreadGroup(threading.Event())
+    for one in watching:
+        threads.start("collector", partial(one.run, writers, threads.stop, heard))
+    try:
+        threads.join()
+    finally:
+        threads.stop.set()
+        threads.join()
+
+
+def _from_the_topic(settings: Settings, stream: Stream, most: int) -> pl.DataFrame:
+    return _from_topic(settings.spool_url(stream.name), stream, most, settings.kafka)
 
 
 def _from_topic(url: str, stream: Stream, most: int, kafka: KafkaSettings | None = None) -> pl.DataFrame:

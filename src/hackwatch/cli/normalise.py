@@ -31,8 +31,8 @@ def command(file: Path, stream_name: str, out: Path, own: tuple[str, ...], label
     """Decode and normalise a FILE of records: what a data scientist starts from.
 
     FILE is NDJSON, a JSON array, CSV with a header, or lines of a format that the stream has, gzipped or not; a file
-    of anything else is refused. Sizes become bytes, percentages fractions, NICE is restored from PRI. Rejected records
-    go beside OUT, with the reason of each, to OUT's stem + .rejected.ndjson.
+    of anything else is refused. Sizes become bytes, percentages fractions. Rejected records go beside OUT, with the
+    reason of each, to OUT's stem + .rejected.ndjson.
 
     \b
     Examples:

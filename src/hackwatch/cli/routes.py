@@ -122,4 +122,4 @@ def _counts(settings: Settings) -> dict[str, dict[str, int]]:
     if not settings.store.url and not Path(settings.store_url).exists():
         return {}
     with open_store(settings.store_url, read_only=True) as store:
-        return store.outbox_counts()
+        return store.outbox.counts()

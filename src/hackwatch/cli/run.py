@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.numbers import POSITIVE
+from hackwatch.numbers import POSITIVE
 
 if TYPE_CHECKING:
     from hackwatch.config import Settings

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.numbers import Whole
+from hackwatch.numbers import Whole
 
 __all__ = ["command"]
 
@@ -37,7 +37,7 @@ def command(
     \b
     Examples:
       hackwatch sql --tables
-      hackwatch sql "SELECT machine, count(*) FROM process WHERE prediction = 1 GROUP BY ALL"
+      hackwatch sql "SELECT stream, entity, count(*) FROM alerts GROUP BY ALL"
       hackwatch sql "SELECT * FROM alerts ORDER BY created DESC" --format json --limit 10
       hackwatch sql "FROM windows" -o windows.parquet
     """

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.numbers import POSITIVE
+from hackwatch.counts import OUTCOMES
+from hackwatch.numbers import POSITIVE
 
 if TYPE_CHECKING:
     from hackwatch.views import EngineStatus, StreamView
 
 __all__ = ["command"]
 
-#: What is said of each stream.
-_COUNTERS = ("records", "late", "duplicate", "rejected", "suspects")
+#: What is said of each stream, by its counter: what went on as it should goes without saying.
+_COUNTERS = ("records", *(outcome for outcome in OUTCOMES if outcome != "on_time"), "suspects")
 
 
 @click.command(

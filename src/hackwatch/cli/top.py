@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.numbers import POSITIVE
+from hackwatch.numbers import POSITIVE
 
 if TYPE_CHECKING:
     from hackwatch.config import Settings
@@ -52,7 +52,8 @@ Without an engine, counting what arrives in a topic:
 )
 @click.option(
     "--by",
-    help="With --from: the field of a record that it is counted by. Default: the entity of the stream, else machine.",
+    help="With --from: the field of a record that it is counted by. Default: the entity of the stream that the topic "
+    "is called after.",
 )
 @click.option(
     "--save-plot",
@@ -165,7 +166,7 @@ def counted_by(by: str | None, stream_name: str | None) -> tuple[str, Noun]:
     from hackwatch import streams
     from hackwatch.streams.base import Noun
 
-    stream = streams.get(stream_name or streams.family("host").streams[0])
+    stream = streams.get(stream_name or streams.demo_family().streams[0])
     if by is None or by == stream.entity:
         return stream.entity, stream.noun
     return by, Noun(by, streams.ENTITIES.plural)

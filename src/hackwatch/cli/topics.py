@@ -10,7 +10,7 @@ import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
 from hackwatch.cli.feeding import size
-from hackwatch.cli.numbers import COUNT, Number, Whole
+from hackwatch.numbers import COUNT, Number, Whole
 
 if TYPE_CHECKING:
     from hackwatch.topics.inspection import TopicStatus

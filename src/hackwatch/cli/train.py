@@ -20,7 +20,7 @@ from hackwatch.cli.detecting import (
     stream_option,
     used_as,
 )
-from hackwatch.cli.numbers import COUNT, POSITIVE, SEED, Whole
+from hackwatch.numbers import COUNT, POSITIVE, SEED, Whole
 
 if TYPE_CHECKING:
     import polars as pl

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.numbers import POSITIVE
+from hackwatch.numbers import POSITIVE
 
 __all__ = ["command"]
 
@@ -44,15 +44,16 @@ def command(
     from hackwatch.cli.feeding import stopped_by_signals
     from hackwatch.threads import ThreadGroup
     from hackwatch.top import has_screen
-    from hackwatch.watch import watch
+    from hackwatch.watch import watch, watched
 
+    collectors = watched(interval)
     live = has_screen() and not plain
     # Only now: Polars, when it is imported, puts a handler of SIGINT in place that would throw into any query.
     with stopped_by_signals(duration) as stop:
         watch(
             settings,
             ThreadGroup(stop),
-            interval=interval,
+            collectors,
             minutes=minutes,
             learning=not no_learn,
             live=live,
@@ -60,6 +61,5 @@ def command(
         )
     click.echo(f"All that was seen stays in {settings.data}; the next watch goes on there. Try")
     click.echo(f"  {context.again()} alerts list")
-    click.echo(
-        f'  {context.again()} sql "SELECT CMD, max(CPU) AS cpu FROM process GROUP BY CMD ORDER BY cpu DESC LIMIT 10"'
-    )
+    for query in (one.collector.query for one in collectors if one.collector.query is not None):
+        click.echo(f'  {context.again()} sql "{query}"')

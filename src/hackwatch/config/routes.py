@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from hackwatch.config.table import Location, Name, Table
+from hackwatch.words import Form, Severity
 
 __all__ = [
     "ROUTE_TYPES",
-    "AppriseRoute",
-    "FileRoute",
-    "KafkaRoute",
-    "Route",
+    "AnyRoute",
+    "AppriseRouteSettings",
+    "FileRouteSettings",
+    "KafkaRouteSettings",
     "RouteSettings",
-    "StdoutRoute",
-    "SyslogRoute",
-    "WebhookRoute",
+    "StdoutRouteSettings",
+    "SyslogRouteSettings",
+    "WebhookRouteSettings",
 ]
 
 
@@ -29,24 +30,22 @@ class RouteSettings(Table):
         examples=["soc"], description="Name of the route, unique: shown by `hackwatch routes` and in metrics."
     )
     enabled: bool = Field(True, description="Whether new alerts are sent here.")
-    form: Literal["native", "ocsf", "ecs"] = Field(
+    form: Form = Field(
         "native",
         description="Form of the alert: hackwatch's own, OCSF Detection Finding, or Elastic Common Schema.",
     )
-    minimum_severity: Literal["informational", "low", "medium", "high", "critical"] = Field(
-        "informational", description="Alerts below this severity are not sent here."
-    )
+    minimum_severity: Severity = Field("informational", description="Alerts below this severity are not sent here.")
     max_attempts: int = Field(20, ge=1, description="Attempts before a message is given up and counted as dead.")
     timeout_seconds: float = Field(10.0, gt=0, description="Longest wait for one attempt, seconds.")
 
 
-class StdoutRoute(RouteSettings):
+class StdoutRouteSettings(RouteSettings):
     """One JSON line for each alert on standard output of the engine."""
 
     type: Literal["stdout"]
 
 
-class FileRoute(RouteSettings):
+class FileRouteSettings(RouteSettings):
     """One JSON line for each alert, appended to a file."""
 
     type: Literal["file"]
@@ -56,7 +55,7 @@ class FileRoute(RouteSettings):
     )
 
 
-class WebhookRoute(RouteSettings):
+class WebhookRouteSettings(RouteSettings):
     """One HTTP POST for each alert, signed if a secret is given."""
 
     type: Literal["webhook"]
@@ -78,13 +77,18 @@ class WebhookRoute(RouteSettings):
     )
 
     @model_validator(mode="after")
-    def _has_url(self) -> WebhookRoute:
+    def _has_url(self) -> WebhookRouteSettings:
         if self.url is None:
             raise ValueError("a webhook needs url, url_file or url_env")
         return self
 
+    @property
+    def address(self) -> str:
+        """The address in the clear: not to be shown."""
+        return self.url.get_secret_value() if self.url else ""
 
-class SyslogRoute(RouteSettings):
+
+class SyslogRouteSettings(RouteSettings):
     """One RFC 5424 message for each alert, over UDP, TCP or TLS."""
 
     type: Literal["syslog"]
@@ -101,7 +105,7 @@ class SyslogRoute(RouteSettings):
     )
 
 
-class AppriseRoute(RouteSettings):
+class AppriseRouteSettings(RouteSettings):
     """E-mail, chat and many others through Apprise (the extra `apprise`)."""
 
     type: Literal["apprise"]
@@ -112,13 +116,18 @@ class AppriseRoute(RouteSettings):
     )
 
     @model_validator(mode="after")
-    def _has_url(self) -> AppriseRoute:
+    def _has_url(self) -> AppriseRouteSettings:
         if self.url is None:
             raise ValueError("an apprise route needs url, url_file or url_env")
         return self
 
+    @property
+    def address(self) -> str:
+        """The address in the clear: not to be shown."""
+        return self.url.get_secret_value() if self.url else ""
 
-class KafkaRoute(RouteSettings):
+
+class KafkaRouteSettings(RouteSettings):
     """One message for each alert in a Kafka topic (the extra `kafka`); the client is that of `[kafka]`."""
 
     type: Literal["kafka"]
@@ -135,16 +144,18 @@ class KafkaRoute(RouteSettings):
         return value
 
 
-Route = Annotated[
-    StdoutRoute | FileRoute | WebhookRoute | SyslogRoute | AppriseRoute | KafkaRoute, Field(discriminator="type")
+#: All types of routes: this is the one place that lists them.
+AnyRoute = Annotated[
+    StdoutRouteSettings
+    | FileRouteSettings
+    | WebhookRouteSettings
+    | SyslogRouteSettings
+    | AppriseRouteSettings
+    | KafkaRouteSettings,
+    Field(discriminator="type"),
 ]
 
 #: Each route's `type` -> its settings.
 ROUTE_TYPES: dict[str, type[RouteSettings]] = {
-    "stdout": StdoutRoute,
-    "file": FileRoute,
-    "webhook": WebhookRoute,
-    "syslog": SyslogRoute,
-    "apprise": AppriseRoute,
-    "kafka": KafkaRoute,
+    get_args(settings.model_fields["type"].annotation)[0]: settings for settings in get_args(get_args(AnyRoute)[0])
 }

@@ -13,7 +13,7 @@ from hackwatch.config.address import is_server, with_password
 from hackwatch.config.kafka import KafkaSettings, topic_address
 from hackwatch.config.lake import LakeSettings, folder_or_bucket
 from hackwatch.config.registered import stream_names
-from hackwatch.config.routes import Route
+from hackwatch.config.routes import AnyRoute
 from hackwatch.config.spark import SparkSettings
 from hackwatch.config.store import StoreSettings
 from hackwatch.config.table import Location, Name, Role, Table
@@ -52,7 +52,7 @@ class EngineSettings(Table):
     idle_seconds: float = Field(
         30.0,
         gt=0,
-        description="A source (a machine) silent for longer moves on with the engine's clock, seconds.",
+        description="A source silent for longer moves on with the engine's clock, seconds.",
     )
     max_sources: int = Field(
         100_000,
@@ -142,7 +142,7 @@ class StreamSettings(Table):
 class CorrelationSettings(Table):
     """All correlations: joins of the suspects of two streams, such as the same program suspect in both."""
 
-    enabled: bool = Field(True, description="Whether correlated suspects (attacks) are looked for.")
+    enabled: bool = Field(True, description="Whether pairs of suspects that belong together are looked for.")
     seconds: float | None = Field(
         None,
         examples=[30.0],
@@ -292,7 +292,7 @@ class Settings(Table):
     enrichment: EnrichmentSettings = EnrichmentSettings()
     detection: DetectionSettings = DetectionSettings()
     alerts: AlertSettings = AlertSettings()
-    routes: tuple[Route, ...] = Field((), description="Where alerts go: one `[[routes]]` table each.")
+    routes: tuple[AnyRoute, ...] = Field((), description="Where alerts go: one `[[routes]]` table each.")
     lake: LakeSettings = LakeSettings()
     store: StoreSettings = StoreSettings()
     spool: SpoolSettings = SpoolSettings()

@@ -1,4 +1,4 @@
-"""The demo: simulated machines under attack, detectors, the engine and the truth, all in one process."""
+"""The demo: a simulated family under attack, detectors, the engine and the truth, all in one process."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import Settings
 from hackwatch.demo.evaluator import Evaluator, Finding
 from hackwatch.demo.folders import data_folder
-from hackwatch.demo.training import STREAMS, Trainer
+from hackwatch.demo.training import Trainer
 from hackwatch.detect.registry import open_registry
 from hackwatch.engine.service import run_service
-from hackwatch.families.host.simulate import HostFeed
+from hackwatch.feeds.simulator import simulator_of
 from hackwatch.store import Store, open_store
 from hackwatch.threads import ThreadGroup
 from hackwatch.top import present
@@ -23,9 +23,10 @@ from hackwatch.views import Reader
 
 __all__ = ["Demo", "run_demo"]
 
-NOUN = streams.noun(STREAMS)
-#: Seconds between two attacks on average (each goes on for 40 s to 3 minutes), and until the first one.
-SPACING, FIRST = 25.0, 3.0
+#: Seconds between two attacks on average.
+SPACING = 25.0
+#: Whom it plays.
+ENTITIES = 5
 #: Repeats of an attack are one alert for so long: short, so that each attack of a short demo is seen.
 SUPPRESS_SECONDS = 120
 
@@ -46,7 +47,8 @@ def run_demo(
             demo.start()
             reader = Reader(
                 store, settings.pipeline, demo.clock.wall,
-                lambda: demo.evaluator.look(store), story.progress, "the simulation, which no detector is told of",
+                lambda: demo.evaluator.look(store.triage), story.progress,
+                "the simulation, which no detector is told of",
             )  # fmt: skip
             present(reader, threads.stop, plain=plain, write=write, after=0)
         finally:
@@ -77,44 +79,49 @@ class Demo:
         self, settings: Settings, seed: int, rate: float, story: Story, threads: ThreadGroup, clock: Clock
     ) -> None:
         self.settings, self.story, self.threads, self.clock, self._seed = settings, story, threads, clock, seed
+        self.family = streams.demo_family()
+        self.noun = streams.noun(self.family.streams)
         self.evaluator = Evaluator(story)
-        self.feed = HostFeed(
-            rate=rate, seed=seed, attack_spacing=SPACING, first_attack_after=FIRST, on_attack=self.evaluator.begins
-        )
+        self.playing = simulator_of(self.family).play(
+            rate=rate, entities=ENTITIES, seed=seed, attack_spacing=SPACING, quiet=False, labels=False,
+            on_attack=self.evaluator.begins,
+        )  # fmt: skip
         self.records = 0
 
     def start(self) -> None:
         """Detectors from the cache if there are any, then the engine, the simulator and, if need be, the training."""
-        trainer = Trainer(open_registry(self.settings), self._seed, self.story, self.threads.stop)
+        trainer = Trainer(self.family, open_registry(self.settings), self._seed, self.story, self.threads.stop)
         cached = trainer.from_cache()
         self.threads.start("engine", lambda: run_service(self.settings, self.threads.stop))
         self.threads.start("simulator", self._simulate)
-        self.story.tell(f"{len(self.feed.machine_names)} simulated {NOUN.plural} at work, watched by rules")
+        self.story.tell(f"{len(self.playing.entities)} simulated {self.noun.plural} at work, watched by rules")
         if cached:
-            self.story.tell("and by two detectors trained by an earlier demo")
+            number = {1: "a detector", 2: "two detectors"}.get(len(self.family.streams), "detectors")
+            self.story.tell(f"and by {number} trained by an earlier demo")
         else:
             self.threads.start("trainer", trainer.train)
 
     def _simulate(self) -> None:
         with ExitStack() as stack:
-            writers = [
-                topics.open_writer(self.settings.spool_url(name), self.settings.streams[name].partitions, "none")
-                for name in STREAMS
-            ]
-            for writer in writers:
+            writers = {
+                name: topics.open_writer(self.settings.spool_url(name), self.settings.streams[name].partitions, "none")
+                for name in self.family.streams
+            }
+            for writer in writers.values():
                 stack.callback(writer.close)
-            self.records = self.feed.run(writers[0], writers[1], self.threads.stop).records
+            self.records = self.playing.run(writers, self.threads.stop).records
 
     def summary(self, store: Store, started: float, program: str) -> Iterator[str]:
         """What happened and what to try next, in lines; to be asked for when everything has ended."""
-        findings = self.evaluator.findings(store)
+        findings = self.evaluator.findings(store.triage)
         both = [finding for finding in findings if finding.alert is not None and finding.alert.kind == "attack"]
         rule = [finding for finding in findings if finding.alert is not None and finding.alert.kind == "rule"]
-        late, rejected, on_time = (int(store.accounting()[name].sum()) for name in ("late", "rejected", "on_time"))
+        totals = store.accounting.totals()
+        late, rejected, on_time = (int(totals[name].sum()) for name in ("late", "rejected", "on_time"))
         yield ""
-        machines = NOUN.count(len(self.feed.machine_names))
+        entities = self.noun.count(len(self.playing.entities))
         yield (
-            f"{self.records:,} records simulated on {machines}, {on_time + late:,} kept "
+            f"{self.records:,} records simulated on {entities}, {on_time + late:,} kept "
             f"({late:,} late, {rejected:,} rejected)"
         )
         yield (
@@ -123,20 +130,28 @@ class Demo:
             + (f"; not found: {missed}" if (missed := len(findings) - len(both) - len(rule)) else "")
         )
         yield from _times(both, started)
-        number = store.alerts(limit=1)[0].sequence if store.alerts(limit=1) else 0
-        yield f"alerts: {number}; of attacks where none was simulated: {self.evaluator.unfounded(store)}"
+        newest = store.triage.alerts(limit=1)
+        number = newest[0].sequence if newest else 0
+        yield f"alerts: {number}; of attacks where none was simulated: {self.evaluator.unfounded(store.triage)}"
         yield from self._next(both, program)
 
     def _next(self, found: list[Finding], program: str) -> Iterator[str]:
         command = f"{program} --data {self.settings.data}"
         example = found[0].alert.id[:8] if found and found[0].alert else "ID"
-        query = "SELECT machine, CMD, count(*) AS pairs FROM attacks GROUP BY ALL ORDER BY pairs DESC LIMIT 10"
         yield ""
         yield f"The data stays in {self.settings.data} until the next demo. Try"
         yield f"  {command} alerts list"
         yield f"  {command} alerts show {example}"
-        yield f'  {command} sql "{query}"'
+        for query in self._queries():
+            yield f'  {command} sql "{query}"'
         yield f"and then, for this machine: {program} watch"
+
+    def _queries(self) -> Iterator[str]:
+        """Of each correlation: who has most of its pairs."""
+        for one in self.family.correlations:
+            left = streams.get(one.left)
+            who = f"{left.entity}, {left.subject}"
+            yield f"SELECT {who}, count(*) AS pairs FROM {one.name} GROUP BY ALL ORDER BY pairs DESC LIMIT 10"
 
 
 def _times(found: list[Finding], started: float) -> Iterator[str]:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hackwatch.families.host.simulate import Episode
-from hackwatch.store import Store, StoredAlert
+from hackwatch.feeds.simulator import Attack
+from hackwatch.store import StoredAlert
+from hackwatch.store.protocols import AlertTriage
 from hackwatch.top.story import Story
 from hackwatch.views.live import Note
 
 __all__ = ["Evaluator", "Finding", "names"]
 
-#: An alert may name an attack so many seconds after its end: both streams must agree within 30 s.
-AFTER_THE_END = 30.0
-#: Names of programs are cut to this length in CMD.
-CMD_WIDTH = 14
 _ALERTS = 2_000
 
 
@@ -23,15 +20,15 @@ _ALERTS = 2_000
 class Finding:
     """A simulated attack and the alert that names it first, if any did."""
 
-    episode: Episode
+    attack: Attack
     alert: StoredAlert | None
 
     @property
     def seconds(self) -> float | None:
         """From the begin of the attack to the alert; None if it only added to an alert that was there before."""
-        if self.alert is None or self.alert.created < self.episode.start:
+        if self.alert is None or self.alert.created < self.attack.start:
             return None
-        return self.alert.created - self.episode.start
+        return self.alert.created - self.attack.start
 
 
 class Evaluator:
@@ -39,46 +36,45 @@ class Evaluator:
 
     def __init__(self, story: Story) -> None:
         self._story = story
-        self._episodes: list[Episode] = []
+        self._attacks: list[Attack] = []
         self._told: set[int] = set()
 
-    def begins(self, episode: Episode) -> None:
+    def begins(self, attack: Attack) -> None:
         """An attack begins: the truth, which no detector is told."""
-        programs = ", ".join(episode.programs)
-        self._story.tell(f"simulated: {episode.type} on {episode.machine} begins ({programs})", "truth")
-        self._episodes.append(episode)
+        means = f" ({attack.means})" if attack.means else ""
+        self._story.tell(f"simulated: {attack.kind} on {attack.entity} begins{means}", "truth")
+        self._attacks.append(attack)
 
-    def look(self, store: Store) -> Sequence[Note]:
+    def look(self, triage: AlertTriage) -> Sequence[Note]:
         """The story, with what has been found since the last look."""
-        waiting = [n for n in range(len(self._episodes)) if n not in self._told]
+        waiting = [n for n in range(len(self._attacks)) if n not in self._told]
         if waiting:
-            found = self.findings(store)
+            found = self.findings(triage)
             for number in waiting:
                 finding = found[number]
                 if finding.alert is not None and finding.alert.kind == "attack":
                     self._told.add(number)
-                    where = f"{finding.episode.type} on {finding.episode.machine}"
+                    where = f"{finding.attack.kind} on {finding.attack.entity}"
                     when = "" if finding.seconds is None else f", {finding.seconds:.1f} s after its begin"
                     self._story.tell(f"found: {where}{when}", "found")
         return self._story.notes()
 
-    def findings(self, store: Store) -> list[Finding]:
+    def findings(self, triage: AlertTriage) -> list[Finding]:
         """Each attack in order of its begin, with its alert: one of both detectors together rather than of a rule."""
-        alerts = [alert for alert in store.alerts(limit=_ALERTS) if alert.kind in ("attack", "rule")]
+        alerts = [alert for alert in triage.alerts(limit=_ALERTS) if alert.kind in ("attack", "rule")]
         by_time = sorted(alerts, key=lambda alert: (alert.kind != "attack", alert.created))
         return [
-            Finding(episode, next((alert for alert in by_time if names(alert, episode)), None))
-            for episode in self._episodes
+            Finding(attack, next((alert for alert in by_time if names(alert, attack)), None))
+            for attack in self._attacks
         ]
 
-    def unfounded(self, store: Store) -> int:
+    def unfounded(self, triage: AlertTriage) -> int:
         """Alerts of both detectors together that name no simulated attack."""
-        attacks = store.alerts(kind="attack", limit=_ALERTS)
-        return sum(not any(names(alert, episode) for episode in self._episodes) for alert in attacks)
+        attacks = triage.alerts(kind="attack", limit=_ALERTS)
+        return sum(not any(names(alert, attack) for attack in self._attacks) for alert in attacks)
 
 
-def names(alert: StoredAlert, episode: Episode) -> bool:
-    """Whether an alert is about an attack: same machine, same program, at that time."""
-    programs = {name[:CMD_WIDTH] for name in episode.programs}
-    together = alert.last_seen >= episode.start - 1 and alert.first_seen <= episode.end + AFTER_THE_END
-    return alert.entity == episode.machine and together and not programs.isdisjoint(alert.subjects)
+def names(alert: StoredAlert, attack: Attack) -> bool:
+    """Whether an alert is about an attack: the same entity, a subject in common, at that time."""
+    together = alert.last_seen >= attack.start - 1 and alert.first_seen <= attack.end + attack.after
+    return alert.entity == attack.entity and together and not set(attack.subjects).isdisjoint(alert.subjects)

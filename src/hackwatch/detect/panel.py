@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import polars as pl
@@ -91,7 +92,12 @@ class Panel:
 
 
 def _constant(name: str, detector: Detector | Member | None, rows: int) -> pl.Series:
-    return pl.Series(name, [None if detector is None else detector.version], pl.String).new_from_index(0, rows)
+    return _one(name, None if detector is None else detector.version).new_from_index(0, rows)
+
+
+@lru_cache(maxsize=64)
+def _one(name: str, text: str | None) -> pl.Series:
+    return pl.Series(name, [text], pl.String)
 
 
 def _nothing(rows: int) -> pl.Series:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.pipeline.clocks import NEVER
-from hackwatch.store.base import BatchEntry, OffsetRange
+from hackwatch.store.commits import BatchEntry, OffsetRange
 from hackwatch.streams.base import Messages
 from hackwatch.topics.base import TopicReader
 

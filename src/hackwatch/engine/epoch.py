@@ -6,57 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import polars as pl
 
 from hackwatch.clock import Clock
-from hackwatch.pipeline.core import Changed, Counts, Snapshot, serialise
+from hackwatch.counts import Counts
+from hackwatch.engine.parts import EpochObserver, EpochSink, LakeWriter
+from hackwatch.pipeline.core import Changed, Snapshot, serialise
+from hackwatch.pipeline.judged import lake_rows
 from hackwatch.store.aggregates import aggregate_rows, window_rows
-from hackwatch.store.base import EngineStore, EpochCommit
+from hackwatch.store.commits import EpochCommit
+from hackwatch.store.protocols import CheckpointStore
 from hackwatch.topics.base import TopicReader
 
-__all__ = ["Epoch", "EpochObserver", "EpochSink", "EpochWriter", "LakeWriter"]
+__all__ = ["Epoch", "EpochWriter"]
 
 
-class EpochObserver(Protocol):
-    """Is told, from the writing thread, what was written and how long it took (seconds)."""
-
-    def wrote(self, table: str, seconds: float) -> None: ...
-    def committed(self, epoch: int, seconds: float) -> None: ...
-
-
+#: Frames that are joined in one step.
 _JOINED = 32
 Retry = Callable[[str, Callable[[], object]], None]
-
-
-class LakeWriter(Protocol):
-    """What the engine needs of the lake."""
-
-    def append(self, table: str, frame: pl.DataFrame, epoch: int, pipeline: str) -> bool:
-        """Append rows once; False if this pipeline has already committed this epoch to the table."""
-        ...
-
-
-class EpochSink(Protocol):
-    """A further place that the scored records of every epoch go to, before the epoch counts: at least once.
-
-    After a crash the same records of the same epoch come again, in the same order with the same values.
-    """
-
-    @property
-    def name(self) -> str:
-        """What the engine says it waits for, when it does."""
-        ...
-
-    def write(self, stream: str, frame: pl.DataFrame, epoch: int) -> None:
-        """Hand over the rows of a stream's lake table; they are safe there when it returns.
-
-        Raises ResourceError; the same call is then tried again until it succeeds.
-        """
-        ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +54,7 @@ class EpochWriter:
         self,
         pipeline: str,
         site: str,
-        store: EngineStore,
+        checkpoints: CheckpointStore,
         lake: LakeWriter,
         readers: Mapping[str, TopicReader],
         executor: Executor,
@@ -97,8 +65,8 @@ class EpochWriter:
     ) -> None:
         self._pipeline, self._site = pipeline, site
         # A new store counts epochs from 1 again: the lake must not take them for those of the old one.
-        self._application = f"{pipeline}@{store.identity}"
-        self._store, self._lake, self._readers = store, lake, readers
+        self._application = f"{pipeline}@{checkpoints.identity}"
+        self._checkpoints, self._lake, self._readers = checkpoints, lake, readers
         self._executor, self._retry = executor, retry
         self._clock, self._observer = clock, observer
         self._sinks = sinks
@@ -128,29 +96,25 @@ class EpochWriter:
         began = self._clock.monotonic()
         for table, frames in epoch.rows.items():
             started = self._clock.monotonic()
-            frame = self._completed(table, frames, epoch.number)
+            frame = self._rows(table, frames, epoch.number)
             append = partial(self._lake.append, table, frame, epoch.number, self._application)
             self._retry(f"lake table {table}", append)
             self._observer.wrote(table, self._clock.monotonic() - started)
             for sink in self._sinks if table in self._readers else ():
                 self._retry(sink.name, partial(sink.write, table, frame, epoch.number))
         commit = self._commit(epoch)
-        self._retry("store", partial(self._store.commit_epoch, self._pipeline, commit))
+        self._retry("store", partial(self._checkpoints.commit_epoch, self._pipeline, commit))
         self._observer.committed(epoch.number, self._clock.monotonic() - began)
         for stream, reader in self._readers.items():
             done = {partition: offset for (s, _, partition), offset in epoch.offsets.items() if s == stream}
             self._retry(f"topic {reader.topic}", partial(reader.commit, done))
 
-    def _completed(self, table: str, frames: Sequence[pl.DataFrame], number: int) -> pl.DataFrame:
-        """One frame with the columns that are the same for a whole epoch, and the partition columns."""
-        frame, mine = _joined(frames), table in self._readers
-        added = [pl.lit(self._site).alias("site")]
-        if "date" not in frame.columns:
-            added = [pl.col("event_time" if mine else "processing_time").dt.date().alias("date"), *added]
-        if mine:
-            topic = pl.lit(self._readers[table].topic).alias("topic")
-            added = [topic, pl.lit(number, dtype=pl.Int64).alias("epoch"), *added]
-        return frame.with_columns(added)
+    def _rows(self, table: str, frames: Sequence[pl.DataFrame], number: int) -> pl.DataFrame:
+        """One frame with the columns that are the same for a whole epoch, and those of the lake's layout."""
+        reader = self._readers.get(table)
+        if reader is None:
+            return lake_rows(_joined(frames), self._site)
+        return lake_rows(_joined(frames), self._site, topic=reader.topic, epoch=number)
 
     def _commit(self, epoch: Epoch) -> EpochCommit:
         return EpochCommit(
@@ -161,9 +125,7 @@ class EpochWriter:
             states=serialise(epoch.snapshot),
             windows=window_rows(epoch.aggregates),
             aggregates=aggregate_rows(epoch.aggregates),
-            accounting={
-                key: {name: getattr(counts, name) for name in Counts.__slots__} for key, counts in epoch.totals.items()
-            },
+            accounting=epoch.totals,
             committed_at=epoch.committed_at,
         )
 

@@ -5,29 +5,29 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
 from hackwatch.alerts.alert import Alert, AlertUpdate
-from hackwatch.clock import Clock
+from hackwatch.config import EngineSettings
 from hackwatch.engine.batching import MicroBatch, MicroBatcher
-from hackwatch.engine.epoch import Epoch, EpochObserver, EpochSink, EpochWriter, LakeWriter
+from hackwatch.engine.epoch import Epoch, EpochWriter
+from hackwatch.engine.parts import EngineParts
 from hackwatch.errors import DataError, ResourceError
-from hackwatch.pipeline.core import Batch, Now, Output, Pipeline
-from hackwatch.pipeline.detection import RuleMatcher, Scored, detect_messages
-from hackwatch.runtime.detectors import Deciders, Models
+from hackwatch.pipeline.core import Batch, Now, Output
+from hackwatch.pipeline.detection import Scored, detect_messages
+from hackwatch.runtime.detectors import Deciders
 from hackwatch.runtime.retry import Retry, Stopped
-from hackwatch.store.base import BatchEntry, EngineStore, OffsetRange
-from hackwatch.streams.base import DecodeOptions, Messages, Stream
+from hackwatch.store.commits import BatchEntry, OffsetRange
+from hackwatch.streams.base import Messages
 from hackwatch.streams.small import SMALL_BYTES
-from hackwatch.topics.base import TopicReader
 
-__all__ = ["Engine", "EngineOptions", "Observer", "Parts", "Source"]
+__all__ = ["Engine"]
 
 #: Engine time never jumps by more than this between two turns: a process that was stopped, or waited for a disk,
 #: must not find all partitions idle.
@@ -35,56 +35,6 @@ LONGEST_STEP = 1.0
 DISCOVER_SECONDS = 1.0
 #: With nothing to read for so long, the topics are looked at less often, by this factor.
 QUIET_SECONDS, QUIET_FACTOR = 0.5, 5
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """How the engine cuts time. All in seconds, records and bytes; `in_flight`: micro-batches being scored."""
-
-    pipeline: str = "main"
-    site: str = "local"
-    epoch_seconds: float = 5.0
-    epoch_records: int = 100_000
-    batch_bytes: int = 10 << 20
-    poll_seconds: float = 0.002
-    reload_seconds: float = 1.0
-    in_flight: int = 2
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Source:
-    """One stream as the engine reads it. `future_seconds`: how far ahead of the clock a record may be."""
-
-    stream: Stream
-    reader: TopicReader
-    decode: DecodeOptions
-    future_seconds: float = 3600.0
-
-
-class Observer(EpochObserver, Protocol):
-    """Is told what happens; must be quick and never fail."""
-
-    def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None: ...
-    def turn(self, engine: Engine) -> None: ...
-    def paused(self, why: str | None) -> None: ...
-    def stored(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Parts:
-    """What an engine is made of: every file, clock and thread comes in here. `sinks`: see EpochSink."""
-
-    sources: Mapping[str, Source]
-    pipeline: Pipeline
-    models: Models
-    rules: RuleMatcher | None
-    store: EngineStore
-    lake: LakeWriter
-    clock: Clock
-    scorers: Executor
-    epochs: Executor
-    observer: Observer
-    sinks: Sequence[EpochSink] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -122,17 +72,18 @@ class Engine:
     alerts, lake rows and windows; what was not logged has left no trace and is read anew.
     """
 
-    def __init__(self, parts: Parts, options: EngineOptions, stop: threading.Event) -> None:
+    def __init__(self, parts: EngineParts, options: EngineSettings, stop: threading.Event) -> None:
+        """`stop`: set by whoever wants it to end, or by the engine when it fails."""
         self.parts, self.options, self._stop = parts, options, stop
         self._clock = parts.clock
         self._retry = Retry(parts.clock, stop, parts.observer.paused)
         self._in_flight: deque[_InFlight] = deque()
         self._unlogged: list[BatchEntry] = []
-        readers = {name: source.reader for name, source in parts.sources.items()}
+        readers = {name: source.reader for name, source in parts.inputs.items()}
         self._writer = EpochWriter(
-            options.pipeline,
-            options.site,
-            parts.store,
+            parts.name,
+            parts.site,
+            parts.checkpoints,
             parts.lake,
             readers,
             parts.epochs,
@@ -168,8 +119,8 @@ class Engine:
 
     def recover(self) -> None:
         """Take up the last committed epoch and repeat the micro-batches that were logged after it."""
-        self.parts.models.refresh(self._clock.wall())
-        checkpoint = self.parts.store.checkpoint(self.options.pipeline)
+        self.parts.models.refresh()
+        checkpoint = self.parts.checkpoints.latest(self.parts.name)
         if checkpoint is not None:
             self._restore(checkpoint.states)
             self._former = MicroBatcher(
@@ -196,7 +147,7 @@ class Engine:
         except (KeyError, ValueError, TypeError, OSError, pl.exceptions.PolarsError) as error:
             raise DataError(
                 f"the checkpoint cannot be read: {error}",
-                where=f"store, pipeline {self.options.pipeline}",
+                where=f"store, pipeline {self.parts.name}",
                 next_step="restore the store from a backup, or move it away: topics are then read from their start",
             ) from error
 
@@ -255,7 +206,7 @@ class Engine:
     def _refresh(self) -> None:
         if self._elapsed - self._reloaded_at >= self.options.reload_seconds:
             self._reloaded_at = self._elapsed
-            self.parts.models.refresh(self._clock.wall())
+            self.parts.models.refresh()
 
     def _take(self) -> MicroBatch | None:
         try:
@@ -298,7 +249,7 @@ class Engine:
         return _InFlight(taken, now, self._clock.monotonic(), deciders, runs)
 
     def _detect(self, stream: str, messages: list[Messages], deciders: Deciders, wall: float) -> Scored:
-        source = self.parts.sources[stream]
+        source = self.parts.inputs[stream]
         panel, enrichment = deciders.panels[stream], deciders.enrichments.get(stream)
         latest, rules = wall + source.future_seconds, self.parts.rules
         return detect_messages(
@@ -324,13 +275,14 @@ class Engine:
         output = self.parts.pipeline.step(batch, flight.now)
         self._done |= {(part.stream, part.topic, part.partition): part.end for part in flight.taken.ranges}
         self._open.add(output)
-        self.parts.observer.batch(output.scored, output, flight.began, flight.now.wall)
+        self.parts.observer.batch(output, flight.began, flight.now.wall)
         return output
 
     def _log(self, alerts: Sequence[Alert], updates: Sequence[AlertUpdate]) -> None:
         if self._unlogged or alerts or updates:
             entries = self._unlogged
-            self._retry("store", lambda: self.parts.store.log_batches(self.options.pipeline, entries, alerts, updates))
+            log = self.parts.checkpoints.log_batches
+            self._retry("store", lambda: log(self.parts.name, entries, alerts, updates))
             self._unlogged = []
             if alerts:
                 self.parts.observer.stored()

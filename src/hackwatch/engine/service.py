@@ -1,4 +1,4 @@
-"""The engine of a data folder with everything around it: lock, store, lake, models, routes, maintenance, metrics."""
+"""The embedded engine of a data folder: opened with everything around it, run until it is stopped."""
 
 from __future__ import annotations
 
@@ -7,35 +7,33 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from hackwatch import streams, topics
+from hackwatch.alerts.policy import AlertPolicy
 from hackwatch.clock import Clock, SystemClock
-from hackwatch.config import Settings, prepare_data_folder
-from hackwatch.detect.rules import RuleSet
-from hackwatch.engine.epoch import EpochSink
-from hackwatch.engine.loop import Engine, EngineOptions, Parts, Source
+from hackwatch.config import Settings
+from hackwatch.engine.loop import Engine
+from hackwatch.engine.observing import Observers
+from hackwatch.engine.parts import EngineParts, EpochSink, StreamInput
 from hackwatch.errors import ConfigurationError
 from hackwatch.lake import open_lake
-from hackwatch.pipeline.core import Output, Pipeline
-from hackwatch.pipeline.detection import Scored
-from hackwatch.pipeline.enriching import Enriching
-from hackwatch.runtime.detectors import Models, system_alert
+from hackwatch.pipeline.core import Pipeline
+from hackwatch.pipeline.enrichment import StatefulEnrichment
 from hackwatch.runtime.drift import DriftWatch
-from hackwatch.runtime.enrichments import Enrichments
-from hackwatch.runtime.housekeeping import Housekeeping
-from hackwatch.runtime.lock import EngineLock
-from hackwatch.runtime.options import alert_options, correlations_of, rules_of, stream_options
-from hackwatch.runtime.reload import open_bundles, roles_of
-from hackwatch.runtime.status import StatusBoard
-from hackwatch.store import Store
-from hackwatch.streams.options import of_settings
-from hackwatch.topics.retention import retention_of
+from hackwatch.runtime.options import (
+    correlations_of,
+    enabled_streams,
+    enriched_topic,
+    rules_of,
+    stream_options,
+    topic_options,
+)
+from hackwatch.runtime.surroundings import Surroundings
 
-__all__ = ["run_service", "sources_of"]
+__all__ = ["inputs_of", "run_service"]
 
 _LOG = logging.getLogger(__name__)
 SWITCH_SECONDS = 0.0002
@@ -44,20 +42,24 @@ SWITCH_SECONDS = 0.0002
 def run_service(settings: Settings, stop: threading.Event, *, clock: Clock | None = None) -> None:
     """Run the engine until `stop` is set; everything it read until then is committed when this returns.
 
-    Raises ConfigurationError (rules, routes, a stream that only Spark can score), ResourceError (data folder in use
-    or not usable), DataError (damaged store).
+    Raises ConfigurationError (rules, routes, a stream that only Spark can score, a pipeline that Spark runs),
+    ResourceError (data folder in use or not usable), DataError (damaged store).
     """
-    clock = clock or SystemClock()
     streams.check_correlations(settings.correlations)
     _check_scorers(settings)
-    prepare_data_folder(settings.data)
     with ExitStack() as stack:
-        stack.enter_context(EngineLock(settings.lock_file))
-        service = _Service(settings, clock, stop, stack)
+        around = Surroundings(settings, clock or SystemClock(), stack, "embedded")
+        drift = _drift(around)
+        engine, observers = _engine(around, drift, stop, stack)
+        around.open_maintenance()
         _prefer_latency()
         _LOG.info("engine started", extra={"data": str(settings.data), "pipeline": settings.pipeline})
-        service.run()
-        _LOG.info("engine stopped", extra={"epoch": service.engine.epoch - 1})
+        with around.housekeeping(drift.report):
+            try:
+                engine.run()
+            finally:
+                observers.stopped(engine)
+        _LOG.info("engine stopped", extra={"epoch": engine.epoch - 1})
 
 
 def _check_scorers(settings: Settings) -> None:
@@ -86,172 +88,70 @@ def _prefer_latency() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def sources_of(settings: Settings) -> dict[str, Source]:
+def inputs_of(settings: Settings) -> dict[str, StreamInput]:
     """The enabled streams, each with a reader of its topic."""
-    sources = {}
-    for name in streams.in_order(settings.streams):
-        stream = settings.streams[name]
-        if stream.enabled:
-            reader = topics.open_reader(
-                settings.spool_url(name),
-                name=settings.pipeline,
-                retention=retention_of(settings.spool),
-                longest_message=max(16 << 20, stream.max_message_bytes + 1),
-                kafka=settings.kafka,
-            )
-            declared = streams.get(name)
-            sources[name] = Source(declared, reader, of_settings(declared, stream), stream.future_seconds)
-    return sources
-
-
-class _Service:
-    """Opens the parts, and closes them in the opposite order through `stack`."""
-
-    def __init__(self, settings: Settings, clock: Clock, stop: threading.Event, stack: ExitStack) -> None:
-        self.settings, self.clock, self.stop = settings, clock, stop
-        self.housekeeping = Housekeeping(settings, clock, stack)
-        self.store = self.housekeeping.store
-        _check_not_on_spark(self.store, settings)
-        self.lake = open_lake(settings)
-        self.drift = DriftWatch(
-            settings.detection.drift_records,
-            settings.detection.drift_psi,
-            self.housekeeping.system_alert if settings.detection.drift_alerts else None,
+    inputs = {}
+    for name in enabled_streams(settings):
+        topic = topic_options(settings, name)
+        reader = topics.open_reader(
+            topic.url,
+            name=settings.pipeline,
+            retention=topic.retention,
+            longest_message=topic.longest_message,
+            kafka=settings.kafka,
         )
-        self.enriching = Enriching({name: streams.stateful_enrichers(name) for name in settings.streams})
-        self.dispatcher = self.housekeeping.open_routes()
-        self.engine = self._engine(stack)
-        self.housekeeping.open_maintenance()
-
-    def run(self) -> None:
-        with self.housekeeping.beside(self.drift.report):
-            try:
-                self.engine.run()
-            finally:
-                self.board.stopped(self.engine)
-
-    def _engine(self, stack: ExitStack) -> Engine:
-        settings = self.settings
-        sources = sources_of(settings)
-        for source in sources.values():
-            stack.callback(source.reader.close)
-        rules = rules_of(settings)
-        models = self._models(tuple(sources), stack)
-        self.board = self._status_board({name: source.stream.entity for name, source in sources.items()})
-        threads = settings.engine.threads or os.cpu_count() or 1
-        parts = Parts(
-            sources=sources,
-            pipeline=_pipeline(settings, sources, rules, self.enriching),
-            models=models,
-            rules=rules,
-            store=self.store,
-            lake=self.lake,
-            clock=self.clock,
-            scorers=stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="score")),
-            epochs=stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="epoch")),
-            observer=_Observers(self.board, self.drift, models, self.dispatcher.wake, self.clock),
-            sinks=_sinks(settings, sources, stack),
-        )
-        return Engine(parts, _options(settings), self.stop)
-
-    def _status_board(self, entities: dict[str, str]) -> StatusBoard:
-        settings = self.settings
-        return StatusBoard(
-            settings.pipeline,
-            settings.site,
-            self.clock,
-            lambda status: self.store.write_status(settings.pipeline, status),
-            entities=entities,
-            every_seconds=settings.engine.status_seconds,
-            in_messages=[name for name in entities if topics.is_kafka(settings.spool_url(name))],
-        )
-
-    def _models(self, names: tuple[str, ...], stack: ExitStack) -> Models:
-        settings, source = self.settings, open_bundles(self.settings, names, stack)
-        enrichments = Enrichments(
-            names, settings.enrichment.tables, settings.tables_folder / settings.pipeline, self._tell, self.enriching
-        )
-        return Models(source, names, self.housekeeping.system_alert, roles_of(settings), enrichments)
-
-    def _tell(self, rule: str, occurrence: str, title: str, detail: str) -> None:
-        self.housekeeping.system_alert(system_alert("hackwatch", rule, occurrence, title, detail, self.clock.wall()))
+        inputs[name] = StreamInput(streams.get(name), reader, topic.decode, settings.streams[name].future_seconds)
+    return inputs
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Observers:
-    """Who is told what the engine does: the status board of everything, drift, detectors and routes of theirs."""
-
-    board: StatusBoard
-    drift: DriftWatch
-    models: Models
-    wake: Callable[[], None]
-    clock: Clock
-
-    def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None:
-        self.board.batch(scored, output, began, wall)
-        self.drift.look(scored, self.models.current().champions, self.clock.monotonic())
-
-    def wrote(self, table: str, seconds: float) -> None:
-        self.board.wrote(table, seconds)
-
-    def committed(self, epoch: int, seconds: float) -> None:
-        self.board.committed(epoch, seconds)
-        self.models.committed(epoch)
-
-    def turn(self, engine: Engine) -> None:
-        self.board.turn(engine)
-
-    def paused(self, why: str | None) -> None:
-        self.board.paused(why)
-
-    def stored(self) -> None:
-        self.wake()
+def _drift(around: Surroundings) -> DriftWatch:
+    detection = around.settings.detection
+    report = around.tell if detection.drift_alerts else None
+    return DriftWatch(detection.drift_records, detection.drift_psi, report)
 
 
-def _check_not_on_spark(store: Store, settings: Settings) -> None:
-    """Spark keeps its own positions: this engine would read everything again, and double it."""
-    if any(store.checkpoint(f"{settings.pipeline}/{name}") is not None for name in settings.streams):
-        raise ConfigurationError(
-            f"the pipeline {settings.pipeline!r} of this store is run on Spark",
-            where="pipeline",
-            next_step="go on with --engine spark; or give this engine another name, such as pipeline = "
-            '"embedded": it reads the topics from their start',
-        )
-
-
-def _pipeline(settings: Settings, sources: dict[str, Source], rules: RuleSet, enriching: Enriching) -> Pipeline:
-    return Pipeline(
-        {name: (source.stream, stream_options(settings, name)) for name, source in sources.items()},
-        correlations_of(settings),
-        alert_options(settings),
-        rules,
-        enriching,
+def _engine(
+    around: Surroundings, drift: DriftWatch, stop: threading.Event, stack: ExitStack
+) -> tuple[Engine, Observers]:
+    """The engine and who is told what it does; all that they are made of is closed through `stack`."""
+    settings, clock = around.settings, around.clock
+    lake, wake = open_lake(settings), around.open_routes().wake
+    inputs = inputs_of(settings)
+    for each in inputs.values():
+        stack.callback(each.reader.close)
+    names = tuple(inputs)
+    stateful = StatefulEnrichment({name: streams.stateful_enrichers(name) for name in settings.streams})
+    rules = rules_of(settings)
+    models = around.open_models(names, around.open_enrichments(names, settings.pipeline, stateful=stateful))
+    entities = {name: each.stream.entity for name, each in inputs.items()}
+    board = around.status_board(names)
+    observers = Observers(board, drift, models, wake, clock, entities, settings.engine.status_seconds)
+    options = {name: (each.stream, stream_options(settings, name)) for name, each in inputs.items()}
+    policy = AlertPolicy(settings.alerts, rules, settings.site)
+    threads = settings.engine.threads or os.cpu_count() or 1
+    parts = EngineParts(
+        inputs=inputs,
+        pipeline=Pipeline(options, correlations_of(settings), policy, stateful),
+        models=models,
+        rules=rules,
+        checkpoints=around.store.checkpoints,
+        lake=lake,
+        clock=clock,
+        scorers=stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="score")),
+        epochs=stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="epoch")),
+        observer=observers,
+        sinks=_sinks(settings, inputs, stack),
+        name=settings.pipeline,
+        site=settings.site,
     )
+    return Engine(parts, settings.engine, stop), observers
 
 
-def _sinks(settings: Settings, sources: Mapping[str, Source], stack: ExitStack) -> list[EpochSink]:
+def _sinks(settings: Settings, inputs: Mapping[str, StreamInput], stack: ExitStack) -> list[EpochSink]:
     """Where scored records go beside the lake."""
-    url = settings.kafka.enriched
-    if url is None:
+    topic = enriched_topic(settings)
+    if topic is None:
         return []
-    from hackwatch.runtime.enriched import EnrichedSink  # the extra `kafka`, or an error that names it
-
-    partitions = max(settings.streams[name].partitions for name in sources)
-    found = {name: source.stream for name, source in sources.items()}
-    sink = EnrichedSink(url, found, settings.kafka, partitions=partitions)
+    sink = topic.open({name: each.stream for name, each in inputs.items()})
     stack.callback(sink.close)
     return [sink]
-
-
-def _options(settings: Settings) -> EngineOptions:
-    engine = settings.engine
-    return EngineOptions(
-        pipeline=settings.pipeline,
-        site=settings.site,
-        epoch_seconds=engine.epoch_seconds,
-        epoch_records=engine.epoch_records,
-        batch_bytes=engine.batch_bytes,
-        poll_seconds=engine.poll_seconds,
-        reload_seconds=engine.reload_seconds,
-        in_flight=engine.in_flight,
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import polars as pl
@@ -13,10 +14,27 @@ from hackwatch.errors import ConfigurationError
 from hackwatch.feeds.pace import OnProgress, Progress
 from hackwatch.streams.base import DecodeOptions, Messages, Stream
 from hackwatch.streams.declarations import Family
-from hackwatch.streams.lines import Lines
+from hackwatch.streams.payload import Lines
 from hackwatch.topics.base import TopicWriter
 
-__all__ = ["Played", "Playing", "Simulator", "labelled_records", "simulator_of"]
+__all__ = ["Attack", "Played", "Playing", "Simulator", "labelled_records", "simulator_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """An attack that is played: the truth, which no detector is told.
+
+    `kind`: which one; `entity`: on whom; `start`, `end`: Unix seconds. `subjects`: what it is seen by, as alerts name
+    it. `after`: an alert may still be about it so many seconds after its end. `means`: what does it, for people.
+    """
+
+    kind: str
+    entity: str
+    start: float
+    end: float
+    subjects: tuple[str, ...]
+    after: float = 30.0
+    means: str = ""
 
 
 class Played(Protocol):
@@ -33,10 +51,6 @@ class Playing(Protocol):
     def entities(self) -> Sequence[str]:
         """Whom it plays."""
 
-    @property
-    def attacks(self) -> int:
-        """How many attacks have begun."""
-
     def run(
         self, writers: Mapping[str, TopicWriter], stop: threading.Event, on_progress: OnProgress | None = None
     ) -> Progress:
@@ -48,11 +62,11 @@ class Simulator(Protocol):
 
     def play(
         self, *, rate: float, entities: int, seed: int, attack_spacing: float, quiet: bool, labels: bool,
-        say: Callable[[str], None],
+        on_attack: Callable[[Attack], None],
     ) -> Playing:  # fmt: skip
         """A simulation of `rate` records a second, all streams together, and attacks `attack_spacing` seconds apart.
 
-        `quiet`: no attacks; `labels`: the truth is in the messages; `say` is told what begins, for people.
+        `quiet`: no attacks; `labels`: the truth is in the messages; `on_attack` is told of each attack as it begins.
         """
 
     def batches(self, records: int, seed: int, **options: Any) -> Iterator[Mapping[str, Played]]:

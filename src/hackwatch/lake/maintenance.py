@@ -1,4 +1,4 @@
-"""Housekeeping of a table: joining small files, deleting unused ones, statistics."""
+"""Surroundings of a table: joining small files, deleting unused ones, statistics."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from hackwatch.pipeline.arrivals import Arrival
 from hackwatch.pipeline.lengths import Lengths
 from hackwatch.pipeline.measures import Collection, part_of
 from hackwatch.streams.base import POSITION, Stream
@@ -90,8 +91,7 @@ class Aggregates:
         self._next: dict[str, int] = {}
 
     def __len__(self) -> int:
-        """How many intervals are open."""
-        self._count()
+        """How many intervals are open, as far as records have been counted."""
         return len(self._open)
 
     def has_open(self) -> bool:
@@ -119,6 +119,16 @@ class Aggregates:
         if self._rows_waiting >= MOST_WAITING or len(self._waiting) >= MOST_BATCHES:
             self._count()
 
+    def expect(self, seen: Iterable[Arrival]) -> None:
+        """Tell what records will come: of which sources, and from when on. So new sources need not be counted at once.
+
+        Late records among them do no harm: then a source is looked at too early.
+        """
+        for one in seen:
+            first, known = self.lengths.end(one.source, one.least), self._next.get(one.source)
+            if first < known if known is not None else one.source not in self._places:
+                self._next[one.source] = first
+
     def partial(self, records: pl.DataFrame) -> pl.DataFrame:
         """The partial states of some records, for `merge`: one row per keys, source and interval. Changes nothing.
 
@@ -134,7 +144,7 @@ class Aggregates:
     def _count(self) -> None:
         """Count the records that wait."""
         if self._waiting:
-            records = pl.concat(self._waiting)
+            records = pl.concat(self._waiting, rechunk=True)  # a query over many pieces takes twice as long
             self._waiting, self._rows_waiting = [], 0
             self._fold(self._query.grouped(records, self.lengths))
 

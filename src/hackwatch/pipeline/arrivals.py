@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 __all__ = [
@@ -86,22 +87,35 @@ def arrivals_of_few(partitions: Sequence[int], sources: Sequence[str], times: Se
 
 def arrivals(rows: pl.DataFrame) -> Sequence[Arrival]:
     """By partition and source, in the order of their first records. `rows`: partition, source, time (int64)."""
-    time, row = pl.col("time"), pl.col("row")
+    if rows.is_empty():
+        return []
     grouped = (
-        rows.with_row_index("row")
+        _runs(rows)
         .lazy()
-        .group_by("partition", "source")
-        .agg(
-            time.min().alias("least"),
-            time.max().alias("greatest"),
-            row.last().cast(pl.Int64),
-            row.first().alias("first"),
-        )
-        .sort("first")
-        .drop("first")
+        .group_by("partition", "source", maintain_order=True)
+        .agg(pl.col("least").min(), pl.col("greatest").max(), pl.col("row").last())
         .collect(engine="in-memory")
     )
-    return [Arrival(*values) for values in grouped.iter_rows()]
+    return [Arrival(*values) for values in grouped.rows()]
+
+
+def _runs(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of one partition and source that follow each other, as one: of many sources there are few such runs.
+
+    Columns: partition, source, least and greatest time, row (the last).
+    """
+    partition, time, source = rows["partition"].to_numpy(), rows["time"].to_numpy(), rows["source"]
+    other = (source[1:] != source[:-1]).to_numpy() | (partition[1:] != partition[:-1])
+    first = np.concatenate(([0], np.flatnonzero(other) + 1))
+    return pl.DataFrame(
+        {
+            "partition": partition[first],
+            "source": source[first],
+            "least": np.minimum.reduceat(time, first),
+            "greatest": np.maximum.reduceat(time, first),
+            "row": np.append(first[1:], len(rows)) - 1,
+        }
+    )
 
 
 def count_late(rows: pl.DataFrame, seen: Sequence[Arrival]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hackwatch.pipeline.arrivals import Arrival, arrivals, arrivals_of_few, count_late, few
-from hackwatch.pipeline.clocktable import BEFORE, OTHERS, ClockTable
+from hackwatch.pipeline.clocktable import BEFORE, OTHERS, ClockTable, Place
 from hackwatch.pipeline.marks import NEVER, Judged, Marks, Mask, Times
 from hackwatch.pipeline.skew import SkewWatch
 
@@ -22,9 +23,11 @@ __all__ = ["HOLD_SECONDS", "NEVER", "OTHERS", "Judged", "Marks", "SourceClocks"]
 HOLD_SECONDS = 600.0
 #: A source that has been idle for so long is forgotten, so that its place is free; looked for this often.
 FORGET_SECONDS, LOOK_SECONDS = 86_400.0, 600.0
-#: Up to so many sources are looked at in every step; more of them only so often (engine time), but for those that
-#: have sent something.
-FEW_SOURCES, SWEEP_SECONDS = 2_000, 0.25
+#: All sources are looked at so often (engine time), in between those that have sent something; of up to so many
+#: sources also all when a partition has been read to its end, or has a backlog again.
+SWEEP_SECONDS, FEW_SOURCES = 0.25, 2_000
+#: So many sources are looked at one by one, without columns.
+FEW_TOUCHED = 32
 
 Numbers = npt.NDArray[np.int32]
 Slots = npt.NDArray[np.intp]
@@ -76,7 +79,8 @@ class SourceClocks:
 
     def know(self, partition: int) -> None:
         """A partition exists; until it is known to be read to its end, it has a backlog."""
-        self._partitions.setdefault(partition, _Partition())
+        if partition not in self._partitions:
+            self._partitions[partition] = _Partition()
 
     def observe(
         self,
@@ -90,13 +94,11 @@ class SourceClocks:
     ) -> Judged:
         """Take records, those of each partition in offset order, and judge them."""
         self._pass(elapsed)
-        for number in np.unique(partition).tolist():
-            self.know(number)
         if few(len(event_time)) and not watermarks:
             return self._observe_few(partition, sources, event_time, elapsed, wall)
         names = sources.fill_null("") if sources.null_count() else sources
         rows, seen = self._crowded_together(pl.DataFrame({"partition": partition, "source": names, "time": event_time}))
-        slots = self._table.places(seen, self._quiet())
+        slots = self._places(seen)
         self._tell_clocks(seen, slots)
         before = self._watermarks(np.array(slots, np.intp))
         late = self._judge(rows, seen, slots, before)
@@ -104,41 +106,31 @@ class SourceClocks:
         self.skew.look(rows, seen, self._moving, elapsed, wall)
         if late.any():
             count_late(rows.filter(pl.Series(late)), seen)
-        self._take(seen, slots, before)
+        self._take(seen, slots, before.tolist())
         return Judged(late, None if marks is None else marks["watermark"].to_numpy(), seen)
 
     def take(self, seen: Sequence[Arrival], elapsed: float) -> None:
         """Move the clocks by records that a copy of them has judged: that of a task, for the partitions it read."""
         self._pass(elapsed)
         for one in seen:
-            self.know(one.partition)
             one.source = self._table.known_as(one.source)
-        slots = self._table.places(seen, self._quiet())
+        slots = self._places(seen)
         self.skew.take(seen, elapsed)
-        self._take(seen, slots, self._watermarks(np.array(slots, np.intp)))
+        self._take(seen, slots, self._watermarks(np.array(slots, np.intp)).tolist())
 
     def _observe_few(
         self, partition: Numbers, sources: pl.Series, event_time: Times, elapsed: float, wall: float
     ) -> Judged:
         """The same, record by record: queries would cost more."""
-        names = [self._table.known_as(name or "") for name in sources.to_list()]
+        names = self._known_as(sources.to_list())
         numbers, times = partition.tolist(), event_time.tolist()
         seen = arrivals_of_few(numbers, names, times)
-        slots = self._table.places(seen, self._quiet())
-        before = self._watermarks(np.array(slots, np.intp))
-        marks = {
-            (one.partition, one.source): ([int(self._table.newest[slot]), mark], one)
-            for one, slot, mark in zip(seen, slots, before.tolist(), strict=True)
-        }
+        slots = self._places(seen)
+        before = [self._watermark(slot) for slot in slots]
         late = np.zeros(len(times), dtype=np.bool_)
-        for row, (place, time) in enumerate(zip(zip(numbers, names, strict=True), times, strict=True)):
-            clock, one = marks[place]
-            if time < clock[1]:
-                late[row] = True
-                one.late += 1
-            if time > clock[0]:
-                clock[0] = time
-                clock[1] = max(clock[1], time - self.lateness)
+        if any(one.least < max(mark, one.greatest - self.lateness) for one, mark in zip(seen, before, strict=True)):
+            places = {(one.partition, one.source): (one, mark) for one, mark in zip(seen, before, strict=True)}
+            self._judge_few(zip(numbers, names, strict=True), times, places, late)
         if self.skew.due_to_look(elapsed):
             self._tell_clocks(seen, slots)
             rows = pl.DataFrame({"partition": partition, "source": names, "time": event_time})
@@ -146,14 +138,40 @@ class SourceClocks:
         self._take(seen, slots, before)
         return Judged(late, seen=seen)
 
+    def _judge_few(
+        self, whose: Iterable[Place], times: Iterable[int], places: Mapping[Place, tuple[Arrival, int]], late: Mask
+    ) -> None:
+        """Mark the late records. `places`: what has arrived, and the watermarks before."""
+        marks = {place: mark for place, (_, mark) in places.items()}
+        for row, (place, time) in enumerate(zip(whose, times, strict=True)):
+            if time < marks[place]:
+                late[row] = True
+                places[place][0].late += 1
+            elif time - self.lateness > marks[place]:
+                marks[place] = time - self.lateness
+
+    def _known_as(self, sources: list[str | None]) -> list[str]:
+        """What sources are called, made known in the order in which they come."""
+        names = {source: self._table.known_as(source or "") for source in dict.fromkeys(sources)}
+        return [names[source] for source in sources]
+
+    def _places(self, seen: Sequence[Arrival]) -> list[int]:
+        """The clocks of what has arrived, made where there are none."""
+        for number in {one.partition for one in seen}:
+            self.know(number)
+        return self._table.places(seen, {number: state.quiet for number, state in self._partitions.items()})
+
     def _tell_clocks(self, seen: Sequence[Arrival], slots: Sequence[int]) -> None:
-        for one, slot in zip(seen, slots, strict=True):
-            one.clock = max(one.greatest, int(self._table.newest[slot]))
+        for one, newest in zip(seen, self._table.newest[slots].tolist(), strict=True):
+            one.clock = one.greatest if one.greatest > newest else newest
 
     def _crowded_together(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Sequence[Arrival]]:
         """What has arrived, with the sources beyond the limit under one name."""
         seen = arrivals(rows)
-        beyond = [one.source for one in seen if self._table.known_as(one.source) != one.source]
+        table = self._table
+        beyond = [
+            one.source for one in seen if one.source not in table.ids and table.known_as(one.source) != one.source
+        ]
         if not beyond:
             return rows, seen
         source = pl.col("source")
@@ -194,50 +212,75 @@ class SourceClocks:
 
         Who is not behind the fastest clock is not behind its own, and one pass over the times tells.
         """
-        partition, time = rows["partition"].to_numpy(), rows["time"].to_numpy()
+        partition = rows["partition"].to_numpy()
+        if (partition[1:] < partition[:-1]).any():
+            rows = rows[np.argsort(partition, kind="stable")]
+            partition = rows["partition"].to_numpy()
+        time = rows["time"].to_numpy()
+        cuts = [0, *(np.flatnonzero(np.diff(partition)) + 1).tolist(), len(time)]
         behind = np.zeros(len(time), np.bool_)
-        for number, state in self._partitions.items():
-            mine = np.flatnonzero(partition == number)
-            if len(mine):
-                seen = np.maximum.accumulate(np.concatenate(([state.newest], time[mine])))[:-1]
-                behind[mine] = time[mine] < seen - self.lateness
+        for start, end in pairwise(cuts):
+            mine, newest = time[start:end], self._partitions[int(partition[start])].newest
+            behind[start:end] = mine < np.maximum(np.maximum.accumulate(mine), newest) - self.lateness
         if not behind.any():
             return set()
         return set(rows.filter(pl.Series(behind)).select("partition", "source").unique().iter_rows())
 
-    def _take(self, seen: Sequence[Arrival], slots: Sequence[int], before: Times) -> None:
-        """Move the clocks."""
-        for one, slot, mark in zip(seen, slots, before.tolist(), strict=True):
+    def _take(self, seen: Sequence[Arrival], slots: Sequence[int], before: Sequence[int]) -> None:
+        """Move the clocks. `before`: the watermark of each until now."""
+        table = self._table
+        sources = table.source[slots].tolist()
+        self._touched.update(sources)
+        for one, slot, source, mark in zip(seen, slots, sources, before, strict=True):
             state = self._partitions[one.partition]
-            state.newest = max(state.newest, one.greatest)
-            source = int(self._table.source[slot])
-            self._table.late[source] += one.late
-            self._touched.add(source)
-            if one.greatest > self._table.newest[slot]:
-                self._table.floor[slot] = mark
-                self._table.newest[slot] = one.greatest
-                self._table.moved[slot] = state.quiet
+            if one.late:
+                table.late[source] += one.late
+            if one.greatest > table.newest[slot]:
+                table.floor[slot], table.newest[slot], table.moved[slot] = mark, one.greatest, state.quiet
+                if one.greatest > state.newest:
+                    state.newest = one.greatest
 
     def advance(self, elapsed: float, waiting: Iterable[int]) -> Marks:
         """Time has come to `elapsed`, and the partitions `waiting` have unread messages: move the watermarks."""
         self._pass(elapsed)
-        behind = set(waiting)
-        for number, state in self._partitions.items():
-            state.waiting = number in behind
-        if len(self._table) <= FEW_SOURCES or elapsed - self._swept >= SWEEP_SECONDS:
+        turned = self._wait_for(set(waiting))
+        if elapsed - self._swept >= SWEEP_SECONDS or (turned and len(self._table) <= FEW_SOURCES):
             self._swept = elapsed
-            moved = self._merge(np.arange(len(self._table)))
+            found = self._merge(np.arange(len(self._table)))
             self._forget(elapsed)
+        elif len(self._touched) <= FEW_TOUCHED:
+            found = self._merge_few()
         else:
             touched = [slot for source in self._touched for slot in self._table.slots_of[source]]
-            moved = self._merge(np.array(touched, np.intp))
+            found = self._merge(np.array(touched, np.intp))
         self._touched = set()
-        return moved
+        return Marks(found, found.pop(OTHERS, None))
 
-    def _merge(self, slots: Slots) -> Marks:
+    def _wait_for(self, waiting: Set[int]) -> bool:
+        """Tell the partitions whether they have unread messages; whether that is new of one."""
+        turned = False
+        for number, state in self._partitions.items():
+            if state.waiting != (number in waiting):
+                state.waiting, turned = not state.waiting, True
+        return turned
+
+    def _merge_few(self) -> dict[str, int]:
+        """Move the watermarks of the sources that have sent something, one by one: columns would cost more."""
+        table, found = self._table, {}
+        waiting = {number for number, state in self._partitions.items() if state.waiting}
+        for source in self._touched:
+            slots = table.slots_of[source]
+            least = min(self._watermark(slot) for slot in slots)
+            if not waiting <= {int(table.partition[slot]) for slot in slots}:
+                least -= self.hold
+            if least > table.mark[source]:
+                table.mark[source] = found[table.names[source]] = least
+        return found
+
+    def _merge(self, slots: Slots) -> dict[str, int]:
         """Move the watermarks of the sources with these clocks (all clocks of a source, or none)."""
         if not len(slots):
-            return Marks({})
+            return {}
         sources = self._table.source[slots]
         least = np.full(len(self._table.names), 2**62, np.int64)
         np.minimum.at(least, sources, self._watermarks(slots))
@@ -249,8 +292,7 @@ class SourceClocks:
         touched = np.unique(sources)
         ahead = touched[least[touched] > self._table.mark[touched]]
         self._table.mark[ahead] = least[ahead]
-        found = {self._table.names[source]: int(self._table.mark[source]) for source in ahead.tolist()}
-        return Marks(found, found.pop(OTHERS, None))
+        return {self._table.names[source]: int(self._table.mark[source]) for source in ahead.tolist()}
 
     def _pass(self, elapsed: float) -> None:
         """Let engine time pass: for partitions of which nothing waits it is silence."""
@@ -260,9 +302,6 @@ class SourceClocks:
             for state in self._partitions.values():
                 if not state.waiting:
                     state.quiet += seconds
-
-    def _quiet(self) -> dict[int, float]:
-        return {number: state.quiet for number, state in self._partitions.items()}
 
     def _silence(self, slots: Slots) -> npt.NDArray[np.float64]:
         """For how long each clock has stood still, in seconds that count."""
@@ -277,6 +316,15 @@ class SourceClocks:
         moved = newest - self.lateness + np.rint(beyond * 1e6).astype(np.int64)
         marks: Times = np.maximum(np.where(newest > NEVER, moved, NEVER), self._table.floor[slots])
         return marks
+
+    def _watermark(self, slot: int) -> int:
+        """The same of one clock."""
+        table = self._table
+        newest, floor = int(table.newest[slot]), int(table.floor[slot])
+        if newest <= NEVER:
+            return floor
+        beyond = self._partitions[int(table.partition[slot])].quiet - float(table.moved[slot]) - self.idle_seconds
+        return max(newest - self.lateness + (round(beyond * 1e6) if beyond > 0 else 0), floor)
 
     def _forget(self, elapsed: float) -> None:
         """Give up the places of sources that have been idle for very long."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import polars as pl
 from hackwatch.pipeline.arrivals import Arrival
 from hackwatch.pipeline.marks import NEVER
 
-__all__ = ["BEFORE", "CLOCKS", "OTHERS", "SOURCES", "ClockTable"]
+__all__ = ["BEFORE", "CLOCKS", "OTHERS", "SOURCES", "ClockTable", "Place"]
 
 #: Later than any watermark.
 _PASSED = 2**61
@@ -67,6 +68,9 @@ class ClockTable:
 
     def places(self, seen: Sequence[Arrival], quiet: Mapping[int, float]) -> list[int]:
         """The clocks of what has arrived, made where there are none. `quiet`: the time of each partition."""
+        known = [self._slots.get((one.partition, one.source)) for one in seen]
+        if None not in known:
+            return cast("list[int]", known)
         places = [(one.partition, self.known_as(one.source)) for one in seen]
         new = [place for place in dict.fromkeys(places) if place not in self._slots]
         if new:

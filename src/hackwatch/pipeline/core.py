@@ -4,36 +4,33 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import orjson
 import polars as pl
 
 from hackwatch.alerts.alert import Alert, AlertUpdate
-from hackwatch.alerts.options import AlertOptions
-from hackwatch.alerts.policy import AlertPolicy, Detectors, RuleBook
+from hackwatch.alerts.observed import Detectors, Pairs, Records
+from hackwatch.alerts.policy import AlertPolicy
+from hackwatch.counts import COUNTERS, Counts
 from hackwatch.pipeline.clocks import NEVER
 from hackwatch.pipeline.correlation import Correlator, pair_date
 from hackwatch.pipeline.detection import SCORED, Scored
-from hackwatch.pipeline.enriching import Enriching
+from hackwatch.pipeline.enrichment import StatefulEnrichment
+from hackwatch.pipeline.judged import judged, processed_at
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.pipeline.streamstate import Now, StreamState
 from hackwatch.streams.base import POSITION, Stream
 from hackwatch.streams.declarations import Aggregate, Correlation
 
 __all__ = [
-    "STAMP",
     "Batch",
     "Changed",
-    "Counts",
     "Now",
     "Output",
     "Pipeline",
     "Snapshot",
-    "accounted",
     "changes_of",
     "serialise",
     "time_groups",
@@ -44,13 +41,7 @@ TICK_SECONDS = 1.0
 #: Suspects and occurrences are looked through so often (engine time).
 SWEEP_SECONDS = 0.25
 
-#: What the step itself adds to a record: whether it was late, and when it was processed.
-STAMP = pl.Schema({"late": pl.Boolean(), "processing_time": pl.Datetime("us", "UTC")})
-
 Snapshot = dict[str, pl.DataFrame | bytes]
-Times = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-Numbers = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,48 +55,6 @@ class Batch:
     partitions: Iterable[tuple[str, int]] = ()
     waiting: Iterable[tuple[str, int]] = ()
     detectors: Detectors = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Counts:
-    """Where the records of one topic partition went: records = on_time + late + duplicate + rejected."""
-
-    messages: int = 0
-    records: int = 0
-    on_time: int = 0
-    late: int = 0
-    duplicate: int = 0
-    rejected: int = 0
-    unknown_fields: int = 0
-    suspects: int = 0
-
-    def add(self, other: Counts) -> None:
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    def copy(self) -> Counts:
-        return replace(self)
-
-
-def accounted(scored: Scored, partition: Numbers, late: Mask, duplicate: Mask, suspects: Numbers) -> dict[int, Counts]:
-    """Where the records of each partition went, but for unknown fields, which `scored.unknown` has.
-
-    `partition`, `late`, `duplicate`: of each record. `suspects`: the partition of each suspect that was on time.
-    """
-    found = {}
-    rejected = scored.rejected["partition"].to_numpy()
-    for number, messages in scored.messages.items():
-        mine = partition == number
-        counts = found[number] = Counts(
-            messages=messages,
-            late=int(np.count_nonzero(late & mine)),
-            duplicate=int(np.count_nonzero(duplicate & mine)),
-            rejected=int(np.count_nonzero(rejected == number)),
-            suspects=int(np.count_nonzero(suspects == number)),
-        )
-        counts.on_time = int(np.count_nonzero(mine)) - counts.late - counts.duplicate
-        counts.records = counts.on_time + counts.late + counts.duplicate + counts.rejected
-    return found
 
 
 @dataclass(slots=True)
@@ -140,14 +89,15 @@ class Pipeline:
         self,
         streams: Mapping[str, tuple[Stream, StreamOptions]],
         correlations: Sequence[Correlation],
-        alerts: AlertOptions,
-        rules: RuleBook | None = None,
-        enriching: Enriching | None = None,
+        policy: AlertPolicy,
+        enrichment: StatefulEnrichment | None = None,
     ) -> None:
         """Correlations of streams that are not read are left out."""
-        self.enriching = enriching or Enriching()
-        self.policy = AlertPolicy(alerts, rules)
-        self._streams = {name: StreamState(stream, options, alerts) for name, (stream, options) in streams.items()}
+        self.enrichment = enrichment or StatefulEnrichment()
+        self.policy = policy
+        self._streams = {
+            name: StreamState(stream, options, policy.options) for name, (stream, options) in streams.items()
+        }
         self.totals: dict[tuple[str, str, int], Counts] = {}
         carried = pl.Schema({**POSITION, **SCORED})
         self.correlators = {
@@ -164,7 +114,7 @@ class Pipeline:
         for name, partition in batch.partitions:
             self._streams[name].clocks.know(partition)
         suspects: dict[str, list[pl.DataFrame]] = {name: [] for name in self._streams}
-        output.scored = [self.enriching.finish(scored) for scored in batch.scored]
+        output.scored = [scored.finished(self.enrichment) for scored in batch.scored]
         for scored in output.scored:
             suspects[scored.stream].append(self._take(scored, batch.detectors, now, output))
         for correlator in self.correlators.values():
@@ -179,34 +129,23 @@ class Pipeline:
         """Judge, count and aggregate the records of one stream; returns its on-time suspects."""
         state = self._streams[scored.stream]
         state.topic = scored.topic
-        partition = scored.records["partition"].to_numpy()
         late, duplicate = state.judge(scored.records, now)
-        stamped = _stamp(scored.records, late, now)
-        kept = stamped.filter(~pl.Series(duplicate)) if duplicate.any() else stamped
-        kept = kept.drop("key") if "key" in kept.columns else kept
-        on_time = kept.filter(~pl.col("late")) if late.any() else kept
+        found = judged(scored, late, duplicate, now.wall)
         for aggregates in state.aggregates:
-            aggregates.add(on_time)
+            aggregates.add(found.on_time)
         output.alerts += self.policy.records(
-            state.stream, scored.topic, kept, detectors, now.wall, on_suspect=state.options.alert_on_suspect
+            Records(state.stream, scored.topic, found.kept),
+            detectors,
+            now.wall,
+            on_suspect=state.options.stream.alert_on_suspect,
         )
-        output.add(scored.stream, kept)
-        if len(scored.rejected):
-            output.add("rejected", scored.rejected.with_columns(_time(now).alias("processing_time")))
-        suspects = on_time[np.flatnonzero(on_time["prediction"].to_numpy())]
-        self._count(scored, partition, late, duplicate, suspects["partition"].to_numpy(), output)
-        return suspects
-
-    def _count(
-        self, scored: Scored, partition: Numbers, late: Mask, duplicate: Mask, suspects: Numbers, output: Output
-    ) -> None:
-        """Account for every record, per partition."""
-        for number, counts in accounted(scored, partition, late, duplicate, suspects).items():
+        output.add(scored.stream, found.kept)
+        output.add("rejected", found.rejected)
+        for number, counts in found.counts.items():
             key = (scored.stream, scored.topic, number)
             output.counts.setdefault(key, Counts()).add(counts)
             self.totals.setdefault(key, Counts()).add(counts)
-        for number, unknown in scored.unknown.items():
-            self.totals[(scored.stream, scored.topic, number)].unknown_fields += unknown
+        return found.suspects
 
     # -- across streams ---------------------------------------------------------------------------------------------
 
@@ -221,9 +160,8 @@ class Pipeline:
         if pairs.is_empty():
             return
         topics = {s.name: self._streams[s.name].topic for s in (left, right)}
-        output.alerts += self.policy.pairs(correlator.declared, left, right, topics, pairs, detectors, now.wall)
-        dated = pairs.with_columns(_time(now).alias("processing_time"), pair_date(left, right))
-        output.add(correlator.declared.name, dated)
+        output.alerts += self.policy.pairs(Pairs(correlator.declared, left, right, topics, pairs), detectors, now.wall)
+        output.add(correlator.declared.name, processed_at(pairs, now.wall).with_columns(pair_date(left, right)))
 
     def _advance(self, batch: Batch, now: Now, output: Output) -> None:
         """Move the watermarks; close intervals and drop state that they have passed."""
@@ -260,25 +198,15 @@ class Pipeline:
         """How far a partition has been read: the median of its sources' clocks, in microseconds."""
         return self._streams[stream].clocks.typical(partition)
 
-    def watermark(self, stream: str) -> float | None:
-        """The median of the watermarks of a stream's sources in Unix seconds; None before the first."""
-        mark = self._streams[stream].clocks.watermark()
-        return None if mark <= NEVER else mark / 1e6
-
-    def late_sources(self, stream: str) -> dict[str, int]:
-        """The sources with the most late records."""
-        return self._streams[stream].clocks.late_sources()
-
-    def skewed_sources(self, stream: str) -> dict[str, float]:
-        """The sources whose clocks were found wrong, and by how many seconds."""
-        return self._streams[stream].clocks.skew.named()
+    def state(self, stream: str) -> StreamState:
+        """What is known of a stream, to be looked at."""
+        return self._streams[stream]
 
     def state_rows(self) -> dict[str, int]:
         """How many rows each kind of state holds."""
         rows: dict[str, int] = {}
         for name, state in self._streams.items():
-            rows |= {f"{one.aggregate.name}_{name}": len(one) for one in state.aggregates}
-            rows |= {f"duplicates_{name}": len(state.duplicates), f"sources_{name}": len(state.clocks)}
+            rows |= {**state.rows(), f"duplicates_{name}": len(state.duplicates)}
         correlated = sum(map(len, self.correlators.values()))
         return rows | {"correlation": correlated, "suppression": len(self.policy.suppressor)}
 
@@ -300,17 +228,15 @@ class Pipeline:
         for correlator in self.correlators.values():
             name = correlator.declared.name
             frames |= {f"correlation.{name}.{side}": frame for side, frame in correlator.snapshot().items()}
-        small["totals"] = [
-            [*key, [getattr(counts, name) for name in Counts.__slots__]] for key, counts in self.totals.items()
-        ]
-        return frames | self.enriching.snapshot() | {"state": orjson.dumps(small)}
+        small["totals"] = [[*key, [getattr(counts, name) for name in COUNTERS]] for key, counts in self.totals.items()]
+        return frames | self.enrichment.snapshot() | {"state": orjson.dumps(small)}
 
     def restore(self, states: Mapping[str, bytes]) -> None:
         """Take up a snapshot (frames as Arrow IPC streams). Streams it does not know start empty."""
         small = orjson.loads(states["state"])
         self.policy.restore(small["policy"])
         self._swept, self._stepped = small.get("times", (0.0, 0.0))
-        self.enriching.restore(states)
+        self.enrichment.restore(states)
         for name, state in self._streams.items():
             if (saved := small["streams"].get(name)) is not None:
                 parts = {key.removesuffix(f".{name}"): part for key, part in states.items() if key.endswith(f".{name}")}
@@ -358,16 +284,6 @@ def _ipc(frame: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     frame.write_ipc_stream(buffer, compression="lz4")
     return buffer.getvalue()
-
-
-def _time(now: Now) -> pl.Expr:
-    return pl.lit(round(now.wall * 1e6)).cast(pl.Datetime("us", "UTC"))
-
-
-def _stamp(records: pl.DataFrame, late: Mask, now: Now) -> pl.DataFrame:
-    moment = np.full(len(records), round(now.wall * 1e6), dtype=np.int64)
-    flag = pl.Series("late", late, dtype=pl.Boolean)
-    return records.hstack([flag, pl.Series("processing_time", moment).cast(STAMP["processing_time"])])
 
 
 def _joined(correlator: Correlator, stream: Stream, frames: list[pl.DataFrame]) -> pl.DataFrame:

@@ -88,7 +88,7 @@ class Correlator:
         return self._pairs(ours.frame[left_rows[near][order]], theirs.frame[right_rows[near][order]])
 
     def _pairs(self, left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
-        """Rows of both sides that belong together, as attacks."""
+        """Rows of both sides that belong together, as pairs."""
         columns = {key: left.get_column(key) for key in self.keys}
         for stream, rows in ((self.left, left), (self.right, right)):
             columns |= {f"{stream.name}_{name}": rows.get_column(name) for name in rows.columns}
@@ -144,8 +144,10 @@ class _Side:
         self._ids = np.concatenate([self._ids, np.arange(self._next, self._next + len(keys))])
         self._next += len(keys)
         self.times = np.concatenate([self.times, microseconds(suspects.get_column("event_time"))])
-        for place, column in enumerate(self._columns):
-            self._codes[place] = np.concatenate([self._codes[place], self._numbers(suspects, place, column)])
+        own, theirs = self._columns
+        numbers = self._numbers(suspects, 0, own)
+        others = numbers if own == theirs and own is not None else self._numbers(suspects, 1, theirs)
+        self._codes = [np.concatenate(pair) for pair in zip(self._codes, (numbers, others), strict=True)]
         self.frame = pl.concat([self.frame, suspects])
         if self.frame.n_chunks() > _MOST_CHUNKS:
             self.frame = self.frame.rechunk()
@@ -164,9 +166,10 @@ class _Side:
         """The sources of suspects as numbers; none where the other stream's source is not known."""
         if column is None and place == 1:
             return np.full(len(suspects), -1, np.int64)
-        named = suspects.get_column("partition").cast(pl.String) if column is None else suspects.get_column(column)
-        numbers = [self._sources.setdefault(name, len(self._sources)) for name in named.fill_null("").to_list()]
-        return np.array(numbers, np.int64)
+        known = self._sources
+        named = suspects.get_column("partition" if column is None else column).to_list()
+        names = map(str, named) if column is None else (name or "" for name in named)
+        return np.array([known.setdefault(name, len(known)) for name in names], np.int64)
 
     def evict(self, own: Clock, theirs: Clock, slowest: int, reach: int, longest: int | None) -> None:
         """Forget the suspects that the other watermark, or by `longest` (None: never) their own one, has passed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -12,23 +12,21 @@ import numpy.typing as npt
 import polars as pl
 
 from hackwatch.detect.panel import Panel
-from hackwatch.pipeline.enrichment import Enrichment, completed
-from hackwatch.streams.base import REJECTED_SCHEMA, Decoded, DecodeOptions, Messages, Stream, microseconds
+from hackwatch.detect.rules import with_rules
+from hackwatch.pipeline.enrichment import Enrichment, StatefulEnrichment, completed
+from hackwatch.streams.base import Decoded, DecodeOptions, Messages, Stream, microseconds
+from hackwatch.streams.found import Rejection, rejected_rows
 
-__all__ = ["SCORED", "RuleMatcher", "Scored", "detect_messages", "score_records", "with_rules"]
+__all__ = ["SCORED", "RuleMatcher", "Scored", "detect_messages", "score_records"]
 
 #: What decides about a record, added to the normalised columns: the champion's score (0..1, 0 without a champion),
 #: whether it is a suspect (score >= threshold, or a rule matched that needs no second record), and the ids of all
 #: rules matched. Behind these come the columns of `detect.panel.panel_schema`: versions, and what other roles say.
 SCORED = pl.Schema({"score": pl.Float32(), "prediction": pl.Int8(), "rules": pl.List(pl.String())})
 
-RAW_LIMIT = 64 * 1024
-#: Up to so many rows a list is quicker looked through in Python than by a query.
-SMALL_ROWS = 512
-
 
 class RuleMatcher(Protocol):
-    """What detection needs of a rule set."""
+    """What detection needs of a rule set: asked once a batch and stream, by several threads at a time."""
 
     @property
     def thresholds(self) -> frozenset[str]:
@@ -36,7 +34,7 @@ class RuleMatcher(Protocol):
         ...
 
     def match(self, stream: str, records: pl.DataFrame) -> pl.Series:
-        """The ids of the rules that match, one list a row."""
+        """The ids of the rules that match, one list a row. Raises nothing: a null is no match."""
         ...
 
 
@@ -59,6 +57,12 @@ class Scored:
     unknown_fields: Mapping[str, int]
     unknown: Mapping[int, int] = field(default_factory=dict)
     pending: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+
+    def finished(self, stateful: StatefulEnrichment) -> Scored:
+        """With what was left open: enriched in order, then scored. Each partition's messages come in offset order."""
+        if self.pending is None:
+            return self
+        return replace(self, records=self.pending(stateful.enrich(self.stream, self.records)), pending=None)
 
 
 def detect_messages(
@@ -175,13 +179,6 @@ def _alone(matched: pl.Series, thresholds: frozenset[str]) -> npt.NDArray[np.boo
     return alone
 
 
-def with_rules(rules: pl.Series) -> npt.NDArray[np.intp]:
-    """The rows whose list of rules is not empty."""
-    if len(rules) <= SMALL_ROWS:
-        return np.array([row for row, matched in enumerate(rules.to_list()) if matched], np.intp)
-    return np.flatnonzero(rules.list.len().to_numpy())
-
-
 def _split_future(
     messages: Messages, stream: Stream, decoded: Decoded, latest: float
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -199,17 +196,10 @@ def _split_future(
 def _future_rejected(stream: Stream, messages: Messages, ahead: pl.DataFrame, latest: float) -> pl.DataFrame:
     """A clock far ahead must not close every window: such records are kept raw, with the reason."""
     lines = messages.payload.split(b"\n")
-    raw = [lines[i] for i in np.searchsorted(messages.offsets, ahead["offset"].to_numpy())]
-    return pl.DataFrame(
-        {
-            "stream": [stream.name] * len(raw),
-            "topic": [messages.topic] * len(raw),
-            "partition": ahead["partition"],
-            "offset": ahead["offset"],
-            "index": ahead["index"],
-            "reason": ["event time is too far ahead of the clock"] * len(raw),
-            "raw": [text[:RAW_LIMIT].decode("utf-8", "backslashreplace") for text in raw],
-            "raw_bytes": [len(text) for text in raw],
-        },
-        schema=REJECTED_SCHEMA,
-    )
+    numbers = np.searchsorted(messages.offsets, ahead["offset"].to_numpy())
+    reason = "event time is too far ahead of the clock"
+    found = [
+        Rejection(number, index, reason, lines[number])
+        for number, index in zip(numbers.tolist(), ahead["index"].to_list(), strict=True)
+    ]
+    return rejected_rows(stream.name, found, messages)

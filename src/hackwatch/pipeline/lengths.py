@@ -58,7 +58,7 @@ class Lengths:
     def end(self, source: str, mark: int) -> int:
         """The time (microseconds) before which no interval of a record at or after `mark` ends."""
         lengths = [self.seconds, *(seconds for _, seconds in self.before.get(source, ()))]
-        return min((mark // (length * _SECOND) + 1) * length * _SECOND for length in lengths)
+        return min(_end(mark, seconds) for seconds in lengths)
 
     def place(self, records: pl.LazyFrame, source: str) -> pl.LazyFrame:
         """Add _start and _seconds of each record's interval, without the latter where no length has been changed.
@@ -83,6 +83,12 @@ class Lengths:
             .with_columns((pl.col("_time") // (pl.col("_seconds") * _SECOND) * pl.col("_seconds")).alias("_start"))
             .drop("_time", "_until", "_source", strict=False)
         )  # fmt: skip
+
+
+def _end(time: int, seconds: int) -> int:
+    """The end of the interval that holds a time (microseconds, both)."""
+    length = seconds * _SECOND
+    return (time // length + 1) * length
 
 
 def _first(row: tuple[str, int, int, bool]) -> str:

@@ -1,9 +1,11 @@
-"""What the pipeline is told: frozen options, made from the settings by whoever runs it."""
+"""What the pipeline is told of a stream: its settings, and what is declared about it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from hackwatch.config import EngineSettings, StreamSettings
+from hackwatch.pipeline.clocks import HOLD_SECONDS
 from hackwatch.streams.declarations import Aggregate
 
 __all__ = ["StreamOptions"]
@@ -11,17 +13,13 @@ __all__ = ["StreamOptions"]
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """How one stream is read in event time. All in seconds; `duplicates_key`: message field, None for none.
+    """How one stream is read in event time.
 
-    `max_sources`: sources with a clock of their own, the others share one. `hold_seconds`: see SourceClocks.
-    `aggregates`: beside the stream's windows of `window_seconds`.
+    `stream`: its table of the settings. `engine`: says when its sources are idle, and how many are told apart.
+    `hold_seconds`: see SourceClocks. `aggregates`: beside the stream's windows.
     """
 
-    lateness_seconds: float = 20.0
-    idle_seconds: float = 30.0
-    window_seconds: int = 120
-    duplicates_key: str | None = None
-    alert_on_suspect: bool = False
-    max_sources: int = 100_000
-    hold_seconds: float = 600.0
+    stream: StreamSettings = field(default_factory=StreamSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    hold_seconds: float = HOLD_SECONDS
     aggregates: tuple[Aggregate, ...] = ()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hackwatch.alerts.observed import Skew
 from hackwatch.pipeline.arrivals import Arrival
 
-__all__ = ["SKEW_SECONDS", "Skew", "SkewWatch"]
+__all__ = ["SKEW_SECONDS", "SkewWatch"]
 
 #: A clock is skewed that differs by more than this from the median of the others (and from the wall clock).
 SKEW_SECONDS = 60.0
@@ -28,14 +28,6 @@ NEAR_ROWS = 5_000
 MOST_WATCHED, MOST_NAMED, HOUR = 1_000, 50, 3_600
 
 Times = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Skew:
-    """A source whose clock differs from the others' by `seconds` (ahead: greater than 0)."""
-
-    source: str
-    seconds: float
 
 
 class SkewWatch:
@@ -67,13 +59,13 @@ class SkewWatch:
         """Take what has been compared."""
         self._looked = elapsed
         for one in seen:
-            if one.skew is not None:
-                self._watch(one.source, one.skew or None, elapsed)
+            if one.skew:
+                self._watch(one.source, one.skew, elapsed)
+            elif one.skew is not None and one.source in self._watched:
+                del self._watched[one.source]
 
-    def _watch(self, source: str, seconds: float | None, elapsed: float) -> None:
-        if seconds is None:
-            self._watched.pop(source, None)
-        elif source in self._watched:
+    def _watch(self, source: str, seconds: float, elapsed: float) -> None:
+        if source in self._watched:
             self._watched[source] = (self._watched[source][0], seconds)
         elif source not in self._named and len(self._watched) < MOST_WATCHED:
             self._watched[source] = (elapsed, seconds)

@@ -12,17 +12,17 @@ import numpy.typing as npt
 import polars as pl
 
 from hackwatch.alerts.alert import Alert
-from hackwatch.alerts.options import AlertOptions
 from hackwatch.alerts.policy import AlertPolicy
+from hackwatch.config import AlertSettings
 from hackwatch.pipeline.aggregates import Aggregates
-from hackwatch.pipeline.clocks import Marks, SourceClocks
+from hackwatch.pipeline.clocks import NEVER, Marks, SourceClocks
 from hackwatch.pipeline.duplicates import Duplicates
 from hackwatch.pipeline.options import StreamOptions
-from hackwatch.pipeline.outliers import OutlierOptions, OutlierWatch
+from hackwatch.pipeline.outliers import OutlierWatch
 from hackwatch.streams.base import Stream, microseconds
 from hackwatch.streams.declarations import Aggregate, windows_of
 
-__all__ = ["Now", "StreamState", "declared_aggregates", "source_names"]
+__all__ = ["Now", "StreamState", "declared_aggregates", "new_clocks", "source_names"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -38,31 +38,25 @@ class Now:
 class StreamState:
     """What is known of one stream between two steps."""
 
-    def __init__(self, stream: Stream, options: StreamOptions, alerts: AlertOptions) -> None:
+    def __init__(self, stream: Stream, options: StreamOptions, alerts: AlertSettings) -> None:
         self.stream, self.options, self.topic = stream, options, ""
-        self.clocks = SourceClocks(
-            options.lateness_seconds,
-            options.idle_seconds,
-            max_sources=options.max_sources,
-            hold_seconds=options.hold_seconds,
-        )
+        self.clocks = new_clocks(options)
         declared = declared_aggregates(stream, options)
         self.aggregates = [Aggregates(aggregate, stream) for aggregate in declared]
-        judged = OutlierOptions(
-            alerts.window_history, alerts.window_warmup, alerts.window_minimum, alerts.window_deviations
-        )
-        self.outliers = [None if one.outliers is None else OutlierWatch(one.outliers, judged) for one in declared]
+        self.outliers = [None if one.outliers is None else OutlierWatch(one.outliers, alerts) for one in declared]
         self.duplicates = Duplicates()
         self._crowded = False
 
     def judge(self, records: pl.DataFrame, now: Now) -> tuple[Mask, Mask]:
         """Which records are late, and which repeat another one."""
         event_time = microseconds(records["event_time"])
-        keyed = self.options.duplicates_key is not None and "key" in records.columns
+        keyed = self.options.stream.duplicates_key is not None and "key" in records.columns
         sources = source_names(self.stream, records)
         judged = self.clocks.observe(
             records["partition"].to_numpy(), sources, event_time, now.elapsed, now.wall, watermarks=keyed
         )
+        for aggregates in self.aggregates:
+            aggregates.expect(judged.seen)
         if judged.watermarks is None:
             return judged.late, np.zeros(len(event_time), dtype=np.bool_)
         return judged.late, self.duplicates.step(records["key"], sources, event_time, judged.watermarks, judged.late)
@@ -73,13 +67,13 @@ class StreamState:
         for aggregates, watch in zip(self.aggregates, self.outliers, strict=True):
             closed = aggregates.close(self._moved(marks, aggregates))
             if watch is not None and closed:
-                found += policy.outliers(self.stream, watch.outliers, watch.look(closed), wall)
-        if self.options.duplicates_key is not None:
+                found += policy.outliers(self.stream, watch.look(closed), wall)
+        if self.options.stream.duplicates_key is not None:
             self.duplicates.evict(self.clocks.mark)
         found += policy.skewed(self.stream, self.clocks.skew.due(self.clocks.elapsed, wall), wall)
         if self.clocks.crowded and not self._crowded:
             self._crowded = True
-            found.append(policy.crowded(self.stream, self.options.max_sources, wall))
+            found.append(policy.crowded(self.stream, self.options.engine.max_sources, wall))
         return found
 
     def _moved(self, marks: Marks, aggregates: Aggregates) -> Mapping[str, int]:
@@ -98,6 +92,16 @@ class StreamState:
         if self.clocks.skew.waits:
             return True
         return any(one.has_open() for one in self.aggregates) and elapsed >= self.clocks.idle_after()
+
+    def watermark(self) -> float | None:
+        """The median of the watermarks of the stream's sources in Unix seconds; None before the first."""
+        mark = self.clocks.watermark()
+        return None if mark <= NEVER else mark / 1e6
+
+    def rows(self) -> dict[str, int]:
+        """How many rows each kind of state holds, but for duplicates."""
+        held = {f"{one.aggregate.name}_{self.stream.name}": len(one) for one in self.aggregates}
+        return {**held, f"sources_{self.stream.name}": len(self.clocks)}
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
         """(small values, frames)."""
@@ -135,14 +139,24 @@ class StreamState:
         elapsed = max((active_at for _, _, _, active_at, _ in marks["partitions"]), default=0.0)
         self.clocks.restore_partitions(marks["watermark"], newest, elapsed, opened)
         windows, watch = self.aggregates[0], self.outliers[0]
-        windows.restore_windows(small["windows"], self.options.window_seconds)
+        windows.restore_windows(small["windows"], self.options.stream.window_seconds)
         if watch is not None:
             watch.restore([[[entity], counts] for entity, counts in history])
 
 
+def new_clocks(options: StreamOptions) -> SourceClocks:
+    """The clocks of a stream of which nothing is known yet."""
+    return SourceClocks(
+        options.stream.lateness_seconds,
+        options.engine.idle_seconds,
+        max_sources=options.engine.max_sources,
+        hold_seconds=options.hold_seconds,
+    )
+
+
 def declared_aggregates(stream: Stream, options: StreamOptions) -> tuple[Aggregate, ...]:
     """What is counted of a stream: its windows, and what else is declared."""
-    return (windows_of(stream, options.window_seconds), *options.aggregates)
+    return (windows_of(stream, options.stream.window_seconds), *options.aggregates)
 
 
 def source_names(stream: Stream, records: pl.DataFrame) -> pl.Series:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hackwatch.alerts.alert import Alert
-from hackwatch.alerts.forms import Form, encode, summary, text
+from hackwatch.alerts.forms import encode, summary, text
+from hackwatch.config import AppriseRouteSettings
 from hackwatch.errors import ConfigurationError, ResourceError
 from hackwatch.routes.base import DeliveryError
 
@@ -17,9 +18,10 @@ __all__ = ["AppriseRoute"]
 class AppriseRoute:
     """One notification for each alert: the explanation as text, or the JSON of the forms `ocsf` and `ecs`."""
 
-    def __init__(self, name: str, url: str, form: Form = "native") -> None:
-        self.name, self._form, self._where = name, form, f"route {name}"
-        self._apprise = self._load(url)
+    def __init__(self, settings: AppriseRouteSettings) -> None:
+        """Raises ResourceError without the extra, ConfigurationError for an address that Apprise does not know."""
+        self.name, self._form, self._where = settings.name, settings.form, f"route {settings.name}"
+        self._apprise = self._load(settings.address)
 
     def send(self, alerts: Sequence[Alert]) -> None:
         for delivered, alert in enumerate(alerts):

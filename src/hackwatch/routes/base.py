@@ -36,15 +36,22 @@ class Route(Protocol):
     """One way out. Used by one thread at a time; opened lazily, so that a receiver may be away at the start."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As the settings say; asked at any time."""
+        ...
 
     def send(self, alerts: Sequence[Alert]) -> None:
         """Hand over the alerts in order; an alert may come again, with the same id, if that was not certain.
 
-        Raises DeliveryError.
+        Called by the route's own thread whenever alerts are due, with none to 16 of them; it may take as long as the
+        route's `timeout_seconds` for each. Raises DeliveryError; anything else counts as none delivered.
         """
         ...
 
     def close(self) -> None:
-        """Let go of files and connections; `send` opens them again."""
+        """Let go of files and connections; `send` opens them again.
+
+        Called when the dispatcher has stopped, by another thread than that of `send`; may be called twice. Raises
+        nothing.
+        """
         ...

@@ -22,28 +22,41 @@ _FIRST_SECONDS, _LONGEST_SECONDS, _LONGEST_PAUSE = 1.0, 3600.0, 60.0
 
 
 class Message(Protocol):
-    """One alert for one route. `attempts` that failed so far."""
+    """One alert for one route, as the outbox gives it: it does not change."""
 
     @property
-    def id(self) -> int: ...
+    def id(self) -> int:
+        """By which the outbox knows it."""
+        ...
+
     @property
-    def attempts(self) -> int: ...
+    def attempts(self) -> int:
+        """How many have failed so far."""
+        ...
+
     @property
-    def alert(self) -> Alert: ...
+    def alert(self) -> Alert:
+        """As it was first raised."""
+        ...
 
 
 class Outbox(Protocol):
-    """The side of the store that the dispatcher works on. Times are Unix seconds UTC."""
+    """What the dispatcher needs of the store. Times are Unix seconds UTC.
 
-    def outbox_due(self, now: float, limit: int = 100, *, route: str | None = None) -> Sequence[Message]:
-        """Messages of a route whose time has come, the longest due first."""
+    Every method is called by the threads of the routes, one each, and is one transaction that happens or does not.
+    Each raises ResourceError (disk full, a server that is away: the thread looks again at its next turn) and
+    DataError (the store is damaged).
+    """
+
+    def due(self, now: float, limit: int = 100, *, route: str | None = None) -> Sequence[Message]:
+        """Messages of a route whose time has come, the longest due first. Asked at every turn of the route's thread."""
         ...
 
-    def outbox_done(self, message_id: int, *, now: float) -> None:
-        """The route has taken the message."""
+    def done(self, message_id: int, *, now: float) -> None:
+        """The route has taken the message. Said after it was sent: a crash in between sends it again."""
         ...
 
-    def outbox_failed(self, message_id: int, error: str, retry_at: float | None) -> None:
+    def failed(self, message_id: int, error: str, retry_at: float | None) -> None:
         """The route has not taken it: again at `retry_at`, or given up (None)."""
         ...
 
@@ -100,14 +113,14 @@ class Worker:
         """Try what is due; True if there may be more at once."""
         if self._clock.monotonic() < self._rest_until:
             return False
-        due = self._outbox.outbox_due(self._clock.wall(), _AT_ONCE, route=self.name)
+        due = self._outbox.due(self._clock.wall(), _AT_ONCE, route=self.name)
         for message in due:
             if not self._wanted(message):
-                self._outbox.outbox_done(message.id, now=self._clock.wall())
+                self._outbox.done(message.id, now=self._clock.wall())
         wanted = [message for message in due if self._wanted(message)]
         delivered, error = self._send(wanted)
         for message in wanted[:delivered]:
-            self._outbox.outbox_done(message.id, now=self._clock.wall())
+            self._outbox.done(message.id, now=self._clock.wall())
         if delivered:
             self._failures = 0
         dead = error is not None and self._failed(wanted[delivered], error)
@@ -136,7 +149,7 @@ class Worker:
         too_old = now - message.alert.created > self._delivery.max_age_seconds
         dead = error.permanent or too_old or attempts >= self._delivery.max_attempts
         wait = max(backoff(attempts, self._chance()), error.retry_after or 0.0)
-        self._outbox.outbox_failed(message.id, str(error), None if dead else now + wait)
+        self._outbox.failed(message.id, str(error), None if dead else now + wait)
         if not error.permanent:
             self._failures += 1
             rest = min(backoff(self._failures, self._chance()), _LONGEST_PAUSE)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 from hackwatch.alerts.alert import Alert
-from hackwatch.alerts.forms import FORMS, encode
+from hackwatch.alerts.forms import FORMS, Form, encode
 from hackwatch.text import csv_cell, csv_line, printable, spreadsheet_safe
 
 __all__ = ["FORMATS", "export"]
@@ -15,7 +15,7 @@ __all__ = ["FORMATS", "export"]
 FORMATS = ("ndjson", "json", "csv")
 
 
-def export(alerts: Iterable[Alert], out: TextIO, form: str = "native", fmt: str = "ndjson") -> None:
+def export(alerts: Iterable[Alert], out: TextIO, form: Form = "native", fmt: str = "ndjson") -> None:
     """Write the alerts to `out` in one of FORMS, as one of FORMATS: one by one, but CSV at the end.
 
     CSV has a header, nested fields under dotted names, lists as JSON, and is safe to open in a spreadsheet.

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from hackwatch.alerts.alert import Alert
-from hackwatch.alerts.forms import Form, encode
-from hackwatch.config import KafkaSettings
+from hackwatch.alerts.forms import encode
+from hackwatch.config import KafkaRouteSettings, KafkaSettings
 from hackwatch.routes.base import DeliveryError
 from hackwatch.topics.kafka.address import parse_address
 from hackwatch.topics.kafka.client import KafkaError, KafkaException, Message, Producer, Trouble, explain, producer
@@ -27,21 +27,14 @@ class KafkaRoute:
     replicas in sync; a broker that does not answer within `timeout` seconds is a failure that may pass.
     """
 
-    def __init__(
-        self,
-        name: str,
-        topic: str,
-        form: Form = "native",
-        *,
-        settings: KafkaSettings | None = None,
-        timeout: float = 10.0,
-    ) -> None:
-        self.name, self._form, self._timeout = name, form, timeout
-        self._where = f"route {name}"
-        self._address = parse_address(topic)
-        self._settings = settings or KafkaSettings()
+    def __init__(self, settings: KafkaRouteSettings, kafka: KafkaSettings | None = None) -> None:
+        """`kafka`: the table `[kafka]`. Raises ConfigurationError for a property that the client does not take."""
+        self.name, self._form, self._timeout = settings.name, settings.form, settings.timeout_seconds
+        self._where = f"route {self.name}"
+        self._address = parse_address(settings.topic)
+        self._kafka = kafka or KafkaSettings()
         self._producer: Producer | None = None
-        self._trouble = Trouble(self._where, self._settings)
+        self._trouble = Trouble(self._where, self._kafka)
         # Needs no broker yet; but a wrong property is told now and not with the first alert.
         self._connected()
 
@@ -98,14 +91,14 @@ class KafkaRoute:
                 "linger.ms": 0,
                 "batch.num.messages": 1,
             }
-            self._producer = producer(self._address.servers, self._settings, self._trouble, **own)
+            self._producer = producer(self._address.servers, self._kafka, self._trouble, **own)
         return self._producer
 
     def _failure(self, outcome: Outcome, delivered: int) -> DeliveryError:
         """Why a message was not taken; what is wrong with the brokers says more than that time is over."""
         error = outcome if isinstance(outcome, KafkaError) else KafkaError(KafkaError._MSG_TIMED_OUT)
         late = error.code() == KafkaError._MSG_TIMED_OUT
-        told = self._trouble.explain(error) if late else explain(error, self._where, self._settings)
+        told = self._trouble.explain(error) if late else explain(error, self._where, self._kafka)
         return DeliveryError(
             told.what,
             where=self._where,

@@ -7,11 +7,11 @@ import stat
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TextIO
 
 from hackwatch.alerts.alert import Alert
-from hackwatch.alerts.forms import Form, encode
+from hackwatch.alerts.forms import encode
+from hackwatch.config import FileRouteSettings, StdoutRouteSettings
 from hackwatch.routes.base import DeliveryError
 
 __all__ = ["FileRoute", "StdoutRoute"]
@@ -20,8 +20,8 @@ __all__ = ["FileRoute", "StdoutRoute"]
 class StdoutRoute:
     """Alerts on standard output, or another text stream."""
 
-    def __init__(self, name: str, form: Form = "native", stream: TextIO | None = None) -> None:
-        self.name, self._form, self._stream = name, form, stream
+    def __init__(self, settings: StdoutRouteSettings, stream: TextIO | None = None) -> None:
+        self.name, self._form, self._stream = settings.name, settings.form, stream
 
     def send(self, alerts: Sequence[Alert]) -> None:
         stream = sys.stdout if self._stream is None else self._stream
@@ -42,8 +42,8 @@ class FileRoute:
     short is never glued to the next one.
     """
 
-    def __init__(self, name: str, path: Path, form: Form = "native") -> None:
-        self.name, self._path, self._form = name, path, form
+    def __init__(self, settings: FileRouteSettings) -> None:
+        self.name, self._path, self._form = settings.name, settings.path.expanduser(), settings.form
         self._file: int | None = None
 
     def send(self, alerts: Sequence[Alert]) -> None:

@@ -12,11 +12,9 @@ import termios
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import Literal
 
 from hackwatch.alerts.alert import Alert
-from hackwatch.alerts.forms import Form
+from hackwatch.config import SyslogRouteSettings
 from hackwatch.routes.base import DeliveryError
 from hackwatch.routes.rfc5424 import format_message
 
@@ -34,26 +32,14 @@ class SyslogRoute:
     byte and that the connection was still open then; over UDP it means sent.
     """
 
-    def __init__(
-        self,
-        name: str,
-        host: str = "127.0.0.1",
-        port: int | None = None,
-        protocol: Literal["udp", "tcp", "tls"] = "udp",
-        form: Form = "native",
-        *,
-        facility: int = 13,
-        timeout: float = 10.0,
-        ca_file: Path | None = None,
-    ) -> None:
-        self.name, self._host, self._port = name, host, port or PORTS[protocol]
-        self._protocol, self._form, self._facility = protocol, form, facility
-        self._timeout, self._ca_file = timeout, ca_file
-        self._where = f"route {name}: {protocol}://{host}:{self._port}"
+    def __init__(self, settings: SyslogRouteSettings) -> None:
+        self.name, self._settings, self._protocol = settings.name, settings, settings.protocol
+        self._host, self._port = settings.host, settings.port or PORTS[settings.protocol]
+        self._where = f"route {self.name}: {self._protocol}://{self._host}:{self._port}"
         self._socket: socket.socket | None = None
 
     def send(self, alerts: Sequence[Alert]) -> None:
-        messages = [format_message(alert, self._form, self._facility) for alert in alerts]
+        messages = [format_message(alert, self._settings.form, self._settings.facility) for alert in alerts]
         try:
             if self._protocol == "udp":
                 self._send_datagrams(messages)
@@ -86,7 +72,7 @@ class SyslogRoute:
             self.close()
         connection = self._connected()
         connection.sendall(payload)
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + self._settings.timeout_seconds
         while _unacknowledged(connection):
             if time.monotonic() > deadline:
                 raise TimeoutError("the receiver does not acknowledge")
@@ -102,14 +88,14 @@ class SyslogRoute:
             plain = socket.socket(family, kind, number)
             plain.connect(address)
         else:
-            plain = socket.create_connection((self._host, self._port), timeout=self._timeout)
-        plain.settimeout(self._timeout)
+            plain = socket.create_connection((self._host, self._port), timeout=self._settings.timeout_seconds)
+        plain.settimeout(self._settings.timeout_seconds)
         self._socket = self._secured(plain) if self._protocol == "tls" else plain
         return self._socket
 
     def _secured(self, plain: socket.socket) -> socket.socket:
         try:
-            context = ssl.create_default_context(cafile=self._ca_file)
+            context = ssl.create_default_context(cafile=self._settings.ca_file)
             return context.wrap_socket(plain, server_hostname=self._host)
         except OSError:
             plain.close()

@@ -8,14 +8,14 @@ import hashlib
 import hmac
 import re
 import ssl
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import httpx
 
 from hackwatch.alerts.alert import Alert
-from hackwatch.alerts.forms import Form, encode
+from hackwatch.alerts.forms import encode
 from hackwatch.clock import Clock, SystemClock
+from hackwatch.config import WebhookRouteSettings
 from hackwatch.errors import ConfigurationError
 from hackwatch.routes.base import DeliveryError
 
@@ -58,25 +58,16 @@ class WebhookRoute:
     there is a secret. Any 2xx means delivered. Redirects are not followed: what they lead to was not configured.
     """
 
-    def __init__(
-        self,
-        name: str,
-        url: str,
-        form: Form = "native",
-        *,
-        secret: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float = 10.0,
-        ca_file: Path | None = None,
-        clock: Clock | None = None,
-    ) -> None:
-        self.name, self._form, self._secret = name, form, secret
-        self._where = f"route {name}"
-        self._url = self._checked(url)
-        if secret is not None:
-            _key(secret, self._where)
-        self._headers = {"User-Agent": "hackwatch", "Content-Type": "application/json", **(headers or {})}
-        self._timeout, self._ca_file = timeout, ca_file
+    def __init__(self, settings: WebhookRouteSettings, clock: Clock | None = None) -> None:
+        """Raises ConfigurationError: an address that is none, a secret that is not in its own form."""
+        self.name, self._settings = settings.name, settings
+        self._where = f"route {self.name}"
+        self._url = self._checked(settings.address)
+        self._secret = settings.secret.get_secret_value() if settings.secret else None
+        if self._secret is not None:
+            _key(self._secret, self._where)
+        own = {header: value.get_secret_value() for header, value in settings.headers.items()}
+        self._headers = {"User-Agent": "hackwatch", "Content-Type": "application/json", **own}
         self._clock = clock or SystemClock()
         self._client: httpx.Client | None = None
 
@@ -94,7 +85,7 @@ class WebhookRoute:
             self._client = None
 
     def _post(self, alert: Alert) -> None:
-        body = encode(alert, self._form).encode()
+        body = encode(alert, self._settings.form).encode()
         timestamp = int(self._clock.wall())
         headers = {"Idempotency-Key": alert.id, "webhook-id": alert.id, "webhook-timestamp": str(timestamp)}
         if self._secret is not None:
@@ -122,12 +113,12 @@ class WebhookRoute:
     def _connected(self) -> httpx.Client:
         if self._client is None:
             try:
-                verify = ssl.create_default_context(cafile=self._ca_file) if self._ca_file else True
+                ca_file = self._settings.ca_file
+                verify = ssl.create_default_context(cafile=ca_file) if ca_file else True
             except OSError as error:
-                raise DeliveryError(f"cannot use the certificates: {error}", where=str(self._ca_file)) from error
-            self._client = httpx.Client(
-                timeout=self._timeout, follow_redirects=False, verify=verify, headers=self._headers
-            )
+                raise DeliveryError(f"cannot use the certificates: {error}", where=str(ca_file)) from error
+            timeout = self._settings.timeout_seconds
+            self._client = httpx.Client(timeout=timeout, follow_redirects=False, verify=verify, headers=self._headers)
         return self._client
 
     def _checked(self, url: str) -> httpx.URL:

@@ -1,1 +1,1 @@
-"""What both engines need around the pipeline: detectors and their reload, retry, housekeeping, status, the lock."""
+"""What both engines need around the pipeline, once: options, detectors, status, store, routes, the lock."""

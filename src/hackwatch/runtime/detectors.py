@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from hackwatch.alerts import policy
-from hackwatch.alerts.alert import Alert
+from hackwatch.alerts.system import Notice, Tell
 from hackwatch.detect.base import Detector
 from hackwatch.detect.panel import CHAMPION, Member, Panel, place
 from hackwatch.errors import HackwatchError
 from hackwatch.pipeline.enrichment import Enrichment
 from hackwatch.runtime.enrichments import TABLE, Enrichments
+from hackwatch.runtime.registry import BundleSource
 
-__all__ = ["BundleSource", "Deciders", "Models", "system_alert"]
+__all__ = ["Deciders", "Models"]
 
 
 #: What is named as refused when not a version but the pointer to it cannot be read.
 POINTER = "(pointer)"
 #: A stream and a role in it.
 Seat = tuple[str, str]
-
-
-class BundleSource(Protocol):
-    """What the engine needs of the registry."""
-
-    def current(self, stream: str, role: str = CHAMPION) -> str | None:
-        """The version that the pointer of a role names; cheap."""
-        ...
-
-    def load(self, stream: str, version: str) -> Detector:
-        """Load a version, checked: files, schema, canary. Raises HackwatchError."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,21 +60,25 @@ class Models:
         self,
         source: BundleSource,
         streams: tuple[str, ...],
-        report: Callable[[Alert], None],
+        tell: Tell,
         roles: Mapping[str, Sequence[str]] | None = None,
         enrichments: Enrichments | None = None,
     ) -> None:
         self.enrichments = enrichments
-        self._source, self.report = source, report
+        self._source, self.tell = source, tell
         seats = [(stream, role) for stream in streams for role in (CHAMPION, *(roles or {}).get(stream, ()))]
         self._streams = streams
         self._current: dict[Seat, Member | None] = dict.fromkeys(seats)
+        #: The panels of these detectors, once they were asked for.
+        self._present: dict[str, Panel] | None = None
         self._refused: dict[Seat, str] = {}
         self._failed: set[str] = set()
 
     def current(self) -> Deciders:
         """What decides now."""
-        panels, found = self._panels(self._current), self.enrichments
+        if self._present is None:
+            self._present = self._panels(self._current)
+        panels, found = self._present, self.enrichments
         return Deciders(panels) if found is None else Deciders(panels, found.current, found.versions())
 
     def logged(self, deciders: Deciders, epoch: int) -> dict[str, str]:
@@ -102,11 +93,11 @@ class Models:
         if self.enrichments is not None:
             self.enrichments.tables.committed(epoch)
 
-    def refresh(self, wall: float) -> None:
+    def refresh(self) -> None:
         """Look at the registry's pointers; swap what has changed."""
         for seat in list(self._current):
-            self._check(seat, wall)
-            self._refresh(seat, wall)
+            self._check(seat)
+            self._refresh(seat)
         if self.enrichments is not None:
             self.enrichments.refresh()
 
@@ -124,7 +115,7 @@ class Models:
             members[stream][role] = member
         return {stream: _panel(roles) for stream, roles in members.items()}
 
-    def _refresh(self, seat: Seat, wall: float) -> None:
+    def _refresh(self, seat: Seat) -> None:
         detector, version = self._current[seat], POINTER
         try:
             pointed = self._source.current(*seat)
@@ -133,12 +124,12 @@ class Models:
                 return
             version = pointed
             if self._refused.get(seat) != version:
-                self._current[seat] = self._load(seat, version)
+                self._current[seat], self._present = self._load(seat, version), None
                 self._refused.pop(seat, None)
         except (HackwatchError, OSError) as error:
             if self._refused.get(seat) != version:
                 self._refused[seat] = version
-                self.report(self._failure(seat, version, error, wall))
+                self.tell(self._failure(seat, version, error))
 
     def _load(self, seat: Seat, version: str) -> Member:
         return Member(self._source.load(seat[0], version))
@@ -152,29 +143,24 @@ class Models:
         except HackwatchError:
             return current
 
-    def _check(self, seat: Seat, wall: float) -> None:
+    def _check(self, seat: Seat) -> None:
         """Say once of each version that it fails at scoring."""
         (stream, role), found = seat, self._current[seat]
         if found is not None and found.problem is not None and found.version not in self._failed:
             self._failed.add(found.version)
             title = f"Model {found.version} fails as {role} of {stream}: no {role}_score; the champion goes on"
-            self.report(system_alert(stream, "model-failed", found.version, title, found.problem, wall))
+            self.tell(Notice("model-failed", found.version, title, found.problem, stream=stream))
 
-    def _failure(self, seat: Seat, version: str, error: Exception, wall: float) -> Alert:
+    def _failure(self, seat: Seat, version: str, error: Exception) -> Notice:
         (stream, role), old = seat, self._current[seat]
         scored = "is not scored by a model" if role == CHAMPION else f"has no {role}_score"
         going_on = f"going on with {old.version}" if old else f"{stream} {scored}"
         whose = "" if role == CHAMPION else f" as {role}"
         what = "The registry of models cannot be read" if version == POINTER else f"Model {version} was refused{whose}"
         occurrence = version if role == CHAMPION else f"{version} {role}"
-        return system_alert(stream, "model-refused", occurrence, f"{what}, {going_on}", str(error), wall)
+        return Notice("model-refused", occurrence, f"{what}, {going_on}", str(error), stream=stream)
 
 
 def _panel(roles: dict[str, Member | None]) -> Panel:
     champion = roles.pop(CHAMPION)
     return Panel(None if champion is None else champion.detector, roles)
-
-
-def system_alert(stream: str, rule: str, occurrence: str, title: str, detail: str, wall: float) -> Alert:
-    """An alert of hackwatch about itself as a whole; `occurrence` makes its id unique."""
-    return policy.system_alert(stream, "hackwatch", rule, occurrence, title, detail, wall)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from hackwatch.alerts.alert import Alert
+from hackwatch.alerts.system import Notice, Tell
 from hackwatch.detect.base import Detector
 from hackwatch.detect.bundle import Bundle
 from hackwatch.detect.drift import Drift, DriftReport
 from hackwatch.pipeline.detection import Scored
-from hackwatch.runtime.detectors import system_alert
 
 __all__ = ["DriftWatch"]
 
@@ -20,11 +19,11 @@ LOOK_SECONDS = 2.0
 
 
 class DriftWatch:
-    """Compares a sample of what is scored with the model's training statistics; alerts once a model."""
+    """Compares a sample of what is scored with the model's training statistics; tells once a model."""
 
-    def __init__(self, enough: int, limit: float, raise_alert: Callable[[Alert], None] | None) -> None:
+    def __init__(self, enough: int, limit: float, tell: Tell | None) -> None:
         """`enough`: sampled records before anything is said; `limit`: PSI that counts as drift."""
-        self._enough, self._limit, self._raise = enough, limit, raise_alert
+        self._enough, self._limit, self._tell = enough, limit, tell
         self._drifts: dict[str, tuple[str, Drift]] = {}
         self._looked = float("-inf")
         self._told: set[str] = set()
@@ -45,15 +44,15 @@ class DriftWatch:
             known = self._drifts[stream] = (bundle.version, Drift(bundle))
         return known[1]
 
-    def report(self, wall: float) -> dict[str, DriftReport]:
-        """Per stream; raises one alert for a model whose input has drifted."""
+    def report(self) -> dict[str, DriftReport]:
+        """Per stream; tells once of a model whose input has drifted."""
         reports = {stream: drift.report() for stream, (_, drift) in list(self._drifts.items())}
         for stream, report in reports.items():
-            if self._raise is not None and report.version not in self._told and self._drifted(report):
+            if self._tell is not None and report.version not in self._told and self._drifted(report):
                 self._told.add(report.version)
                 title = f"{stream} records no longer look like the training data of {report.version}"
                 detail = "; ".join(report.findings[:4]) or f"PSI {report.worst:.2f}"
-                self._raise(system_alert(stream, "drift", report.version, title, detail, wall))
+                self._tell(Notice("drift", report.version, title, detail, stream=stream))
         return reports
 
     def _drifted(self, report: DriftReport) -> bool:

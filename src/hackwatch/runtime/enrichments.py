@@ -9,40 +9,38 @@ from pathlib import Path
 import polars as pl
 
 from hackwatch import streams
+from hackwatch.alerts.system import Notice, Tell
 from hackwatch.errors import DataError, HackwatchError
-from hackwatch.pipeline.enriching import Enriching
-from hackwatch.pipeline.enrichment import Enrichment
-from hackwatch.runtime.tables import Table, Tables, read_table
+from hackwatch.pipeline.enrichment import Enrichment, StatefulEnrichment
+from hackwatch.runtime.lookups import LookupTable, LookupTables, read_table
 from hackwatch.streams.base import Stream
 
-__all__ = ["TABLE", "Enrichments", "Report", "offline"]
+__all__ = ["TABLE", "Enrichments", "offline"]
 
 _LOG = logging.getLogger(__name__)
 #: What the version of a table is logged under.
 TABLE = "table:"
-#: Is told the rule, the occurrence, a title and details of what goes wrong.
-Report = Callable[[str, str, str, str], None]
 
 
 class Enrichments:
     """The enrichment of each stream with the tables of the settings.
 
-    `enriching`: the stateful enrichers, where they are run. What fails is told to `report`, once.
+    `stateful`: the stateful enrichers, where they are run. What fails is said to `tell`, once.
     """
 
     def __init__(
-        self, names: Sequence[str], paths: Mapping[str, Path], folder: Path, report: Report,
-        enriching: Enriching | None = None,
+        self, names: Sequence[str], paths: Mapping[str, Path], folder: Path, tell: Tell,
+        stateful: StatefulEnrichment | None = None,
     ) -> None:  # fmt: skip
         self._streams = [streams.get(name) for name in names]
         self._enrichers = {name: streams.enrichers(name) for name in names}
         needed = {table for enrichers in self._enrichers.values() for one in enrichers for table in one.tables}
         for table in sorted(needed - set(paths)):
             _LOG.warning("columns stay empty: no file for a table", extra={"setting": f"enrichment.tables.{table}"})
-        if enriching is None and any(streams.stateful_enrichers(name) for name in names):
+        if stateful is None and any(streams.stateful_enrichers(name) for name in names):
             _LOG.warning("columns stay empty: stateful enrichers run on the embedded engine only")
-        self._report, self._enriching, self._told = report, enriching, set[str]()
-        self.tables = Tables({name: paths[name] for name in sorted(needed & set(paths))}, folder, self._refused)
+        self._tell, self._stateful, self._told = tell, stateful, set[str]()
+        self.tables = LookupTables({name: paths[name] for name in sorted(needed & set(paths))}, folder, self._refused)
         self._current = self._with({})
 
     @property
@@ -67,34 +65,35 @@ class Enrichments:
         return self._with(self.tables.exactly(_of_tables(versions)))
 
     def used(self, versions: Mapping[str, str], epoch: int) -> None:
-        """See `Tables.used`."""
+        """See `LookupTables.used`."""
         self.tables.used(_of_tables(versions), epoch)
 
-    def _with(self, tables: Mapping[str, Table]) -> dict[str, Enrichment]:
+    def _with(self, tables: Mapping[str, LookupTable]) -> dict[str, Enrichment]:
         frames = {name: table.frame for name, table in tables.items()}
         return {
             stream.name: Enrichment(
                 stream,
                 self._enrichers[stream.name],
                 frames,
-                () if self._enriching is None else streams.stateful_enrichers(stream.name),
+                () if self._stateful is None else streams.stateful_enrichers(stream.name),
             )
             for stream in self._streams
         }
 
     def _check(self) -> None:
         found = [enrichment.problems for enrichment in self._current.values()]
-        for problems in [*found, *([] if self._enriching is None else [self._enriching.problems])]:
+        for problems in [*found, *([] if self._stateful is None else [self._stateful.problems])]:
             for name, problem in problems.items():
                 if name not in self._told:
                     self._told.add(name)
-                    self._report("enricher-failed", name, f"The enricher {name} fails: its columns stay empty", problem)
+                    title = f"The enricher {name} fails: its columns stay empty"
+                    self._tell(Notice("enricher-failed", name, title, problem))
 
     def _refused(self, name: str, error: HackwatchError | OSError) -> None:
         old = self.tables.current().get(name)
         going_on = f"going on with version {old.version}" if old else "columns that need it stay empty"
         title = f"The table {name} cannot be used, {going_on}"
-        self._report("table-refused", f"{name} {old.version}" if old else name, title, str(error))
+        self._tell(Notice("table-refused", f"{name} {old.version}" if old else name, title, str(error)))
 
 
 def offline(stream: Stream, paths: Mapping[str, Path]) -> Callable[[pl.DataFrame], pl.DataFrame]:
@@ -103,14 +102,14 @@ def offline(stream: Stream, paths: Mapping[str, Path]) -> Callable[[pl.DataFrame
     `paths`: the files of tables. Raises ResourceError and DataError if one that is needed cannot be used. An
     enricher that fails is a DataError too: nobody would look for its alert.
     """
-    enrichers, stateful = streams.enrichers(stream.name), streams.stateful_enrichers(stream.name)
+    enrichers = streams.enrichers(stream.name)
     needed = {table for one in enrichers for table in one.tables} & set(paths)
     enrichment = Enrichment(stream, enrichers, {name: read_table(paths[name]).frame for name in sorted(needed)})
-    enriching = Enriching({stream.name: stateful})
+    stateful = StatefulEnrichment({stream.name: streams.stateful_enrichers(stream.name)})
 
     def enrich(records: pl.DataFrame) -> pl.DataFrame:
-        found = enriching.enrich(stream.name, enrichment(records))
-        for name, problem in {**enrichment.problems, **enriching.problems}.items():
+        found = stateful.enrich(stream.name, enrichment(records))
+        for name, problem in {**enrichment.problems, **stateful.problems}.items():
             raise DataError(
                 f"the enricher {name} fails: {problem}", where=f"stream {stream.name}", next_step="repair its package"
             )

@@ -1,4 +1,8 @@
-"""One engine a data folder."""
+"""One engine a data folder.
+
+This is about a folder of this machine: spools, tables' copies and a lake in it have one writer. That a pipeline has one
+engine, wherever that runs, is about the store, and held there (`store.hold`).
+"""
 
 from __future__ import annotations
 

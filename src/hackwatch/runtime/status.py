@@ -1,142 +1,135 @@
-"""What an engine says of itself while it works: the live status in the store, and the metrics."""
+"""The live status of a run: what an engine of either kind says of itself, in the store and to Prometheus."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from hackwatch import metrics
+from hackwatch.alerts.alert import Alert
 from hackwatch.clock import Clock
+from hackwatch.counts import COUNTERS, Counts
 from hackwatch.detect.base import Detector
 from hackwatch.errors import HackwatchError
-from hackwatch.pipeline.arrivals import SMALL_ROWS
-from hackwatch.pipeline.core import Counts, Output
-from hackwatch.pipeline.detection import Scored
-from hackwatch.streams.base import microseconds
+from hackwatch.pipeline.streamstate import StreamState
+from hackwatch.runtime.recent import RecentCounts
 
-if TYPE_CHECKING:
-    from hackwatch.engine.loop import Engine
-
-__all__ = ["Arrivals", "StatusBoard", "latency_status", "stream_status"]
+__all__ = ["Status", "StatusBoard", "StreamStatus"]
 
 _LOG = logging.getLogger(__name__)
 
-BUCKET_SECONDS, BUCKETS = 2, 60
-ENTITIES_KEPT = 200
 LATENCIES_KEPT = 2000
-AGES_SAMPLED, AGES_SECONDS = 500, 0.2
-MOST_WAITING = 50_000
-OLDEST_SECONDS = 3600.0
+#: The rate is that of the time between so many publications.
+RATES_KEPT = 6
 
 
-class Arrivals:
-    """Records and suspects per entity in buckets of 2 s of processing time, over the last 2 minutes."""
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """How one stream stands.
 
-    def __init__(self) -> None:
-        self._rings: dict[str, np.ndarray[tuple[int, int], np.dtype[np.int64]]] = {}
-        self._newest = 0
-        self._waiting: list[pl.DataFrame] = []
-        self._rows_waiting = 0
-
-    def add(self, entities: pl.Series, suspects: pl.Series, wall: float) -> None:
-        """Who each record is about, and 1 where it is a suspect. Of large batches many are counted at a time."""
-        if int(wall // BUCKET_SECONDS) != self._newest:
-            self._count()
-            self._roll(wall)
-        if len(entities) <= SMALL_ROWS:
-            self._put(_per_entity_of_few(entities, suspects))
-            return
-        self._waiting.append(pl.DataFrame([entities.alias("entity"), suspects.alias("prediction")]))
-        self._rows_waiting += len(entities)
-        if self._rows_waiting > MOST_WAITING:
-            self._count()
-
-    def _count(self) -> None:
-        if not self._waiting:
-            return
-        waiting, self._waiting, self._rows_waiting = pl.concat(self._waiting), [], 0
-        self._put(_per_entity(waiting))
-
-    def add_counts(self, counts: Mapping[str, tuple[int, int]], wall: float) -> None:
-        """The same for what is counted already: entity -> records, suspects."""
-        self._count()
-        self._roll(wall)
-        self._put(counts)
-
-    def _put(self, counts: Mapping[str, tuple[int, int]]) -> None:
-        for entity, (records, suspects) in counts.items():
-            ring = self._rings.get(entity)
-            if ring is None:
-                if len(self._rings) >= ENTITIES_KEPT:
-                    continue
-                ring = self._rings[entity] = np.zeros((2, BUCKETS), dtype=np.int64)
-            ring[:, self._newest % BUCKETS] += (records, suspects)
-
-    def _roll(self, wall: float) -> None:
-        """Empty the buckets that time has passed; an entity silent for two minutes is forgotten."""
-        bucket = int(wall // BUCKET_SECONDS)
-        passed = min(bucket - self._newest, BUCKETS)
-        if passed <= 0:
-            return
-        stale = [(bucket - back) % BUCKETS for back in range(passed)]
-        for entity, ring in list(self._rings.items()):
-            ring[:, stale] = 0
-            if not ring.any():
-                del self._rings[entity]
-        self._newest = bucket
-
-    def shown(self, wall: float) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-        """(records, suspects): entity -> 60 buckets, oldest first."""
-        self._count()
-        self._roll(wall)
-        order = [(self._newest + 1 + i) % BUCKETS for i in range(BUCKETS)]
-        rows = sorted(self._rings.items())
-        return {e: r[0, order].tolist() for e, r in rows}, {e: r[1, order].tolist() for e, r in rows}
-
-
-def stream_status(
-    counts: Counts, rate: float, lag: int, in_messages: bool, watermark: float | None, detector: Detector | None,
-    arrivals: tuple[dict[str, list[int]], dict[str, list[int]]], late: Mapping[str, int], skewed: Mapping[str, float],
-    partitions: int | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """What the live status says of one stream. `in_messages`: the lag counts messages, not bytes.
-
-    `late`: the sources with the most late records, and how many; `skewed`: those whose clocks are wrong, and by how
-    many seconds (ahead: greater than 0). `partitions`: those of its topic, 0 while there is none; None if the engine
-    does not know.
+    `counts`: since the pipeline began. `rate`: records a second. `lag`: what is not read yet, in messages where the
+    topic counts these (`in_messages`), else in bytes. `watermark`: Unix seconds. `model`, `threshold`: of the champion.
+    `arrivals`, `suspect_arrivals`: entity -> counts, see RecentCounts. `late_sources`: those with the most late
+    records, and how many; `skewed_sources`: those whose clocks are wrong, and by how many seconds (ahead: greater than
+    0). `partitions`: those of its topic, 0 while there is none; None if the engine does not know.
     """
-    return {
-        "partitions": partitions,
-        **{name: getattr(counts, name) for name in Counts.__slots__},
-        "rate": rate,
-        "lag_bytes": 0 if in_messages else lag,
-        "lag_messages": lag if in_messages else 0,
-        "watermark": watermark,
-        "model": detector.version if detector else None,
-        "threshold": detector.threshold if detector else None,
-        "arrivals": arrivals[0],
-        "suspect_arrivals": arrivals[1],
-        "late_sources": dict(late),
-        "skewed_sources": dict(skewed),
-    }
+
+    counts: Counts = field(default_factory=Counts)
+    rate: float = 0.0
+    lag: int = 0
+    in_messages: bool = False
+    watermark: float | None = None
+    model: str | None = None
+    threshold: float | None = None
+    arrivals: Mapping[str, list[int]] = field(default_factory=dict)
+    suspect_arrivals: Mapping[str, list[int]] = field(default_factory=dict)
+    late_sources: Mapping[str, int] = field(default_factory=dict)
+    skewed_sources: Mapping[str, float] = field(default_factory=dict)
+    partitions: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept in the store."""
+        return {
+            "partitions": self.partitions,
+            **{name: getattr(self.counts, name) for name in COUNTERS},
+            "rate": self.rate,
+            "lag_bytes": 0 if self.in_messages else self.lag,
+            "lag_messages": self.lag if self.in_messages else 0,
+            "watermark": self.watermark,
+            "model": self.model,
+            "threshold": self.threshold,
+            "arrivals": self.arrivals,
+            "suspect_arrivals": self.suspect_arrivals,
+            "late_sources": dict(self.late_sources),
+            "skewed_sources": dict(self.skewed_sources),
+        }
 
 
-def latency_status(seconds: Sequence[float]) -> dict[str, float]:
-    """The median and the 99th percentile in milliseconds; 0 where nothing was measured."""
-    p50, p99 = np.percentile(seconds, (50, 99)) * 1000 if seconds else (0.0, 0.0)
-    return {"p50": round(float(p50), 2), "p99": round(float(p99), 2)}
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a run stands. Times in Unix seconds, ages in seconds.
+
+    `state`: recovering, running, stopped, or paused with its reason. `epoch`: the last that is in lake and store.
+    `latencies`: seconds of the last batches.
+    """
+
+    pipeline: str
+    site: str
+    started: float
+    updated: float
+    state: str
+    epoch: int
+    epoch_age: float
+    latencies: Sequence[float] = ()
+    streams: Mapping[str, StreamStatus] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept in the store; latencies in milliseconds, 0 where nothing was measured."""
+        p50, p99 = np.percentile(self.latencies, (50, 99)) * 1000 if self.latencies else (0.0, 0.0)
+        return {
+            "pipeline": self.pipeline,
+            "pid": os.getpid(),
+            "site": self.site,
+            "started": self.started,
+            "updated": self.updated,
+            "state": self.state,
+            "epoch": self.epoch,
+            "epoch_age": self.epoch_age,
+            "rate": sum(stream.rate for stream in self.streams.values()),
+            "latency_ms": {"p50": round(float(p50), 2), "p99": round(float(p99), 2)},
+            "streams": {name: stream.to_json() for name, stream in self.streams.items()},
+        }
+
+
+class _Stream:
+    """What was told of one stream."""
+
+    def __init__(self, *, in_messages: bool) -> None:
+        self.status = StreamStatus(in_messages=in_messages)
+        self.recent = RecentCounts()
+        self.totals: deque[tuple[float, int]] = deque(maxlen=RATES_KEPT)
+
+    def rate(self, now: float) -> float:
+        """Records a second since the publication that is the last but so many."""
+        self.totals.append((now, self.status.counts.records))
+        (began, before), (_, total) = self.totals[0], self.totals[-1]
+        return (total - before) / (now - began) if now > began else 0.0
 
 
 class StatusBoard:
-    """The engine's observer: gathers, and publishes about once a second through `publish`."""
+    """Gathers what an engine tells, and publishes it through `publish`, which may fail: then it is left out.
+
+    Any thread may call any method; none raises HackwatchError.
+    """
 
     def __init__(
         self,
@@ -144,173 +137,124 @@ class StatusBoard:
         site: str,
         clock: Clock,
         publish: Callable[[Mapping[str, Any]], None],
-        *,
-        entities: Mapping[str, str],
-        every_seconds: float = 1.0,
-        in_messages: Collection[str] = (),
+        streams: Mapping[str, bool],
     ) -> None:
-        """`entities`: stream -> its entity column; `in_messages`: streams whose topic counts messages, not bytes."""
+        """`streams`: whether their topics count messages (not bytes)."""
         self._pipeline, self._site, self._clock, self._publish = pipeline, site, clock, publish
-        self._entities, self._every, self._in_messages = entities, every_seconds, in_messages
-        self._arrivals = {stream: Arrivals() for stream in entities}
+        self._streams = {name: _Stream(in_messages=in_messages) for name, in_messages in streams.items()}
         self._latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
-        self._rates: deque[tuple[float, dict[str, int]]] = deque(maxlen=6)
         self._started = clock.wall()
-        self._published = self._aged = float("-inf")
+        self._epoch = (0, self._started)
         self._state = "recovering"
-        self._told: set[str] = set()
-        self._committed = (0, clock.wall())
-        self._last: dict[str, Any] = {
-            **self._about(),
-            "rate": 0.0,
-            "latency_ms": latency_status(()),
-            "streams": {},
-        }
+        self._last = self._about()
+        self._lock = threading.Lock()
 
-    # -- what the engine tells -----------------------------------------------------------------------------------
+    # -- what engines tell ---------------------------------------------------------------------------------------
 
-    def batch(self, scored: Sequence[Scored], output: Output, began: float, wall: float) -> None:
+    def batch(self, began: float, alerts: Iterable[Alert]) -> None:
+        """A batch that began then (monotonic) is done, and raised these."""
         seconds = self._clock.monotonic() - began
         self._latencies.append(seconds)
         metrics.add_batch(seconds)
-        metrics.add_alerts((alert.kind, alert.severity) for alert in output.alerts)
-        for (stream, _, partition), counts in output.counts.items():
-            metrics.add_records(
-                stream,
-                partition,
-                messages=counts.messages,
-                on_time=counts.on_time,
-                late=counts.late,
-                duplicate=counts.duplicate,
-                rejected=counts.rejected,
-                suspects=counts.suspects,
-            )
-        for run in scored:
-            metrics.add_unknown_fields(run.stream, run.unknown_fields)
-            entities = run.records.get_column(self._entities[run.stream])
-            self._arrivals[run.stream].add(entities, run.records.get_column("prediction"), wall)
-        if self._clock.monotonic() - self._aged >= AGES_SECONDS:
-            self._aged = self._clock.monotonic()
-            for run in scored:
-                metrics.add_latencies(run.stream, _ages(run.records, self._clock.wall()))
+        self.raised(alerts)
 
-    def wrote(self, table: str, seconds: float) -> None:
-        metrics.set_lake_write(table, seconds)
+    def raised(self, alerts: Iterable[Alert]) -> None:
+        """New alerts."""
+        metrics.add_alerts((alert.kind, alert.severity) for alert in alerts)
+
+    def took(self, stream: str, partition: int, counts: Counts) -> None:
+        """Where the records that a batch took of a partition went."""
+        metrics.add_records(stream, partition, counts)
+        metrics.add_unknown_fields(stream, {"": counts.unknown_fields})
+
+    def saw(self, stream: str, entities: pl.Series, suspects: pl.Series, wall: float) -> None:
+        """Who the records of a batch are about, and 1 where one is a suspect."""
+        with self._lock:
+            self._streams[stream].recent.add(entities, suspects, wall)
+
+    def saw_counted(self, stream: str, counts: Mapping[str, tuple[int, int]]) -> None:
+        """The same for what is counted already: entity -> records, suspects."""
+        with self._lock:
+            self._streams[stream].recent.add_counts(counts, self._clock.wall())
+
+    def stands(self, stream: str, counts: Counts, detector: Detector | None, state: StreamState) -> None:
+        """How far a stream is: totals since the pipeline began, what scores it, and its clocks."""
+        metrics.set_model(stream, detector.version if detector else None)
+        with self._lock:
+            self._set(
+                stream,
+                counts=counts,
+                watermark=state.watermark(),
+                model=detector.version if detector else None,
+                threshold=detector.threshold if detector else None,
+                late_sources=state.clocks.late_sources(),
+                skewed_sources=state.clocks.skew.named(),
+            )
+
+    def lags(self, stream: str, lags: Mapping[int, int], *, partitions: int | None = None) -> None:
+        """What is not read yet of each partition, in what the topic counts."""
+        found = self._streams[stream].status
+        metrics.set_position(
+            stream, lags, watermark=found.watermark, wall=self._clock.wall(), in_messages=found.in_messages
+        )
+        with self._lock:
+            self._set(stream, lag=sum(lags.values()), partitions=partitions)
 
     def committed(self, epoch: int, seconds: float) -> None:
+        """An epoch is in lake and store, which took this long."""
         metrics.set_epoch(epoch, seconds)
-        self._committed = (epoch, self._clock.wall())
+        self._epoch = (epoch, self._clock.wall())
 
     def paused(self, why: str | None) -> None:
-        """Said again with every attempt: the engine does not turn while it waits, and must not look dead."""
+        """The engine waits, or no longer; said with every attempt: it must not look dead meanwhile."""
         state = f"paused: {why}" if why else "running"
         if state != self._state:
             _LOG.warning("engine %s", state)
+        self.entered(state)
+        self._write(replace(self._last, **self._changing()))
+
+    def entered(self, state: str) -> None:
+        """recovering, running or stopped."""
         self._state = state
         metrics.set_engine_state(state)
-        with suppress(HackwatchError):
-            self._publish({**self._last, **self._about()})
 
-    def stored(self) -> None:
-        """New alerts are in the store."""
+    @property
+    def recovering(self) -> bool:
+        return self._state == "recovering"
 
-    def turn(self, engine: Engine) -> None:
-        if self._clock.monotonic() - self._published < self._every:
-            return
-        self._published = self._clock.monotonic()
-        if self._state == "recovering":
-            self._state = "running"
-            self._committed = (max(self._committed[0], engine.epoch - 1), self._committed[1])
-        self._say(engine)
-
-    def stopped(self, engine: Engine) -> None:
-        self._state = "stopped"
-        self._say(engine)
+    def recovered(self, epoch: int) -> None:
+        """It is done with what was logged after the last epoch, and is at work."""
+        self._epoch = (max(self._epoch[0], epoch), self._epoch[1])
+        self.entered("running")
 
     # -- what it publishes ---------------------------------------------------------------------------------------
 
-    def _say(self, engine: Engine) -> None:
+    def publish(self) -> None:
+        """Say how it all stands."""
         metrics.set_engine_state(self._state)
-        metrics.set_state_rows(engine.parts.pipeline.state_rows())
-        with suppress(HackwatchError):  # a disk that is full stops the status too; the engine itself says so and waits
-            self._last = self._status(engine)
-            self._publish(self._last)
+        wall, now = self._clock.wall(), self._clock.monotonic()
+        with self._lock:
+            streams = {name: self._shown(stream, wall, now) for name, stream in self._streams.items()}
+            latencies = tuple(self._latencies)
+        self._last = replace(self._about(), latencies=latencies, streams=streams)
+        self._write(self._last)
 
-    def _status(self, engine: Engine) -> dict[str, Any]:
+    def _shown(self, stream: _Stream, wall: float, now: float) -> StreamStatus:
+        records, suspects = stream.recent.shown(wall)
+        return replace(stream.status, rate=stream.rate(now), arrivals=records, suspect_arrivals=suspects)
+
+    def _set(self, stream: str, **changes: Any) -> None:
+        found = self._streams[stream]
+        found.status = replace(found.status, **changes)
+
+    def _about(self) -> Status:
+        return Status(self._pipeline, self._site, self._started, **self._changing())
+
+    def _changing(self) -> dict[str, Any]:
         wall = self._clock.wall()
-        totals = _by_stream(engine.parts.pipeline.totals)
-        rates = self._rate({stream: counts.records for stream, counts in totals.items()})
-        return {
-            **self._about(),
-            "rate": sum(rates.values()),
-            "latency_ms": latency_status(self._latencies),
-            "streams": {
-                stream: self._stream(engine, stream, totals.get(stream, Counts()), rates.get(stream, 0.0), wall)
-                for stream in self._entities
-            },
-        }
+        epoch, committed = self._epoch
+        return {"updated": wall, "state": self._state, "epoch": epoch, "epoch_age": max(0.0, wall - committed)}
 
-    def _about(self) -> dict[str, Any]:
-        wall = self._clock.wall()
-        return {
-            "pipeline": self._pipeline,
-            "pid": os.getpid(),
-            "site": self._site,
-            "started": self._started,
-            "updated": wall,
-            "state": self._state,
-            "epoch": self._committed[0],
-            "epoch_age": max(0.0, wall - self._committed[1]),
-        }
-
-    def _stream(self, engine: Engine, stream: str, counts: Counts, rate: float, wall: float) -> dict[str, Any]:
-        watermark = engine.parts.pipeline.watermark(stream)
-        lags = {partition: lag for (name, partition), lag in engine.lag().items() if name == stream}
-        detector = engine.parts.models.current().champions[stream]
-        in_messages = stream in self._in_messages
-        metrics.set_position(stream, lags, watermark=watermark, wall=wall, in_messages=in_messages)
-        metrics.set_model(stream, detector.version if detector else None)
-        arrivals = self._arrivals[stream].shown(wall)
-        if not lags and stream not in self._told:
-            _LOG.info("no topic yet of %s: it is read when it appears", stream)
-            self._told.add(stream)
-        pipeline = engine.parts.pipeline
-        return stream_status(
-            counts, rate, sum(lags.values()), in_messages, watermark, detector, arrivals,
-            pipeline.late_sources(stream), pipeline.skewed_sources(stream), len(lags),
-        )  # fmt: skip
-
-    def _rate(self, totals: dict[str, int]) -> dict[str, float]:
-        """Records a second over the last few publications."""
-        self._rates.append((self._clock.monotonic(), totals))
-        began, before = self._rates[0]
-        seconds = self._rates[-1][0] - began
-        if seconds <= 0:
-            return {}
-        return {stream: (count - before.get(stream, 0)) / seconds for stream, count in totals.items()}
-
-
-def _per_entity(records: pl.DataFrame) -> dict[str, tuple[int, int]]:
-    counted = records.group_by("entity").agg(pl.len(), pl.col("prediction").cast(pl.Int64).sum())
-    return {name: (number, suspects) for name, number, suspects in counted.iter_rows()}
-
-
-def _per_entity_of_few(entities: pl.Series, suspects: pl.Series) -> dict[str, tuple[int, int]]:
-    """The same without a query, which costs more than a few hundred rows."""
-    names = entities.to_list()
-    found = Counter(name for name, suspect in zip(names, suspects.to_list(), strict=True) if suspect)
-    return {name: (number, found[name]) for name, number in Counter(names).items()}
-
-
-def _ages(records: pl.DataFrame, wall: float) -> npt.NDArray[np.float64]:
-    """How long ago a sample of the records happened, seconds; replays of old data are left out."""
-    sample = microseconds(records.get_column("event_time"))[:: 1 + len(records) // AGES_SAMPLED]
-    ages = wall - sample / 1e6
-    return np.maximum(ages[ages < OLDEST_SECONDS], 0.0)
-
-
-def _by_stream(totals: Mapping[tuple[str, str, int], Counts]) -> dict[str, Counts]:
-    streams: dict[str, Counts] = {}
-    for (stream, _, _), counts in totals.items():
-        streams.setdefault(stream, Counts()).add(counts)
-    return streams
+    def _write(self, status: Status) -> None:
+        with suppress(HackwatchError):  # a full disk stops the status too; the engine itself says so, and waits
+            self._publish(status.to_json())

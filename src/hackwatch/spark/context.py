@@ -20,12 +20,14 @@ from hackwatch.errors import HackwatchError, ResourceError
 from hackwatch.lake import Lake
 from hackwatch.pipeline.core import Now
 from hackwatch.runtime.detectors import Deciders, Models
+from hackwatch.runtime.enrichments import Enrichments
 from hackwatch.runtime.retry import Retry
 from hackwatch.spark.checkpoint import clear_unfinished
 from hackwatch.spark.ledger import Ledger
-from hackwatch.spark.progress import Board
+from hackwatch.spark.observing import QueryObserver
 from hackwatch.spark.rounds import EngineTime, Rounds
-from hackwatch.store.base import BatchEntry, EngineStore
+from hackwatch.store.commits import BatchEntry
+from hackwatch.store.protocols import CheckpointStore
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -39,20 +41,21 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Context:
-    """The parts of a run. `lake`, `models`: make one for a query, since none is shared between threads.
+    """The parts of a run. `lake`, `models`, `enrichments`, `policy`: make one for a query: no two threads share one.
 
     `given`: detectors by stream that take the place of those of the registry.
     """
 
     settings: Settings
     spark: SparkSession
-    store: EngineStore
+    checkpoints: CheckpointStore
     rules: RuleSet
     clock: Clock
-    board: Board
+    observer: QueryObserver
     retry: Retry
     lake: Callable[[], Lake]
-    models: Callable[[tuple[str, ...]], Models]
+    models: Callable[[tuple[str, ...], Enrichments | None], Models]
+    enrichments: Callable[[str], Enrichments]
     policy: Callable[[], AlertPolicy]
     given: dict[str, Detector]
 
@@ -63,10 +66,12 @@ class Query(ABC):
     The first error is kept in `error`: what Spark makes of it is hard to read.
     """
 
-    def __init__(self, context: Context, name: str, streams: tuple[str, ...]) -> None:
+    def __init__(
+        self, context: Context, name: str, streams: tuple[str, ...], enrichments: Enrichments | None = None
+    ) -> None:
         self.context, self.name = context, name
-        self.ledger = Ledger(context.store, context.settings.pipeline, name)
-        self.lake, self.models, self.policy = context.lake(), context.models(streams), context.policy()
+        self.ledger = Ledger(context.checkpoints, context.settings.pipeline, name)
+        self.lake, self.models, self.policy = context.lake(), context.models(streams, enrichments), context.policy()
         if "policy" in self.ledger.state:
             self.policy.restore(self.ledger.state["policy"])
         self.time = EngineTime(context.clock, self.ledger.elapsed, context.settings.spark.trigger_seconds)
@@ -109,9 +114,9 @@ class Query(ABC):
         """The time of a batch that begins."""
         return Now(self.context.clock.wall(), self.time.tick())
 
-    def versions(self, now: Now) -> dict[str, str]:
+    def versions(self) -> dict[str, str]:
         """What decides about a batch that begins: the newest of everything."""
-        self.models.refresh(now.wall)
+        self.models.refresh()
         return self.models.logged(self.models.current(), self.ledger.epoch + 1)
 
     def deciders(self, entry: BatchEntry) -> Deciders:
@@ -180,7 +185,7 @@ class SparkQuery(Query):
     def _counted(self, frame: DataFrame, number: int) -> None:
         now = self.now()
         spark_query = str(frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId"))
-        versions = self.versions(now)
+        versions = self.versions()
         entry = self.patiently("store", lambda: self.ledger.begin(number, spark_query, now, versions))
         if entry is not None:
             self.take(frame, entry, self.deciders(entry))

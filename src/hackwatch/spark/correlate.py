@@ -11,9 +11,11 @@ import polars as pl
 
 from hackwatch import streams
 from hackwatch.alerts.alert import Alert
+from hackwatch.alerts.observed import Pairs
 from hackwatch.pipeline.core import serialise
 from hackwatch.pipeline.correlation import Correlator, pair_date
 from hackwatch.pipeline.detection import SCORED
+from hackwatch.pipeline.judged import lake_rows, processed_at
 from hackwatch.spark.context import Context, Query
 from hackwatch.spark.folder import open_folder
 from hackwatch.spark.ledger import DRIVER, Ledger
@@ -22,7 +24,7 @@ from hackwatch.spark.rounds import Rounds
 from hackwatch.spark.spool import Waiting
 from hackwatch.spark.suspects import EpochSuspects, SourceMarks, Suspects
 from hackwatch.spark.upgrade import Before, earlier_pairs
-from hackwatch.store.base import BatchEntry, OffsetRange
+from hackwatch.store.commits import BatchEntry, OffsetRange
 from hackwatch.streams.base import POSITION
 from hackwatch.streams.declarations import Correlation
 
@@ -160,7 +162,7 @@ class Correlate(Query):
     def _begin(self) -> None:
         """Keep where it begins: what ingest did before the correlation was there is left out."""
         now = self.now()
-        versions = self.versions(now)
+        versions = self.versions()
         entry = self.patiently("store", lambda: self.ledger.begin(None, DRIVER, now, versions))
         assert entry is not None
         before = [self._sides[name].before for name in self.names]
@@ -171,7 +173,7 @@ class Correlate(Query):
     def _take_up(self, before: Sequence[Before], entry: BatchEntry) -> None:
         """Go on where a query of Spark, as version 0.1 had it, was."""
         settings = self.context.settings
-        old = Ledger(self.context.store, settings.pipeline, self.declared.name)
+        old = Ledger(self.context.checkpoints, settings.pipeline, self.declared.name)
         if "policy" in old.state:
             self.policy.restore(old.state["policy"])
         checkpoint = f"{settings.spark_checkpoint}/{settings.pipeline}/{self.declared.name}/offsets"
@@ -198,7 +200,7 @@ class Correlate(Query):
         if not ranges:
             return False
         with self.open_gate():
-            versions = self.versions(now)
+            versions = self.versions()
             entry = self.patiently("store", lambda: self.ledger.begin(None, DRIVER, now, versions, ranges, waiting))
             assert entry is not None
             self._take(entry)
@@ -239,7 +241,7 @@ class Correlate(Query):
         done = self.done | {part.stream: part.end for part in entry.ranges}
         self.patiently("store", partial(self._commit, entry, done))
         self.done = done
-        self.context.board.correlated(alerts, self.name, len(self.correlator))
+        self.context.observer.correlated(alerts, self.name, len(self.correlator))
 
     def _new(self, pairs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Those that are not in the lake yet, and those of which no alert has been told: all, but for an upgrade."""
@@ -258,7 +260,7 @@ class Correlate(Query):
             self.patiently(f"lake table {self.declared.name}", append)
         topics = {name: side.topic for name, side in self._sides.items()}
         champions = self.deciders(entry).champions
-        alerts = self.policy.pairs(self.declared, self.left, self.right, topics, untold, champions, entry.wall)
+        alerts = self.policy.pairs(Pairs(self.declared, self.left, self.right, topics, untold), champions, entry.wall)
         updates = self.policy.take_updates()
         self.patiently("store", lambda: self.ledger.tell(alerts, updates))
         return alerts
@@ -276,12 +278,8 @@ class Correlate(Query):
 
     def _rows(self, pairs: pl.DataFrame, entry: BatchEntry) -> pl.DataFrame:
         """Pairs as the table has them."""
-        moment = pl.lit(round(entry.wall * 1e6)).cast(pl.Datetime("us", "UTC"))
-        return pairs.with_columns(
-            moment.alias("processing_time"),
-            pair_date(self.left, self.right),
-            pl.lit(self.context.settings.site).alias("site"),
-        )
+        dated = processed_at(pairs, entry.wall).with_columns(pair_date(self.left, self.right))
+        return lake_rows(dated, self.context.settings.site)
 
     def _commit(self, entry: BatchEntry, done: Mapping[str, int]) -> None:
         parts = serialise({f"suspects.{name}": frame for name, frame in self.correlator.snapshot().items()})

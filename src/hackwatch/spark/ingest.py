@@ -8,25 +8,24 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hackwatch import streams
+from hackwatch.alerts.observed import Records
+from hackwatch.counts import Counts
 from hackwatch.lake.distributed import commit_files, share
 from hackwatch.pipeline.core import TICK_SECONDS, Now, changes_of, serialise
+from hackwatch.pipeline.judged import records_schema, rejected_schema
 from hackwatch.pipeline.streamstate import StreamState
-from hackwatch.runtime.detectors import Deciders, system_alert
-from hackwatch.runtime.enrichments import Enrichments
-from hackwatch.runtime.options import alert_options, stream_options
+from hackwatch.runtime.detectors import Deciders
+from hackwatch.runtime.options import enriched_topic, stream_options
 from hackwatch.spark.context import Context, SparkQuery, collected
 from hackwatch.spark.judging import known, merged
 from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.plan import (
     REPORTS,
-    Enriched,
     Plan,
     Report,
     Told,
     nothing_told,
     read_told,
-    records_schema,
-    rejected_schema,
     spark_type,
 )
 from hackwatch.spark.rounds import Rounds
@@ -36,7 +35,7 @@ from hackwatch.spark.sources import KafkaTopic, SpoolTopic, source_of
 from hackwatch.spark.suspects import EpochSuspects, Suspects
 from hackwatch.spark.upgrade import Before, is_of_before, take_up_stream
 from hackwatch.spark.work import finish, normalise, work
-from hackwatch.store.base import BatchEntry
+from hackwatch.store.commits import BatchEntry
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -60,22 +59,19 @@ class Ingest(SparkQuery):
 
     def __init__(self, context: Context, stream: str, suspects: Suspects, correlations: Sequence[str]) -> None:
         """`suspects`: where those go that one of the `correlations` takes."""
-        super().__init__(context, stream, (stream,))
+        super().__init__(context, stream, (stream,), context.enrichments(stream))
         settings = context.settings
         self.stream, self.source, self.suspects = streams.get(stream), source_of(settings, stream), suspects
         known = self.ledger.state.get("since", {})
         #: By correlation: the last epoch whose suspects were not kept for it.
         self.since: dict[str, int] = {name: known.get(name, self.ledger.epoch) for name in correlations}
-        self.models.enrichments = Enrichments(
-            (stream,), settings.enrichment.tables, settings.tables_folder / f"{settings.pipeline}-{stream}", self._tell
-        )
         self._options = stream_options(settings, stream)
         folder = settings.streams[stream].spark_ml
-        keyed = self._options.duplicates_key is not None
+        keyed = self._options.stream.duplicates_key is not None
         self._scorer = Scorer(context.spark, folder, self.stream, keyed=keyed) if folder is not None else None
         if self._scorer is not None:
             context.given[stream] = self._scorer.detector
-        self.state = StreamState(self.stream, self._options, alert_options(settings))
+        self.state = StreamState(self.stream, self._options, settings.alerts)
         self.state.topic = self.source.topic
         self._keys: dict[int, bytes] = {}
         #: What version 0.1 has left, if it was the last one that ran.
@@ -96,15 +92,12 @@ class Ingest(SparkQuery):
             frames = {name.removeprefix(_FRAMES): part for name, part in parts.items() if name.startswith(_FRAMES)}
             self.state.restore(self.ledger.state["stream"], frames, ())
         elif self.before is not None:
-            windows = Ledger(self.context.store, self.context.settings.pipeline, f"windows-{self.name}")
+            windows = Ledger(self.context.checkpoints, self.context.settings.pipeline, f"windows-{self.name}")
             take_up_stream(self.before, self.state, self.policy, self.ledger, windows, self.lake)
             if (kept := parts.get("duplicates")) is not None:
                 self._keys = dict.fromkeys(self._positions(), kept)
             return
         self._keys = {int(name.removeprefix(_KEYS)): part for name, part in parts.items() if name.startswith(_KEYS)}
-
-    def _tell(self, rule: str, occurrence: str, title: str, detail: str) -> None:
-        self.models.report(system_alert(self.name, rule, occurrence, title, detail, self.context.clock.wall()))
 
     @property
     def committed(self) -> int:
@@ -114,6 +107,14 @@ class Ingest(SparkQuery):
     @property
     def topic(self) -> str:
         return self.source.topic
+
+    @property
+    def totals(self) -> Counts:
+        """Where the records of all partitions went since the pipeline began."""
+        whole = Counts()
+        for counts in self.ledger.totals.values():
+            whole.add(counts)
+        return whole
 
     # -- how batches come ----------------------------------------------------------------------------------------
 
@@ -169,7 +170,7 @@ class Ingest(SparkQuery):
             self.caught_up = True
             return ends is None and self._tick_if_due(now)
         with self.open_gate():
-            versions = self.versions(now)
+            versions = self.versions()
             begin = partial(self.ledger.begin, None, self.ledger.spark_query, now, versions, ranges, waiting)
             entry = self.patiently("store", begin)
             assert entry is not None
@@ -202,7 +203,7 @@ class Ingest(SparkQuery):
         return True
 
     def _tick(self, now: Now) -> None:
-        versions = self.versions(now)
+        versions = self.versions()
         entry = self.patiently("store", lambda: self.ledger.tick(self.name, now, versions))
         self._commit(entry, nothing_told(self.stream), self.deciders(entry), self.context.clock.monotonic())
 
@@ -224,7 +225,10 @@ class Ingest(SparkQuery):
         state, topic, waiting = self.state, self.source.topic, self._waiting(entry, told.report)
         marks = merged(state, told, entry.elapsed, [partition for _, partition in waiting])
         alerts = self.policy.records(
-            self.stream, topic, told.alerting, deciders.champions, entry.wall, on_suspect=self._options.alert_on_suspect
+            Records(self.stream, topic, told.alerting),
+            deciders.champions,
+            entry.wall,
+            on_suspect=self._options.stream.alert_on_suspect,
         )
         alerts += state.close(marks, self.policy, entry.wall)
         updates = self.policy.take_updates()
@@ -250,7 +254,8 @@ class Ingest(SparkQuery):
         self.patiently("store", commit)
         self.caught_up = not waiting
         self.models.committed(entry.epoch)
-        self.context.board.ingested(self.name, told.report, alerts, deciders.champions[self.name], state, began)
+        champion = deciders.champions[self.name]
+        self.context.observer.ingested(self.name, told.report, self.totals, alerts, champion, state, began)
 
     def _waiting(self, entry: BatchEntry, report: Report) -> Waiting:
         """The partitions that have more messages; of Kafka all, once a batch is as large as it may be."""
@@ -303,13 +308,8 @@ class Ingest(SparkQuery):
             suspects=bool(self.since),
             roles=deciders.panels[self.name].roles,
             spool=self.source.spool,
-            enriched=self._enriched(),
+            enriched=enriched_topic(settings),
         )
-
-    def _enriched(self) -> Enriched | None:
-        settings = self.context.settings
-        url, streams_read = settings.kafka.enriched, settings.streams.values()
-        return None if url is None else Enriched(url, settings.kafka, max(one.partitions for one in streams_read))
 
     def _ship(self, deciders: Deciders) -> object:
         """Models, tables and rules on all workers; sent again when a model or a table is another one."""

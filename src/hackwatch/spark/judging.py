@@ -14,10 +14,10 @@ import polars as pl
 
 from hackwatch.pipeline.aggregates import Aggregates
 from hackwatch.pipeline.arrivals import Arrival, joined, to_frame
-from hackwatch.pipeline.clocks import Marks, SourceClocks
+from hackwatch.pipeline.clocks import Marks
 from hackwatch.pipeline.core import serialise
 from hackwatch.pipeline.duplicates import Duplicates
-from hackwatch.pipeline.streamstate import StreamState, declared_aggregates, source_names
+from hackwatch.pipeline.streamstate import StreamState, declared_aggregates, new_clocks, source_names
 from hackwatch.spark.plan import ARRIVED, COUNTED, KEYS, SUSPECTS, Known, Plan, Told, suspects_schema, to_ipc
 from hackwatch.streams.base import Stream, microseconds
 
@@ -31,12 +31,7 @@ class Judge:
 
     def __init__(self, plan: Plan, stream: Stream) -> None:
         self._plan, self._stream, options = plan, stream, plan.options
-        self._clocks = SourceClocks(
-            options.lateness_seconds,
-            options.idle_seconds,
-            max_sources=options.max_sources,
-            hold_seconds=options.hold_seconds,
-        )
+        self._clocks = new_clocks(options)
         self._clocks.restore(*plan.known.clocks)
         self._aggregates = [Aggregates(one, stream) for one in declared_aggregates(stream, options)]
         for aggregates, lengths in zip(self._aggregates, plan.known.lengths, strict=True):
@@ -47,7 +42,7 @@ class Judge:
 
     def judge(self, records: pl.DataFrame) -> tuple[Mask, Mask]:
         """Which records are late, and which repeat one of their partition; those of each partition in offset order."""
-        plan, keyed = self._plan, self._plan.options.duplicates_key is not None and "key" in records.columns
+        plan, keyed = self._plan, self._plan.options.stream.duplicates_key is not None and "key" in records.columns
         partition, event_time = records["partition"].to_numpy(), microseconds(records["event_time"])
         sources = source_names(self._stream, records)
         judged = self._clocks.observe(partition, sources, event_time, plan.elapsed, plan.wall, watermarks=keyed)

@@ -8,10 +8,12 @@ from typing import Any
 import orjson
 
 from hackwatch.alerts.alert import Alert, AlertUpdate
+from hackwatch.counts import Counts
 from hackwatch.errors import DataError
-from hackwatch.pipeline.core import Changed, Counts, Now
+from hackwatch.pipeline.core import Changed, Now
 from hackwatch.store.aggregates import aggregate_rows, window_rows
-from hackwatch.store.base import BatchEntry, EngineStore, EpochCommit, OffsetRange
+from hackwatch.store.commits import BatchEntry, EpochCommit, OffsetRange
+from hackwatch.store.protocols import CheckpointStore
 
 __all__ = ["DRIVER", "Ledger"]
 
@@ -30,17 +32,15 @@ class Ledger:
     the same. Between Spark's batches there may be ticks: epochs without messages, of which Spark knows nothing.
     """
 
-    def __init__(self, store: EngineStore, pipeline: str, query: str) -> None:
+    def __init__(self, checkpoints: CheckpointStore, pipeline: str, query: str) -> None:
         self._pipeline, self.query, self.name = pipeline, query, f"{pipeline}/{query}"
         #: Tells the batches of this query from those of another store's in the lake.
-        self.application = f"{self.name}@{store.identity}"
-        self._store = store
-        found = store.checkpoint(self.name)
+        self.application = f"{self.name}@{checkpoints.identity}"
+        self._checkpoints = checkpoints
+        found = checkpoints.latest(self.name)
         self.epoch, self.elapsed = (found.epoch, found.elapsed) if found else (0, 0.0)
         self.state: dict[str, Any] = orjson.loads(found.states["state"]) if found and found.states else {}
-        self.totals: dict[Place, Counts] = {
-            place: Counts(**counts) for place, counts in (found.accounting if found else {}).items()
-        }
+        self.totals: dict[Place, Counts] = dict(found.accounting) if found else {}
         self._parts = dict(found.states) if found else {}
         self._offsets: dict[Place, int] = dict(found.offsets) if found else {}
         self._logged = {entry.epoch: entry for entry in (found.batches if found else ())}
@@ -81,7 +81,7 @@ class Ledger:
         entry = self._logged.pop(epoch, None)
         if entry is None:
             entry = BatchEntry(epoch, epoch, now.wall, now.elapsed, ranges, dict(models), waiting)
-            self._store.log_batches(self.name, [entry])
+            self._checkpoints.log_batches(self.name, [entry])
         self._at_work = self._batch if batch is None else batch, spark_query
         return entry
 
@@ -120,7 +120,7 @@ class Ledger:
     def tell(self, alerts: Sequence[Alert], updates: Sequence[AlertUpdate]) -> None:
         """Write alerts with their outbox messages, and what has changed of earlier ones."""
         if alerts or updates:
-            self._store.log_batches(self._pipeline, (), alerts, updates)
+            self._checkpoints.log_batches(self._pipeline, (), alerts, updates)
 
     def commit(
         self,
@@ -143,7 +143,7 @@ class Ledger:
             totals.setdefault(place, Counts()).add(added)
         self._offsets |= offsets or {}
         self.state = {**state, "spark_query": spark_query, "batch": batch}
-        self._store.commit_epoch(
+        self._checkpoints.commit_epoch(
             self.name,
             EpochCommit(
                 epoch=entry.epoch,
@@ -153,9 +153,7 @@ class Ledger:
                 states={**(parts or {}), "state": orjson.dumps(self.state)},
                 windows=window_rows(changed),
                 aggregates=aggregate_rows(changed),
-                accounting={
-                    place: {name: getattr(total, name) for name in Counts.__slots__} for place, total in totals.items()
-                },
+                accounting=totals,
                 committed_at=committed_at,
             ),
         )

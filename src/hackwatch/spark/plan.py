@@ -12,24 +12,22 @@ import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from hackwatch import streams
-from hackwatch.config import KafkaSettings
-from hackwatch.detect.panel import panel_schema
+from hackwatch.counts import Counts
 from hackwatch.lake.distributed import Share
 from hackwatch.lake.log import Action
 from hackwatch.pipeline.arrivals import Arrival, from_frame
-from hackwatch.pipeline.core import STAMP, Counts
 from hackwatch.pipeline.detection import SCORED
+from hackwatch.pipeline.judged import LAYOUT, records_schema
 from hackwatch.pipeline.lengths import Lengths
 from hackwatch.pipeline.options import StreamOptions
+from hackwatch.runtime.options import EnrichedTopic
 from hackwatch.spark.scorer import rows_schema
 from hackwatch.spark.shipping import Shipped
 from hackwatch.spark.spool import Spool
-from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, DecodeOptions, Stream
+from hackwatch.streams.base import POSITION, DecodeOptions, Stream
 
 __all__ = [
-    "ADDED",
     "REPORTS",
-    "Enriched",
     "Known",
     "Plan",
     "Report",
@@ -38,8 +36,6 @@ __all__ = [
     "nothing_told",
     "pack_told",
     "read_told",
-    "records_schema",
-    "rejected_schema",
     "spark_type",
     "suspects_schema",
     "to_ipc",
@@ -49,25 +45,11 @@ __all__ = [
 REPORTS = "report BINARY, name STRING, frame BINARY"
 #: The frames that go with a report; of the last two one a (name of an aggregate, partition), behind a slash.
 ALERTING, SUSPECTS, ARRIVED, COUNTED, KEYS = "alerting", "suspects", "arrivals", "counted/", "keys/"
-_PLACED = pl.Schema({"date": pl.Date(), "site": pl.String()})
-#: Columns that a row gets only for its table.
-ADDED = ["topic", "epoch", *_PLACED]
-
-
-def records_schema(stream: Stream, roles: tuple[str, ...] = ()) -> pl.Schema:
-    """The columns of a stream's table, as both engines write them. `roles`: those beside the champion."""
-    judged = {**SCORED, **panel_schema(roles), **STAMP}
-    return pl.Schema({**stream.schema, **POSITION, **judged, "topic": pl.String(), "epoch": pl.Int64(), **_PLACED})
 
 
 def suspects_schema(stream: Stream) -> pl.Schema:
     """The columns of a suspect that correlations hold."""
     return pl.Schema({**stream.schema, **POSITION, **SCORED})
-
-
-def rejected_schema() -> pl.Schema:
-    """The columns of the table of rejected messages."""
-    return pl.Schema({**REJECTED_SCHEMA, "processing_time": STAMP["processing_time"], **_PLACED})
 
 
 _TYPES: dict[pl.DataType, str] = {
@@ -80,15 +62,6 @@ _TYPES: dict[pl.DataType, str] = {
     pl.String(): "STRING",
     pl.Datetime("us", "UTC"): "TIMESTAMP",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Enriched:
-    """The topic that scored records are also sent to; made with so many `partitions` unless it exists."""
-
-    url: str
-    kafka: KafkaSettings
-    partitions: int
 
 
 class Box(Protocol):
@@ -132,13 +105,13 @@ class Plan:
     suspects: bool
     roles: tuple[str, ...] = ()
     spool: Spool | None = None
-    enriched: Enriched | None = None
+    enriched: EnrichedTopic | None = None
     rejects_only: bool = False
 
     @property
     def rows_schema(self) -> pl.Schema:
         """The columns that go through Spark where it scores."""
-        return rows_schema(streams.get(self.stream), keyed=self.options.duplicates_key is not None)
+        return rows_schema(streams.get(self.stream), keyed=self.options.stream.duplicates_key is not None)
 
 
 @dataclass(slots=True)
@@ -149,7 +122,6 @@ class Report:
     next_offsets: dict[int, int] = field(default_factory=dict)
     actions: dict[str, list[Action]] = field(default_factory=dict)
     entities: dict[str, tuple[int, int]] = field(default_factory=dict)
-    unknown_fields: int = 0
 
     def add(self, other: Report) -> None:
         for number, counts in other.counts.items():
@@ -161,7 +133,6 @@ class Report:
         for entity, (records, suspects) in other.entities.items():
             before = self.entities.get(entity, (0, 0))
             self.entities[entity] = (before[0] + records, before[1] + suspects)
-        self.unknown_fields += other.unknown_fields
 
     def to_json(self) -> bytes:
         return orjson.dumps(asdict(self), option=orjson.OPT_NON_STR_KEYS)
@@ -174,7 +145,6 @@ class Report:
             next_offsets={int(number): offset for number, offset in told["next_offsets"].items()},
             actions=told["actions"],
             entities={entity: (records, suspects) for entity, (records, suspects) in told["entities"].items()},
-            unknown_fields=told["unknown_fields"],
         )
 
 
@@ -201,8 +171,12 @@ class Told:
 
 def nothing_told(stream: Stream) -> Told:
     """What a batch without messages tells."""
-    alerting = records_schema(stream).to_frame().drop(ADDED)
-    return Told(Report(), alerting, suspects_schema(stream).to_frame(), [], {}, {})
+    return Told(Report(), _alerting(stream), suspects_schema(stream).to_frame(), [], {}, {})
+
+
+def _alerting(stream: Stream, roles: tuple[str, ...] = ()) -> pl.DataFrame:
+    """No rows that may raise alerts: with their columns, but not those of the lake's layout."""
+    return records_schema(stream, roles).to_frame().drop(LAYOUT.names())
 
 
 def pack_told(report: Report, frames: Mapping[str, bytes]) -> pa.RecordBatch:
@@ -231,7 +205,9 @@ def read_told(table: pa.Table, plan: Plan) -> Told:
     seen = [one for frame in frames.get(ARRIVED, ()) for one in from_frame(from_ipc(frame))]
     return Told(
         whole,
-        _joined(frames.get(ALERTING, ()), records_schema(stream, plan.roles).to_frame().drop(ADDED)).sort(places),
+        _joined(frames.get(ALERTING, ()), records_schema(stream, plan.roles).to_frame().drop(LAYOUT.names())).sort(
+            places
+        ),
         _joined(frames.get(SUSPECTS, ()), suspects_schema(stream).to_frame()).sort(places),
         sorted(seen, key=lambda one: one.partition),
         {_under(name): [*map(from_ipc, found)] for name, found in frames.items() if name.startswith(COUNTED)},

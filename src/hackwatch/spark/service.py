@@ -11,24 +11,19 @@ from typing import TYPE_CHECKING, Any
 from hackwatch import streams, topics
 from hackwatch.alerts.policy import AlertPolicy
 from hackwatch.clock import Clock, SystemClock
-from hackwatch.config import Settings, prepare_data_folder
-from hackwatch.errors import ConfigurationError, ResourceError
+from hackwatch.config import Settings
+from hackwatch.errors import ResourceError
 from hackwatch.lake import open_lake
-from hackwatch.runtime.detectors import Models
-from hackwatch.runtime.housekeeping import Housekeeping
-from hackwatch.runtime.lock import EngineLock
-from hackwatch.runtime.options import alert_options, correlations_of, rules_of
-from hackwatch.runtime.reload import open_bundles, roles_of
+from hackwatch.runtime.options import correlations_of, enabled_streams, rules_of
 from hackwatch.runtime.retry import Retry
+from hackwatch.runtime.surroundings import Surroundings
 from hackwatch.spark.context import Context, Query, gist
 from hackwatch.spark.correlate import Correlate
 from hackwatch.spark.folder import open_folder
 from hackwatch.spark.ingest import Ingest
-from hackwatch.spark.progress import Board
+from hackwatch.spark.observing import QueryObserver
 from hackwatch.spark.session import close_session, open_session
 from hackwatch.spark.suspects import Suspects
-from hackwatch.store import Store
-from hackwatch.topics.kafka.address import is_kafka
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -50,19 +45,15 @@ def run_spark(
     A `session` that is given is used and left running. Raises ConfigurationError (rules, routes, a pipeline that the
     embedded engine runs), ResourceError (Spark, Java, jars, disk), DataError (a checkpoint of another store).
     """
-    clock = clock or SystemClock()
     streams.check_correlations(settings.correlations)
     settings = _with_topics(settings)
-    prepare_data_folder(settings.data)
     with ExitStack() as stack:
-        stack.enter_context(EngineLock(settings.lock_file))
         # Who may not run, or has no store, hears so before Spark takes its time to start.
-        housekeeping = Housekeeping(settings, clock, stack)
-        _check_not_embedded(housekeeping.store, settings.pipeline)
+        around = Surroundings(settings, clock or SystemClock(), stack, "spark")
         if session is None:
             session = open_session(settings, kafka=_reads_kafka(settings))
             stack.callback(close_session, session)
-        service = _Service(housekeeping, session, stop, stack)
+        service = _Service(around, session, stop)
         _LOG.info("engine started on Spark", extra={"master": settings.spark.master, "pipeline": settings.pipeline})
         service.run(available_now=available_now)
         _LOG.info("engine stopped")
@@ -71,11 +62,11 @@ def run_spark(
 def _with_topics(settings: Settings) -> Settings:
     """The settings without streams whose Kafka topic does not exist: Spark would fail at it. A spool may come later."""
     missing = []
-    for name in _enabled(settings):
+    for name in enabled_streams(settings):
         with suppress(ResourceError):  # no broker answers: Spark says so itself
-            if is_kafka(url := settings.spool_url(name)) and not topics.exists(url, settings.kafka):
+            if topics.is_kafka(url := settings.spool_url(name)) and not topics.exists(url, settings.kafka):
                 missing.append(name)
-    if not missing or len(missing) == len(_enabled(settings)):
+    if not missing or len(missing) == len(enabled_streams(settings)):
         return settings
     _LOG.warning("no topic yet of %s: what comes into it is read from the next start on", ", ".join(missing))
     off = {name: settings.streams[name].model_copy(update={"enabled": False}) for name in missing}
@@ -83,58 +74,46 @@ def _with_topics(settings: Settings) -> Settings:
 
 
 def _reads_kafka(settings: Settings) -> bool:
-    return any(is_kafka(settings.spool_url(name)) for name in _enabled(settings))
-
-
-def _enabled(settings: Settings) -> list[str]:
-    return [name for name in streams.in_order(settings.streams) if settings.streams[name].enabled]
+    return any(topics.is_kafka(settings.spool_url(name)) for name in enabled_streams(settings))
 
 
 class _Service:
     """Opens the parts, and closes them in the opposite order through `stack`."""
 
-    def __init__(
-        self, housekeeping: Housekeeping, session: SparkSession, stop: threading.Event, stack: ExitStack
-    ) -> None:
-        self.housekeeping, self.spark, self.stop = housekeeping, session, stop
-        self.settings, self.clock, self.store = housekeeping.settings, housekeeping.clock, housekeeping.store
-        settings, clock = self.settings, self.clock
-        self.board = Board(
-            settings.pipeline,
-            settings.site,
-            clock,
-            lambda status: self.store.write_status(settings.pipeline, status),
-            _enabled(settings),
-            in_messages=[name for name in _enabled(settings) if settings.spool_url(name).startswith("kafka://")],
-        )
-        self.context = self._context(stack)
-        self.board.wake = self.housekeeping.open_routes().wake
-        self.correlations = [
-            one for one in correlations_of(settings) if {one.left, one.right} <= set(_enabled(settings))
-        ]
-        self.ingest = [self._ingest(name) for name in _enabled(settings)]
+    def __init__(self, around: Surroundings, session: SparkSession, stop: threading.Event) -> None:
+        self.around, self.spark, self.stop = around, session, stop
+        settings = self.settings = around.settings
+        names = enabled_streams(settings)
+        board = around.status_board(names)
+        self.observer = QueryObserver(board, around.clock, around.open_routes().wake)
+        self.context = self._context()
+        self.correlations = [one for one in correlations_of(settings) if {one.left, one.right} <= set(names)]
+        self.ingest = [self._ingest(name) for name in names]
         for query in self.ingest:
-            for counts in query.ledger.totals.values():
-                self.board.known(query.name, counts)
+            board.stands(query.name, query.totals, None, query.state)
         sides = {query.name: query for query in self.ingest}
         self.after = [Correlate(self.context, declared, sides) for declared in self.correlations]
-        self.housekeeping.open_maintenance()
+        around.open_maintenance()
 
     @property
     def queries(self) -> list[Query]:
         return [*self.ingest, *self.after]
 
     def run(self, *, available_now: bool) -> None:
-        with self.housekeeping.beside(self._forget):
+        with self.around.housekeeping(self._forget):
             try:
                 # What comes after ingest reads what ingest has written: it must be there, if it is to end.
                 for stage in (self.ingest, self.after) if available_now else (self.queries,):
                     for query in stage:
                         query.start(available_now=available_now)
-                    self.board.state("running")
+                    self._running()
                     self._watch(stage)
             finally:
                 self._end()
+
+    def _running(self) -> None:
+        _LOG.info("engine running")
+        self.observer.board.entered("running")
 
     def _ingest(self, stream: str) -> Ingest:
         settings = self.settings
@@ -142,7 +121,7 @@ class _Service:
         mine = [one.name for one in self.correlations if stream in (one.left, one.right)]
         return Ingest(self.context, stream, Suspects(stream, folder), mine)
 
-    def _forget(self, _: float) -> None:
+    def _forget(self) -> None:
         """Delete the suspects that all correlations have taken."""
         for query in self.ingest:
             done = [one.done[query.name] for one in self.after if query.name in one.names]
@@ -154,7 +133,7 @@ class _Service:
         while not self.stop.wait(TURN_SECONDS):
             for query in queries:
                 self._raise_failure(query)
-            self.board.publish(self._progress())
+            self.observer.publish(self._progress())
             if all(query.running is not None and not query.running.isActive for query in queries):
                 for query in queries:
                     self._raise_failure(query)
@@ -179,8 +158,8 @@ class _Service:
             except Exception as error:
                 # The JVM may be gone already; what is not committed is repeated at the next start.
                 _LOG.warning("query %s did not stop well: %s", query.name, gist(error))
-        self.board.state("stopped")
-        self.board.publish({})
+        self.observer.board.entered("stopped")
+        self.observer.publish({})
 
     def _progress(self) -> dict[str, dict[str, Any]]:
         told = {}
@@ -192,30 +171,20 @@ class _Service:
 
     # -- parts -----------------------------------------------------------------------------------------------------
 
-    def _context(self, stack: ExitStack) -> Context:
-        settings, options = self.settings, alert_options(self.settings)
-        rules, roles, alert = rules_of(settings), roles_of(settings), self.housekeeping.system_alert
+    def _context(self) -> Context:
+        settings, around = self.settings, self.around
+        rules = rules_of(settings)
         return Context(
             settings=settings,
             spark=self.spark,
-            store=self.store,
+            checkpoints=around.store.checkpoints,
             rules=rules,
-            clock=self.clock,
-            board=self.board,
-            retry=Retry(self.clock, self.stop, self.board.paused),
+            clock=around.clock,
+            observer=self.observer,
+            retry=Retry(around.clock, self.stop, self.observer.board.paused),
             lake=lambda: open_lake(settings),
-            models=lambda names: Models(open_bundles(settings, names, stack), names, alert, roles),
-            policy=lambda: AlertPolicy(options, rules),
+            models=around.open_models,
+            enrichments=lambda name: around.open_enrichments((name,), f"{settings.pipeline}-{name}", name),
+            policy=lambda: AlertPolicy(settings.alerts, rules, settings.site),
             given={},
-        )
-
-
-def _check_not_embedded(store: Store, pipeline: str) -> None:
-    """The engines count positions each in its own way: one could not go on where the other one was."""
-    if store.checkpoint(pipeline) is not None:
-        raise ConfigurationError(
-            f"the pipeline {pipeline!r} of this store is run by the embedded engine",
-            where="pipeline",
-            next_step='give the run on Spark another name, such as pipeline = "spark": it reads the topics from their '
-            "start; or go on with --engine embedded",
         )

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hackwatch import streams, topics
+from hackwatch import topics
 from hackwatch.config import Settings
+from hackwatch.runtime.options import topic_options
 from hackwatch.spark.kafka import java_options
 from hackwatch.spark.spool import RANGES, Planner, Spool
-from hackwatch.store.base import OffsetRange
+from hackwatch.store.commits import OffsetRange
 from hackwatch.streams.base import DecodeOptions
-from hackwatch.streams.options import of_settings
-from hackwatch.topics.kafka.address import is_kafka, parse_address
-from hackwatch.topics.retention import Retention, retention_of
+from hackwatch.topics.kafka.address import parse_address
+from hackwatch.topics.retention import Retention
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -82,13 +82,12 @@ Source = KafkaTopic | SpoolTopic
 
 def source_of(settings: Settings, stream: str) -> Source:
     """The topic that the settings name for a stream. Raises ConfigurationError for an address of another kind."""
-    options = settings.streams[stream]
-    decode = of_settings(streams.get(stream), options)
-    url = settings.spool_url(stream)
-    if is_kafka(url):
-        address = parse_address(url)
+    topic = topic_options(settings, stream)
+    if topic.counts_messages:
+        address = parse_address(topic.url)
         limit = {"maxOffsetsPerTrigger": str(settings.spark.max_messages)}
-        return KafkaTopic(address.servers, address.topic, decode, {**java_options(settings.kafka.client()), **limit})
-    folder = topics.spool_folder(url)
-    spool = Spool(str(folder), folder.name, settings.pipeline, max(16 << 20, options.max_message_bytes + 1))
-    return SpoolTopic(spool, decode, retention_of(settings.spool), settings.spark.max_mib << 20)
+        java = java_options(settings.kafka.client())
+        return KafkaTopic(address.servers, address.topic, topic.decode, {**java, **limit})
+    folder = topics.spool_folder(topic.url)
+    spool = Spool(str(folder), folder.name, settings.pipeline, topic.longest_message)
+    return SpoolTopic(spool, topic.decode, topic.retention, settings.spark.max_mib << 20)

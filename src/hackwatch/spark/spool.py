@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hackwatch.store.base import OffsetRange
+from hackwatch.store.commits import OffsetRange
 from hackwatch.topics.retention import Retention
 from hackwatch.topics.spool import SpoolReader
 

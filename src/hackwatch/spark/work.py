@@ -18,11 +18,12 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 from hackwatch import streams
 from hackwatch.detect.base import Driver
 from hackwatch.detect.panel import CHAMPION, Panel
-from hackwatch.pipeline.core import STAMP, Counts, accounted
-from hackwatch.pipeline.detection import Scored, detect_messages, score_records, with_rules
+from hackwatch.pipeline.detection import Scored, detect_messages, score_records
+from hackwatch.pipeline.judged import judged, lake_rows
+from hackwatch.runtime.options import EnrichedTopic
 from hackwatch.spark.judging import Judge
 from hackwatch.spark.messages import kafka_messages
-from hackwatch.spark.plan import ADDED, ALERTING, Enriched, Plan, Report, pack_told, to_ipc
+from hackwatch.spark.plan import ALERTING, Plan, Report, pack_told, to_ipc
 from hackwatch.spark.spool import Spool
 from hackwatch.streams.base import REJECTED_SCHEMA, Messages, Stream
 
@@ -106,7 +107,6 @@ class _Task:
         self.report = Report()
         self._alerting: list[pl.DataFrame] = []
         self._records: list[pl.DataFrame] = []
-        self._waiting = 0
         self._rejected: list[pl.DataFrame] = []
 
     def take(self, runs: Sequence[Messages]) -> None:
@@ -137,15 +137,18 @@ class _Task:
         self._take(Scored(self._stream.name, self._plan.topic, whole, REJECTED_SCHEMA.to_frame(), places, {}))
 
     def _take(self, scored: Scored) -> None:
+        """Judge them, and hold their rows for the file; those that may raise an alert also go to the driver."""
         late, duplicate = self._judge.judge(scored.records)
-        self._count(scored, late, duplicate)
-        stamped = self._stamped(scored.records, late)
-        records = stamped.filter(~pl.Series(duplicate)) if duplicate.any() else stamped
-        self._judge.count(records.filter(~pl.col("late")) if late.any() else records)
-        self._keep(records)
-        if len(scored.rejected):
-            self._rejected.append(scored.rejected)
-        if self._waiting >= ROWS_PER_FILE:
+        found = judged(scored, late, duplicate, self._plan.wall)
+        self._judge.count(found.on_time)
+        self.report.add(Report(counts=found.counts, entities=self._entities(scored.records)))
+        alerting = found.alerting(on_suspect=self._plan.options.stream.alert_on_suspect)
+        if len(alerting):
+            self._alerting.append(alerting)
+        self._records.append(found.kept)
+        if len(found.rejected):
+            self._rejected.append(found.rejected)
+        if sum(map(len, self._records)) >= ROWS_PER_FILE:
             self._write()
 
     def finish(self) -> Iterator[pa.RecordBatch]:
@@ -155,64 +158,24 @@ class _Task:
             alerting = {ALERTING: to_ipc(pl.concat(self._alerting))} if self._alerting else {}
             yield pack_told(self.report, self._judge.found() | alerting)
 
-    def _keep(self, records: pl.DataFrame) -> None:
-        """Hold the rows for their file; those that may raise an alert also go to the driver."""
-        alerting = records[with_rules(records["rules"])]
-        if self._plan.options.alert_on_suspect:
-            matched = pl.col("rules").list.len() > 0
-            alerting = records.filter(matched.fill_null(False) | (pl.col("prediction") == 1))
-        if len(alerting):
-            self._alerting.append(alerting.drop(ADDED))
-        self._records.append(records)
-        self._waiting += len(records)
-
-    def _stamped(self, records: pl.DataFrame, late: npt.NDArray[np.bool_]) -> pl.DataFrame:
-        """The rows as the table has them."""
-        plan, number = self._plan, len(records)
-        if "key" in records.columns:
-            records = records.drop("key")
-        moment = np.full(number, round(plan.wall * 1e6), dtype=np.int64)
-        return records.hstack(
-            [
-                pl.Series("late", late, dtype=pl.Boolean),
-                pl.Series("processing_time", moment).cast(STAMP["processing_time"]),
-                pl.repeat(plan.topic, number, dtype=pl.String, eager=True).alias("topic"),
-                pl.repeat(plan.epoch, number, dtype=pl.Int64, eager=True).alias("epoch"),
-                records["event_time"].dt.date().alias("date"),
-                pl.repeat(plan.site, number, dtype=pl.String, eager=True).alias("site"),
-            ]
-        )
-
-    def _count(self, scored: Scored, late: npt.NDArray[np.bool_], duplicate: npt.NDArray[np.bool_]) -> None:
-        report = self.report
-        partition = scored.records["partition"].to_numpy()
-        suspect = (scored.records["prediction"].to_numpy() == 1) & ~late & ~duplicate
-        for number, counts in accounted(scored, partition, late, duplicate, partition[suspect]).items():
-            report.counts.setdefault(number, Counts()).add(counts)
-        for number, unknown in scored.unknown.items():
-            report.unknown_fields += unknown
-            report.counts[number].unknown_fields += unknown
-        self._count_entities(scored.records)
-
-    def _count_entities(self, records: pl.DataFrame) -> None:
+    def _entities(self, records: pl.DataFrame) -> dict[str, tuple[int, int]]:
+        """How many records and suspects there are of each entity."""
         suspects = pl.col("prediction").cast(pl.Int64).sum()
         counted = records.group_by(self._stream.entity).agg(pl.len(), suspects)
-        self.report.add(Report(entities={entity: (number, found) for entity, number, found in counted.iter_rows()}))
+        return {entity: (number, found) for entity, number, found in counted.iter_rows()}
 
     def _write(self) -> None:
         """Write what waits into files."""
         plan = self._plan
-        moment = pl.lit(round(plan.wall * 1e6)).cast(STAMP["processing_time"])
         if self._rejected:
-            rejected = pl.concat(self._rejected).with_columns(moment.alias("processing_time"))
-            site = pl.lit(plan.site).alias("site")
-            self._append("rejected", rejected.with_columns(moment.dt.date().alias("date"), site))
-        if self._waiting:
-            rows = pl.concat(self._records)
+            self._append("rejected", lake_rows(pl.concat(self._rejected), plan.site))
+        records = pl.concat(self._records) if self._records else pl.DataFrame()
+        if len(records):
+            rows = lake_rows(records, plan.site, topic=plan.topic, epoch=plan.epoch)
             if plan.enriched is not None:
                 _send(plan.enriched, self._stream, rows, plan.epoch)
             self._append(plan.stream, rows)
-        self._records, self._rejected, self._waiting = [], [], 0
+        self._records, self._rejected = [], []
 
     def _append(self, table: str, frame: pl.DataFrame) -> None:
         share = self._plan.shares.get(table)
@@ -220,11 +183,9 @@ class _Task:
             self.report.actions.setdefault(table, []).extend(share.write(frame, self._plan.epoch))
 
 
-def _send(enriched: Enriched, stream: Stream, rows: pl.DataFrame, epoch: int) -> None:
+def _send(topic: EnrichedTopic, stream: Stream, rows: pl.DataFrame, epoch: int) -> None:
     """Send rows to the topic of enriched records, before they count: so at least once."""
-    from hackwatch.runtime.enriched import EnrichedSink  # the extra `kafka`, or an error that names it
-
-    sink = EnrichedSink(enriched.url, {stream.name: stream}, enriched.kafka, partitions=enriched.partitions)
+    sink = topic.open({stream.name: stream})
     try:
         sink.write(stream.name, rows, epoch)
     finally:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from hackwatch.config.address import is_server, parted
 from hackwatch.errors import ConfigurationError, ResourceError
-from hackwatch.store.rows import STATUSES, AlertStatus, Mute, OutboxMessage, StoredAlert
-from hackwatch.store.schema import Database, NoStore, migrate
+from hackwatch.store.alerts import STATUSES, AlertStatus, Mute, StoredAlert
+from hackwatch.store.database import Database, NoStore
+from hackwatch.store.outbox import OutboxMessage
+from hackwatch.store.schema import migrate
 from hackwatch.store.sqlite import SqliteDatabase
-from hackwatch.store.triage import Store
+from hackwatch.store.store import Store
 
 if TYPE_CHECKING:
     from hackwatch.store.postgresql import PostgresqlDatabase

@@ -1,4 +1,4 @@
-"""What aggregates of the pipeline become in the store: windows have a table of their own, the others share one."""
+"""Aggregates of the pipeline as the store takes them: windows have a table of their own, the others share one."""
 
 from __future__ import annotations
 
@@ -9,31 +9,40 @@ import polars as pl
 
 from hackwatch.pipeline.clocks import OTHERS
 from hackwatch.pipeline.core import Changed
-from hackwatch.store.base import AGGREGATES_SCHEMA, WINDOWS_SCHEMA
-from hackwatch.store.rows import indexed, to_json
+from hackwatch.store.values import to_json
 from hackwatch.streams.declarations import WINDOWS, Aggregate
 
-__all__ = [
-    "UPSERT_AGGREGATE",
-    "UPSERT_WINDOW",
-    "aggregate_rows",
-    "rows_of_aggregates",
-    "rows_of_windows",
-    "window_rows",
-]
+__all__ = ["AGGREGATES_SCHEMA", "WINDOWS_SCHEMA", "aggregate_rows", "window_rows"]
 
-UPSERT_WINDOW = (
-    "INSERT INTO windows "
-    "(site, stream, entity, source, window_start, window_end, records, suspects, count, final, made) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-    "ON CONFLICT (site, stream, entity, source, window_start, window_end) DO UPDATE SET records = excluded.records, "
-    "suspects = excluded.suspects, count = excluded.count, final = excluded.final, made = excluded.made"
+#: Windows as the pipeline hands them over: absolute values, upserted by (site, stream, entity, source, start, end).
+#: start/end: Unix seconds UTC. records: on-time rows; suspects: rows with prediction 1; count: distinct identities.
+#: source: whose records these are; a window is that of all its sources together.
+WINDOWS_SCHEMA = pl.Schema(
+    {
+        "stream": pl.String(),
+        "entity": pl.String(),
+        "source": pl.String(),
+        "start": pl.Int64(),
+        "end": pl.Int64(),
+        "records": pl.Int64(),
+        "suspects": pl.Int64(),
+        "count": pl.Int64(),
+        "final": pl.Boolean(),
+    }
 )
-UPSERT_AGGREGATE = (
-    "INSERT INTO aggregates (site, stream, aggregate, keys, source, start_time, end_time, measures, final, made) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-    "ON CONFLICT (site, stream, aggregate, keys, source, start_time, end_time) DO UPDATE SET "
-    "measures = excluded.measures, final = excluded.final, made = excluded.made"
+
+#: Intervals of all other aggregates: `keys` and `measures` are JSON objects.
+AGGREGATES_SCHEMA = pl.Schema(
+    {
+        "stream": pl.String(),
+        "aggregate": pl.String(),
+        "keys": pl.String(),
+        "source": pl.String(),
+        "start": pl.Int64(),
+        "end": pl.Int64(),
+        "measures": pl.String(),
+        "final": pl.Boolean(),
+    }
 )
 
 
@@ -66,23 +75,3 @@ def _row(aggregate: Aggregate, row: Mapping[str, Any]) -> tuple[Any, ...]:
     measures = {measure.name: row[measure.name] for measure in aggregate.measures}
     place = row["source"], row["start"], row["end"]
     return aggregate.stream, aggregate.name, to_json(keys), *place, to_json(measures), row["final"]
-
-
-def rows_of_windows(site: str, windows: pl.DataFrame, made: float) -> list[tuple[Any, ...]]:
-    """Rows for UPSERT_WINDOW. `made`: Unix seconds."""
-    return _parameters(site, windows, WINDOWS_SCHEMA, ("entity", "source"), made)
-
-
-def rows_of_aggregates(site: str, aggregates: pl.DataFrame, made: float) -> list[tuple[Any, ...]]:
-    """Rows for UPSERT_AGGREGATE. `made`: Unix seconds."""
-    return _parameters(site, aggregates, AGGREGATES_SCHEMA, ("keys", "source"), made)
-
-
-def _parameters(
-    site: str, frame: pl.DataFrame, schema: pl.Schema, texts: Sequence[str], made: float
-) -> list[tuple[Any, ...]]:
-    columns = {name: frame[name].cast(kind).to_list() for name, kind in schema.items()}
-    for name in texts:
-        columns[name] = [indexed(text) for text in columns[name]]
-    columns["final"] = [int(final) for final in columns["final"]]
-    return list(zip([site] * frame.height, *columns.values(), [made] * frame.height, strict=True))

@@ -8,7 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from hackwatch.store.schema import COUNTERS, Database
+from hackwatch.counts import COUNTERS
+from hackwatch.store.database import Database
+from hackwatch.store.outbox import OUTBOX_STATE
 
 __all__ = ["FRAMES", "batches", "frame"]
 
@@ -44,8 +46,6 @@ def _times(*names: str) -> dict[str, pl.DataType]:
 def _integers(*names: str) -> dict[str, pl.DataType]:
     return dict.fromkeys(names, _INTEGER)
 
-
-_OUTBOX_STATE = "CASE WHEN due IS NOT NULL THEN 'waiting' WHEN done IS NOT NULL THEN 'done' ELSE 'failed' END"
 
 #: A window is that of all its sources together.
 _MERGED = (
@@ -104,7 +104,7 @@ FRAMES: Mapping[str, _Table] = {
             **_integers("attempts"),
             **_texts("error"),
         },
-        {"state": _OUTBOX_STATE},
+        {"state": OUTBOX_STATE},
     ),
     "mutes": _Table(
         "mutes",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from hackwatch.store.conditions import Conditions
-from hackwatch.store.schema import Database
+from hackwatch.store.database import Database
 
 __all__ = ["aggregates_page", "entities_page", "open_alerts", "windows_page"]
 

@@ -17,8 +17,8 @@ from psycopg.types.string import StrDumper
 
 from hackwatch.config.address import parted
 from hackwatch.errors import ConfigurationError, InternalError, ResourceError
+from hackwatch.store.database import Dialect
 from hackwatch.store.postgresql_errors import explain
-from hackwatch.store.schema import Dialect
 
 __all__ = ["PostgresqlDatabase"]
 

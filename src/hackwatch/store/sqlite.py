@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hackwatch.errors import DataError, HackwatchError, InternalError, ResourceError
-from hackwatch.store.schema import Dialect, NoStore
+from hackwatch.store.database import Dialect, NoStore
 
 __all__ = ["SqliteDatabase"]
 

@@ -18,8 +18,8 @@ from hackwatch.streams.checks import family_problems, stream_problems
 from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family, StatefulEnricher
 
 __all__ = [
-    "ENTITIES", "aggregates", "bounded", "check_correlations", "correlations", "enrichers", "families", "family",
-    "family_names", "family_of", "find", "get", "in_order", "load", "names", "noun",
+    "ENTITIES", "aggregates", "bounded", "check_correlations", "collectors", "correlations", "demo_family", "enrichers",
+    "families", "family", "family_names", "family_of", "find", "get", "in_order", "load", "names", "noun",
     "stateful_enrichers",
 ]  # fmt: skip
 
@@ -155,6 +155,29 @@ def _enrichers(stream: str) -> tuple[Enricher | StatefulEnricher, ...]:
 def family_of(stream: str) -> Family | None:
     """The family that a stream belongs to; None if it stands alone."""
     return next((one for one in families() if stream in one.streams), None)
+
+
+def collectors() -> dict[str, str]:
+    """The collectors of all families: the name of each's command of `hackwatch feed`, and where it is.
+
+    Raises ConfigurationError if two families give one name.
+    """
+    named = [(name, one.name) for one in families() for name in one.collectors]
+    if twice := [name for name, number in Counter(name for name, _ in named).items() if number > 1]:
+        raise ConfigurationError(
+            f"the collector {', '.join(map(repr, twice))} is declared by more than one family",
+            where=f"families {', '.join(home for name, home in named if name in twice)}",
+            next_step="give each a name of its own: it is that of its command of hackwatch feed",
+        )
+    return {name: reference for one in families() for name, reference in one.collectors.items()}
+
+
+def demo_family() -> Family:
+    """The family that `hackwatch demo` plays: the first one that is declared so, by name."""
+    found = next((one for one in families() if one.demo), None)
+    if found is None:
+        raise ConfigurationError("no installed family has a demo", next_step="reinstall hackwatch")
+    return found
 
 
 def load(reference: str) -> Any:

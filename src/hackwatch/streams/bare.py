@@ -9,7 +9,7 @@ those of all others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,9 @@ import polars as pl
 from hackwatch.streams.exact import ENVELOPE, PARTS
 from hackwatch.streams.fields import Field
 from hackwatch.streams.formats import JSON, LineFormat
-from hackwatch.streams.lines import Lines, Positions
-from hackwatch.streams.structure import Rejection, Rows, Structure
+from hackwatch.streams.found import Found, RawRecords
+from hackwatch.streams.payload import Lines, Positions
+from hackwatch.streams.structure import Structure
 
 __all__ = ["Mixed"]
 
@@ -28,40 +29,38 @@ _OUTER = ("source", "position")
 _PEEKED = 4
 
 
-@dataclass(slots=True, eq=False)
 class Mixed:
-    """The structure of messages that may be JSON, bare lines or envelopes; as `Structure`, with formats to try.
+    """Reads messages that may be JSON, bare lines or envelopes into `found`; as `Structure`, with formats to try."""
 
-    `formats`: those of bare lines, in order. `named`: those that an envelope may name.
-    """
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        ignored: frozenset[str],
+        found: Found,
+        formats: Sequence[LineFormat],
+        named: Sequence[LineFormat],
+        lines: Lines,
+    ) -> None:
+        """`formats`: those of bare lines, in order. `named`: those that an envelope may name."""
+        self._fields, self._ignored, self._found = fields, ignored, found
+        self._formats, self._named, self._lines = formats, named, lines
+        self._raw_columns: list[tuple[pl.DataFrame, Positions]] = []
 
-    fields: Sequence[Field]
-    ignored: frozenset[str]
-    formats: Sequence[LineFormat]
-    named: Sequence[LineFormat]
-    structure: Structure = field(init=False)
-    _lines: Lines = field(init=False)
-    _found: list[tuple[pl.DataFrame, Positions]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.structure = Structure(self.fields, self.ignored, envelopes=True)
-
-    def read(self, lines: Lines) -> Structure:
+    def read(self) -> None:
         """Read all messages; never raises, whatever they hold."""
-        self._lines = lines
+        lines = self._lines
         bare = _surely_bare(lines)
         self._try(np.flatnonzero(bare), [])
-        rest = lines.take(np.flatnonzero(~bare))
-        wrapped, rest = self._enveloped(rest)
-        self.structure.read(rest)
+        wrapped, rest = self._enveloped(lines.take(np.flatnonzero(~bare)))
+        structure = Structure(self._fields, self._ignored, self._found, envelopes=True)
+        structure.read(rest)
         self._try_rejected()
-        one_by_one = [(number, *one.texts) for number, one in self.structure.wrapped]
+        one_by_one = [(one.number, *one.texts) for one in structure.wrapped]
         schema = {"number": pl.Int64(), **dict.fromkeys(PARTS, pl.String())}
         wrapped += [pl.DataFrame(one_by_one, schema=schema, orient="row")] if one_by_one else []
         if wrapped:
             self._unwrap(pl.concat(wrapped).sort("number"))
         self._gather()
-        return self.structure
 
     # --- bare lines
 
@@ -69,19 +68,19 @@ class Mixed:
         """Try messages against the formats; `reasons`: why each is not JSON, if that is worth saying."""
         left = np.arange(len(positions))
         texts = pl.Series([self._text(position) for position in positions.tolist()], dtype=pl.String)
-        for one in self.formats:
+        for one in self._formats:
             if not len(left):
                 return
             matched = self._matching(one, texts.gather(left), self._lines.number[positions[left]])
             left = left[~matched]
-        names = ", ".join(one.name for one in self.formats)
+        names = ", ".join(one.name for one in self._formats)
         for place in left.tolist():
             why = f"{reasons[place]}; " if reasons else ""
             self._reject(int(positions[place]), f"{why}line is of none of the formats {names}")
 
     def _try_rejected(self) -> None:
         """Try what turned out not to be JSON, although it began so."""
-        rejections = self.structure.rejections
+        rejections = self._found.rejections
         tried = [one for one in rejections if not one.is_json]
         if tried:
             rejections[:] = [one for one in rejections if one.is_json]
@@ -93,23 +92,23 @@ class Mixed:
         """Keep the raw texts of the lines of a format; which lines these are."""
         assert one.columns is not None  # `formats` and `named` hold none but these
         columns, matched = one.columns(texts)
-        names = [item.name for item in self.fields]
+        names = [item.name for item in self._fields]
         columns = columns.select(name for name in columns.columns if name in names)
         if outer is not None:
             columns = columns.with_columns(outer[name] for name in _OUTER if name in names)
         absent = [pl.lit(None, pl.String).alias(name) for name in names if name not in columns.columns]
         raw = columns.with_columns(absent).select(names) if columns.width else texts.to_frame().select(absent)
         if matched.any():
-            self._found.append((raw.filter(matched), numbers[matched.to_numpy()]))
+            self._raw_columns.append((raw.filter(matched), numbers[matched.to_numpy()]))
         return matched.to_numpy()
 
     def _gather(self) -> None:
         """All lines of any format, as one frame."""
-        if self._found:
-            raw = pl.concat([frame for frame, _ in self._found])
-            numbers = np.concatenate([numbers for _, numbers in self._found])
-            whole = Rows(raw, numbers, np.zeros(len(numbers), np.int64), lambda row: self._raw(int(numbers[row])))
-            self.structure.rows.append(whole)
+        if self._raw_columns:
+            raw = pl.concat([frame for frame, _ in self._raw_columns])
+            numbers = np.concatenate([numbers for _, numbers in self._raw_columns])
+            whole = RawRecords(raw, numbers, np.zeros(len(numbers), np.int64), lambda row: self._raw(int(numbers[row])))
+            self._found.records.append(whole)
 
     # --- envelopes
 
@@ -117,13 +116,13 @@ class Mixed:
         """The envelopes among some messages, if it seems that there are many, and all other messages."""
         if not any(self._is_envelope(lines.text(position)) for position in range(min(_PEEKED, len(lines)))):
             return [], lines
-        quick = Structure(ENVELOPE, frozenset())
-        quick.read(lines)
+        quick = Found()
+        Structure(ENVELOPE, frozenset(), quick).read(lines)
         others = {one.number for one in quick.rejections} | set(quick.unknown.numbers.tolist())
         first = np.frombuffer(lines.payload, np.uint8)[lines.start]
         others.update(lines.number[first != ord("{")].tolist())
         found = []
-        for rows in quick.rows:
+        for rows in quick.records:
             frame = rows.raw.with_columns(pl.Series("number", rows.number))
             null = frame.filter(pl.any_horizontal(pl.col(*PARTS).is_null()))
             others.update(null["number"].to_list())
@@ -141,7 +140,7 @@ class Mixed:
 
     def _unwrap(self, wrapped: pl.DataFrame) -> None:
         """Read the lines of envelopes (number and PARTS), each as its format says."""
-        formats = {one.name: one for one in self.named}
+        formats = {one.name: one for one in self._named}
         for (name,), part in wrapped.partition_by("format", as_dict=True, maintain_order=True).items():
             if name == JSON.name:
                 self._unwrap_json(part)
@@ -160,20 +159,18 @@ class Mixed:
         payload = b"".join(text + b"\n" for text in texts)
         inner = Lines.of(payload)
         numbers = part["number"].to_numpy()
-        fields = [replace(item, optional=True) if item.name in _OUTER else item for item in self.fields]
-        read = Structure(fields, self.ignored, unknown=self.structure.unknown)
-        read.read(Lines(payload, numbers, inner.start, inner.end))
-        for one in read.rejections:
-            self.structure.rejections.append(replace(one, raw=self._raw(one.number)))
-        for rows in read.rows:
-            self.structure.rows.append(self._filled(rows, part))
+        fields = [replace(item, optional=True) if item.name in _OUTER else item for item in self._fields]
+        read = Found(unknown=self._found.unknown)
+        Structure(fields, self._ignored, read).read(Lines(payload, numbers, inner.start, inner.end))
+        self._found.rejections.extend(replace(one, raw=self._raw(one.number)) for one in read.rejections)
+        self._found.records.extend(self._filled(rows, part) for rows in read.records)
 
-    def _filled(self, rows: Rows, part: pl.DataFrame) -> Rows:
+    def _filled(self, rows: RawRecords, part: pl.DataFrame) -> RawRecords:
         """Rows of JSON lines with the fields that their envelopes have."""
         place = np.searchsorted(part["number"].to_numpy(), rows.number)
         outer = [part[name].gather(place) for name in _OUTER if name in rows.raw.columns]
         numbers = rows.number
-        return Rows(rows.raw.with_columns(outer), numbers, rows.index, lambda row: self._raw(int(numbers[row])))
+        return RawRecords(rows.raw.with_columns(outer), numbers, rows.index, lambda row: self._raw(int(numbers[row])))
 
     # --- messages as they came
 
@@ -192,7 +189,7 @@ class Mixed:
 
     def _reject(self, position: int, reason: str) -> None:
         raw = self._lines.text(position)
-        self.structure.rejections.append(Rejection(int(self._lines.number[position]), None, reason, raw))
+        self._found.reject(int(self._lines.number[position]), None, reason, raw)
 
 
 def _surely_bare(lines: Lines) -> npt.NDArray[np.bool_]:

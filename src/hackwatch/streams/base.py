@@ -133,18 +133,35 @@ class Noun:
     def count(self, number: int) -> str:
         """
 
-        >>> Noun("machine", "machines").count(1)
-        '1 machine'
+        >>> Noun("client", "clients").count(1)
+        '1 client'
         """
         return f"{number:,} {self.singular if number == 1 else self.plural}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How recordings of a stream are replayed.
+
+    Each `seconds` an entity sends `least`..`most` new records, and up to `late` more one cycle later. `order`: the
+    field that numbers an entity's rows; it is made where a recording lacks it. `entities`: who plays a recording that
+    has none.
+    """
+
+    seconds: float
+    least: int
+    most: int
+    late: int = 0
+    order: str | None = None
+    entities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class EventFields:
     """Where the columns of a record belong in the event schemas of others.
 
-    `ecs`: column -> dotted field of the Elastic Common Schema ("machine" -> "host.name"). `ocsf`: column -> dotted
-    place in an evidence of OCSF's Detection Finding ("CMD" -> "process.name"). `resource`: OCSF's type of an entity.
+    `ecs`: column -> dotted field of the Elastic Common Schema ("client" -> "client.ip"). `ocsf`: column -> dotted place
+    in an evidence of OCSF's Detection Finding ("client" -> "src_endpoint.ip"). `resource`: OCSF's type of an entity.
     """
 
     ecs: Mapping[str, str] = field(default_factory=dict)
@@ -164,7 +181,7 @@ class Stream:
     explanations ("bytes", "fraction", "events per interval"). `events`: for exports. `decode(messages, options)` is
     pure, vectorised and never raises on any payload; what it reads is declared on it (`fields`, `formats`, `truth`,
     `options`, as `Decoder` has them). `defaults`: field -> its value in a file whose header lacks it, from the file's
-    name (without endings) and the number of the row, from 0.
+    name (without endings) and the number of the row, from 0. `pace`: how recordings are replayed; None: they are not.
 
     `hackwatch.streams.checks` says what a complete one has; an incomplete one is refused when it is loaded.
     """
@@ -183,6 +200,7 @@ class Stream:
     bounded: tuple[str, ...] = ()
     events: EventFields = field(default_factory=EventFields)
     defaults: Mapping[str, Callable[[str, int], object]] = field(default_factory=dict)
+    pace: Pace | None = None
 
     @property
     def fields(self) -> tuple[Field, ...]:

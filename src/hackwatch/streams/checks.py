@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -20,8 +21,9 @@ from hackwatch.streams.declarations import (
     Top,
 )
 from hackwatch.streams.exact import PARTS
+from hackwatch.streams.fields import Kind
 
-__all__ = ["RESERVED", "aggregate_problems", "correlation_problems", "family_problems", "stream_problems"]
+__all__ = ["FEEDS", "RESERVED", "aggregate_problems", "correlation_problems", "family_problems", "stream_problems"]
 
 #: Columns that the pipeline adds to every record.
 RESERVED = frozenset(
@@ -33,6 +35,10 @@ RESERVED = frozenset(
 )
 #: Columns that every aggregate has beside its keys and measures.
 AGGREGATE_COLUMNS = frozenset({"source", "start", "end", "final"})
+#: Commands of `hackwatch feed` that feed any stream.
+FEEDS = ("follow", "replay", "simulate")
+_REFERENCE = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
+_COMMAND = re.compile(r"[a-z][a-z0-9-]*")
 _TIME = pl.Datetime("us", "UTC")
 _STRING = pl.String()
 
@@ -104,6 +110,20 @@ def _reading_problems(stream: Stream) -> Iterator[str]:
         item.name not in PARTS and not item.optional for item in fields.values()
     ):
         yield f"fields: one that every record has, beside {', '.join(PARTS)}, must tell a record from an envelope"
+    yield from _pace_problems(stream)
+
+
+def _pace_problems(stream: Stream) -> Iterator[str]:
+    """What is wrong with how its recordings are replayed."""
+    pace, fields = stream.pace, {item.name: item for item in stream.fields}
+    if pace is None:
+        return
+    if pace.seconds <= 0 or not 0 <= pace.least <= pace.most or pace.late < 0:
+        yield "pace: more than 0 seconds; least and late from 0, most from least"
+    if pace.order is not None and pace.order not in fields:
+        yield f"pace: order: there is no field {pace.order!r}; name the one that numbers rows, or None"
+    if not any(item.kind in (Kind.TIME, Kind.MOMENT) for item in fields.values()):
+        yield "pace: no field is a time (Kind.TIME or Kind.MOMENT), by which records are stamped anew"
 
 
 def family_problems(family: Family, stream: Callable[[str], Stream | None]) -> list[str]:
@@ -124,7 +144,24 @@ def family_problems(family: Family, stream: Callable[[str], Stream | None]) -> l
     named += [f"enricher {enricher.stream}.{enricher.name}" for enricher in family.enrichers]
     named += [f"{aggregate.stream}.{aggregate.name}" for aggregate in family.aggregates]
     found += [f"{name}: declared twice; give each a name of its own" for name in _twice(named)]
-    return found
+    return [*found, *_program_problems(family)]
+
+
+def _program_problems(family: Family) -> Iterator[str]:
+    """What is wrong with what a family names of its programs: it is not loaded for that."""
+    references = {f"collector {name}": reference for name, reference in family.collectors.items()}
+    for what, reference in {"simulator": family.simulator, **references}.items():
+        if reference is not None and not _REFERENCE.fullmatch(reference):
+            yield f'{what}: {reference!r} names no object; write "module:name"'
+    if family.rules is not None and not all(family.rules.partition(":")):
+        yield f'rules: {family.rules!r} names no file; write "package:file"'
+    for name in family.collectors:
+        if name in FEEDS or not _COMMAND.fullmatch(name):
+            yield f"collector {name!r}: name a command of small letters, digits and -, none of: {', '.join(FEEDS)}"
+    if family.watch is not None and family.watch not in family.collectors:
+        yield f"watch: there is no collector {family.watch!r}; name one of `collectors`"
+    if family.demo and family.simulator is None:
+        yield "demo: there is nothing to show without a simulator"
 
 
 def _twice(names: list[str]) -> list[str]:

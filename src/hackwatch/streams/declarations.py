@@ -223,13 +223,15 @@ class StatefulEnricher:
     build: Callable[[bytes | None], EnricherState]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Family:
     """What belongs together because it watches the same thing.
 
-    `streams`: names of registered streams. `simulator`: "module:name" of what plays it
-    (`hackwatch.feeds.simulator.Simulator`), loaded only when asked for. `rules`: "package:file" of the rules that it
-    ships.
+    `streams`: names of registered streams. What is named as "module:name" is loaded only when it is asked for:
+    `simulator` plays it (`hackwatch.feeds.simulator.Simulator`); `collectors` see it live
+    (`hackwatch.feeds.collector.Collector`), each under the name of its command of `hackwatch feed`. `watch`: the
+    collector, a `LocalCollector`, that `hackwatch watch` and `learn` run. `demo`: whether `hackwatch demo` plays it.
+    `rules`: "package:file" of the rules that it ships.
     """
 
     name: str
@@ -238,4 +240,7 @@ class Family:
     aggregates: tuple[Aggregate, ...] = ()
     enrichers: tuple[Enricher | StatefulEnricher, ...] = field(default=())
     simulator: str | None = None
+    collectors: Mapping[str, str] = field(default_factory=dict)
+    watch: str | None = None
+    demo: bool = False
     rules: str | None = None

@@ -12,20 +12,15 @@ import polars as pl
 from hackwatch.errors import InternalError
 from hackwatch.streams import small
 from hackwatch.streams.bare import Mixed
-from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, Decoded, DecodeOptions, Messages
+from hackwatch.streams.base import POSITION, Decoded, DecodeOptions, Messages
 from hackwatch.streams.fields import Field, Kind, Option, Truth
 from hackwatch.streams.formats import CSV, JSON, LineFormat
-from hackwatch.streams.lines import Lines
+from hackwatch.streams.found import Found, RawRecords, rejected_rows
 from hackwatch.streams.normalise import normalise
-from hackwatch.streams.structure import Rejection, Rows, Structure
-from hackwatch.streams.unknown import Unknown
+from hackwatch.streams.payload import Lines
+from hackwatch.streams.structure import Structure
 
-__all__ = ["RAW_LIMIT", "Decoder"]
-
-#: A rejected message is kept up to here.
-RAW_LIMIT = 64 * 1024
-
-_NONE_REJECTED = REJECTED_SCHEMA.to_frame()
+__all__ = ["Decoder"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,10 +55,10 @@ class Decoder:
         read = small.read(messages.payload, len(messages), options.max_message_bytes, fields)
         if read is None:
             return None
-        unknown = Unknown()
+        found = Found()
         for name in read.extras:
             if name not in ignored:
-                unknown.add_all(name, np.array(read.number, np.int64))
+                found.unknown.add_all(name, np.array(read.number, np.int64))
         columns: dict[str, Any] = {
             **read.columns,
             **self.derive(read.columns),
@@ -76,8 +71,7 @@ class Decoder:
             columns["key"] = pl.Series(read.columns[options.key], dtype=kind.dtype).cast(pl.String)
         schema = self._schema(options)
         records = pl.DataFrame([pl.Series(name, columns[name], dtype=dtype) for name, dtype in schema.items()])
-        counted = dict(unknown.names), unknown.by_message(len(messages))
-        return Decoded(records, _NONE_REJECTED, len(messages), *counted)
+        return self._decoded(records, found, messages)
 
     def _ordinary(self, messages: Messages, options: DecodeOptions) -> Decoded:
         lines = Lines.of(messages.payload, messages.ends)
@@ -85,35 +79,27 @@ class Decoder:
             raise InternalError(
                 f"{len(messages)} offsets for {len(lines)} messages", where=f"{messages.topic}/{messages.partition}"
             )
+        found = Found()
         fields, ignored = self._expected(options)
-        rejections: list[Rejection] = []
-        structure = self._structure(
-            self._bounded(lines, options.max_message_bytes, rejections), fields, ignored, options
-        )
-        structure.rejections += rejections
-        parts = [
-            self._records(*normalise(rows, fields, structure.rejections), messages, options) for rows in structure.rows
-        ]
-        return Decoded(
-            records=_in_order(parts) if parts else self._schema(options).to_frame(),
-            rejected=_rejected(self.stream, structure.rejections, messages),
-            messages=len(messages),
-            unknown_fields=dict(structure.unknown.names),
-            unknown_by_message=structure.unknown.by_message(len(messages)),
-        )
-
-    def _structure(
-        self, lines: Lines, fields: Sequence[Field], ignored: frozenset[str], options: DecodeOptions
-    ) -> Structure:
-        """What of these lines is records, by their structure."""
+        sized = _bounded(lines, options.max_message_bytes, found)
         named = [one for one in self.formats if one.columns is not None]
-        if not named:
-            structure = Structure(fields, ignored)
-            structure.read(lines)
-            return structure
-        order = options.formats or tuple(one.name for one in named)
-        tried = sorted((one for one in named if one.name in order), key=lambda one: order.index(one.name))
-        return Mixed(fields, ignored, tried, named).read(lines)
+        if named:
+            order = options.formats or tuple(one.name for one in named)
+            tried = sorted((one for one in named if one.name in order), key=lambda one: order.index(one.name))
+            Mixed(fields, ignored, found, tried, named, sized).read()
+        else:
+            Structure(fields, ignored, found).read(sized)
+        parts = [self._records(*normalise(rows, fields, found), messages, options) for rows in found.records]
+        return self._decoded(_in_order(parts) if parts else self._schema(options).to_frame(), found, messages)
+
+    def _decoded(self, records: pl.DataFrame, found: Found, messages: Messages) -> Decoded:
+        return Decoded(
+            records=records,
+            rejected=rejected_rows(self.stream, found.rejections, messages),
+            messages=len(messages),
+            unknown_fields=dict(found.unknown.names),
+            unknown_by_message=found.unknown.by_message(len(messages)),
+        )
 
     def _expected(self, options: DecodeOptions) -> tuple[tuple[Field, ...], frozenset[str]]:
         """The fields to read, and the names that are known but not read."""
@@ -127,17 +113,9 @@ class Decoder:
             fields += (Field(options.key, Kind.TEXT, 0, 1024, strip=False, optional=True),)
         return fields, frozenset(field.name for field in truth) - {field.name for field in fields}
 
-    def _bounded(self, lines: Lines, most: int, rejections: list[Rejection]) -> Lines:
-        """The messages that are not too long; the others are rejected."""
-        too_long = lines.end - lines.start > most
-        if not too_long.any():
-            return lines
-        reason = f"message is longer than {most} bytes"
-        for position in np.flatnonzero(too_long).tolist():
-            rejections.append(Rejection(position, None, reason, lines.text(position)))
-        return lines.take(np.flatnonzero(~too_long))
-
-    def _records(self, parsed: pl.DataFrame, rows: Rows, messages: Messages, options: DecodeOptions) -> pl.DataFrame:
+    def _records(
+        self, parsed: pl.DataFrame, rows: RawRecords, messages: Messages, options: DecodeOptions
+    ) -> pl.DataFrame:
         position = [
             pl.Series("partition", np.full(len(rows.number), messages.partition, np.int32)),
             pl.Series("offset", messages.offsets[rows.number]),
@@ -164,27 +142,18 @@ class Decoder:
         return pl.Schema({**self.schema, **POSITION, **further})
 
 
+def _bounded(lines: Lines, most: int, found: Found) -> Lines:
+    """The messages that are not too long; the others are rejected."""
+    too_long = lines.end - lines.start > most
+    if not too_long.any():
+        return lines
+    for position in np.flatnonzero(too_long).tolist():
+        found.reject(position, None, f"message is longer than {most} bytes", lines.text(position))
+    return lines.take(np.flatnonzero(~too_long))
+
+
 def _in_order(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     whole = parts[0] if len(parts) == 1 else pl.concat(parts)
     offset, index = whole["offset"].to_numpy(), whole["index"].to_numpy()
     forward = (offset[1:] > offset[:-1]) | ((offset[1:] == offset[:-1]) & (index[1:] > index[:-1]))
     return whole if forward.all() else whole.sort("offset", "index")
-
-
-def _rejected(stream: str, rejections: Sequence[Rejection], messages: Messages) -> pl.DataFrame:
-    if not rejections:
-        return _NONE_REJECTED
-    ordered = sorted(rejections, key=lambda one: (one.number, -1 if one.index is None else one.index))
-    return pl.DataFrame(
-        {
-            "stream": [stream] * len(ordered),
-            "topic": [messages.topic] * len(ordered),
-            "partition": [messages.partition] * len(ordered),
-            "offset": messages.offsets[[one.number for one in ordered]],
-            "index": [one.index for one in ordered],
-            "reason": [one.reason for one in ordered],
-            "raw": [one.raw[:RAW_LIMIT].decode(errors="backslashreplace") for one in ordered],
-            "raw_bytes": [len(one.raw) for one in ordered],
-        },
-        schema=REJECTED_SCHEMA,
-    )

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import numpy as np
 import orjson
+import polars as pl
 
 from hackwatch.streams.fields import Field, Kind
-from hackwatch.streams.unknown import Unknown
+from hackwatch.streams.found import Found, RawRecords
+from hackwatch.streams.payload import Lines, Pieces
 
-__all__ = ["ENVELOPE", "MAX_DEPTH", "PARTS", "Bad", "Good", "Reader", "Wrapped", "is_sound"]
+__all__ = ["ENVELOPE", "MAX_DEPTH", "PARTS", "ExactReader", "Wrapped"]
 
 #: Records nested deeper than this are rejected with their message.
 MAX_DEPTH = 64
@@ -31,22 +34,13 @@ ENVELOPE = tuple(Field(name, Kind.TEXT, 0, 2.0**31, strip=False) for name in PAR
 
 
 @dataclass(frozen=True, slots=True)
-class Good:
+class _Good:
     """A record whose structure is sound: the text of each field (None if absent), and its own JSON text."""
 
+    number: int
     index: int
     texts: tuple[str | None, ...]
     raw: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Bad:
-    """A record (or, without `index`, a whole message) that is rejected, and why; not `is_json`: it is a bare line."""
-
-    index: int | None
-    reason: str
-    raw: bytes
-    is_json: bool = True
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -60,82 +54,116 @@ _decoder = json.JSONDecoder(object_pairs_hook=_Pairs)
 class Wrapped:
     """An envelope: the texts of its parts in the order of `PARTS`; `format` and `line` are not null."""
 
+    number: int
     texts: tuple[str | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """Reads messages of these fields. Unknown fields that are not `ignored` are added to `unknown`.
+class ExactReader:
+    """Reads messages of these fields one by one, into `found`; fields that are `ignored` are not unknown.
 
-    `envelopes`: whether a message may be one, that is an object with exactly the fields `PARTS`.
+    `envelopes`: whether a message may be one, that is an object with exactly the fields `PARTS`; these are `wrapped`.
     """
 
-    fields: Sequence[Field]
-    ignored: Collection[str]
-    unknown: Unknown
-    envelopes: bool = False
+    def __init__(
+        self, fields: Sequence[Field], ignored: Collection[str], found: Found, *, envelopes: bool = False
+    ) -> None:
+        self._fields, self._ignored, self._found, self._envelopes = fields, ignored, found, envelopes
+        self._known = {field.name for field in fields}
+        self._good: list[_Good] = []
+        self.wrapped: list[Wrapped] = []
 
-    def message(self, line: bytes, number: int) -> list[Good | Bad | Wrapped]:
-        """All records of a message."""
-        if not line.strip(b" \t\r"):
-            return [Bad(None, "message is empty", line)]
+    def messages(self, lines: Lines, positions: Iterable[int]) -> None:
+        """Read some of these messages."""
+        for position in positions:
+            self._message(lines.text(position), int(lines.number[position]))
+
+    def records(self, pieces: Pieces, positions: Sequence[int]) -> set[int]:
+        """Read some of these records, which are objects.
+
+        Those of messages of which one is broken or nested too deeply are left; the numbers of these messages.
+        """
+        texts = {position: pieces.text(position) for position in positions}
+        unsound = {int(pieces.number[position]) for position, text in texts.items() if not _is_sound(text)}
+        for position, text in texts.items():
+            if (number := int(pieces.number[position])) not in unsound:
+                alone = pieces.element is None or not pieces.element[position]
+                self._object(text, int(pieces.index[position]), number, alone=alone)
+        return unsound
+
+    def _message(self, line: bytes, number: int) -> None:
+        """Read all records of a message."""
+        reject = partial(self._found.reject, number, None)
+        blank = not line.strip(b" \t\r")
         try:
-            value = orjson.loads(line)
+            value = None if blank else orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            return [Bad(None, f"message is not JSON: {error}", line, is_json=False)]
-        if not isinstance(value, dict | list):
-            return [Bad(None, "message is neither an object nor an array of objects", line, is_json=False)]
-        if not value and isinstance(value, list):
-            return [Bad(None, "message is an empty array", line)]
-        if _depth(line) > MAX_DEPTH + isinstance(value, list):
-            return [Bad(None, f"message is nested deeper than {MAX_DEPTH} levels", line)]
-        if isinstance(value, dict):
-            return [self.record(line, 0, number, alone=True)]
-        return [self._record(pairs, index, raw, number) for index, (pairs, raw) in enumerate(_elements(line))]
+            reject(f"message is not JSON: {error}", line, is_json=False)
+            return
+        if blank:
+            reject("message is empty", line)
+        elif not isinstance(value, dict | list):
+            reject("message is neither an object nor an array of objects", line, is_json=False)
+        elif not value and isinstance(value, list):
+            reject("message is an empty array", line)
+        elif _depth(line) > MAX_DEPTH + isinstance(value, list):
+            reject(f"message is nested deeper than {MAX_DEPTH} levels", line)
+        elif isinstance(value, dict):
+            self._object(line, 0, number, alone=True)
+        else:
+            for index, (pairs, raw) in enumerate(_elements(line)):
+                self._record(pairs, index, raw, number)
 
-    def record(self, text: bytes, index: int, number: int, *, alone: bool) -> Good | Bad | Wrapped:
-        """One record from its own JSON text, which is an object and not nested too deeply.
+    def _object(self, text: bytes, index: int, number: int, *, alone: bool) -> None:
+        """Read one record from its own JSON text, which is an object and not nested too deeply.
 
         `alone`: it is a message of its own, and not an element of an array.
         """
         text = text.strip(b" \t\r")
         pairs = _decoder.decode(text.decode())
-        return (self._wrapped(pairs) if alone else None) or self._record(pairs, index, text, number)
+        if alone and self._is_envelope(pairs):
+            values = dict(pairs)
+            self.wrapped.append(Wrapped(number, tuple(_text(field, values) for field in ENVELOPE)))
+        else:
+            self._record(pairs, index, text, number)
 
-    def _wrapped(self, pairs: _Pairs) -> Wrapped | None:
-        if not self.envelopes or len(pairs) != len(PARTS) or {name for name, _ in pairs} != set(PARTS):
-            return None
+    def _is_envelope(self, pairs: _Pairs) -> bool:
+        if not self._envelopes or len(pairs) != len(PARTS) or {name for name, _ in pairs} != set(PARTS):
+            return False
         values = dict(pairs)
-        if (
-            values["format"] is None
-            or values["line"] is None
-            or any(isinstance(part, list) for part in values.values())
-        ):
-            return None
-        return Wrapped(tuple(_text(field, values) for field in ENVELOPE))
+        given = values["format"] is not None and values["line"] is not None
+        return given and not any(isinstance(part, list) for part in values.values())
 
-    def _record(self, pairs: Any, index: int, raw: bytes, number: int) -> Good | Bad:
-        if not isinstance(pairs, _Pairs):
-            return Bad(index, "record is not an object", raw)
-        known = {field.name for field in self.fields}
-        values: dict[str, Any] = {}
-        problems = []
-        for name, value in pairs:
+    def _record(self, pairs: Any, index: int, raw: bytes, number: int) -> None:
+        values, problems = dict[str, Any](), list[str]()
+        for name, value in pairs if isinstance(pairs, _Pairs) else ():
             if name in values:
                 problems.append(f"{name}: occurs more than once")
-            elif name in known:
+            elif name in self._known:
                 values[name] = value
-            elif name not in self.ignored:
-                self.unknown.add(name, number)
-        for field in self.fields:
+            elif name not in self._ignored:
+                self._found.unknown.add(name, number)
+        for field in self._fields:
             if field.is_text and isinstance(values.get(field.name), list):
                 problems.append(f"{field.name}: not a text but an array or object")
+        if not isinstance(pairs, _Pairs):
+            problems.append("record is not an object")
         if problems:
-            return Bad(index, "; ".join(dict.fromkeys(problems)), raw)
-        return Good(index, tuple(_text(field, values) for field in self.fields), raw)
+            self._found.reject(number, index, "; ".join(dict.fromkeys(problems)), raw)
+        else:
+            self._good.append(_Good(number, index, tuple(_text(field, values) for field in self._fields), raw))
+
+    def gather(self) -> None:
+        """Give the sound records to `found`, as one frame."""
+        good = self._good
+        if not good:
+            return
+        schema = {field.name: pl.String() for field in self._fields}
+        frame = pl.DataFrame([record.texts for record in good], schema=schema, orient="row")
+        number, index = (np.array([getattr(one, name) for one in good], np.int64) for name in ("number", "index"))
+        self._found.records.append(RawRecords(frame, number, index, lambda row: good[row].raw))
 
 
-def is_sound(text: bytes) -> bool:
+def _is_sound(text: bytes) -> bool:
     """Whether a record's own text is strict JSON, not nested too deeply."""
     try:
         orjson.loads(text)

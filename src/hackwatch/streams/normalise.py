@@ -1,4 +1,8 @@
-"""Raw columns to normalised ones: values parsed, impossible ones rejected, derived columns added."""
+"""Raw columns to normalised ones: printed values parsed, impossible ones rejected.
+
+Two passes share one meaning. The quick one knows the common print of each kind and gives null for everything else;
+the tolerant one knows all prints, and sees only the rows that the quick one could not read.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,24 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from hackwatch.streams import values
+from hackwatch.streams import printed
 from hackwatch.streams.fields import Field, Kind
-from hackwatch.streams.structure import Rejection, Rows
+from hackwatch.streams.found import Found, RawRecords
+from hackwatch.streams.printed import COUNT_UNITS, SIZE_UNITS, SPACES
 
 __all__ = ["normalise"]
 
+_EXACT_FLOAT = 2.0**53
+_MULTIPLIERS = np.full(256, np.nan)
+for _letter, _factor in SIZE_UNITS.items():
+    _MULTIPLIERS[ord(_letter)] = _factor
 
-def normalise(rows: Rows, fields: Sequence[Field], rejections: list[Rejection]) -> tuple[pl.DataFrame, Rows]:
-    """Values of all fields of the rows that are possible, and these rows; the others go to `rejections`."""
+
+def normalise(rows: RawRecords, fields: Sequence[Field], found: Found) -> tuple[pl.DataFrame, RawRecords]:
+    """Values of all fields of the rows that are possible, and these rows; the others are rejected in `found`."""
     plan = tuple(fields), tuple(rows.raw.dtypes)
     parsed = _with_units(_parsed(rows.raw, *plan), rows.raw, fields)
     failing = _failing(parsed, fields)
@@ -33,10 +44,10 @@ def normalise(rows: Rows, fields: Sequence[Field], rejections: list[Rejection]) 
         reasons = _reasons(reread.filter(still_bad), again.filter(still_bad), fields)
         for position, reason in zip(positions[still_bad.to_numpy()].tolist(), reasons, strict=True):
             number, index = int(rows.number[position]), int(rows.index[position])
-            rejections.append(Rejection(number, index, reason, rows.text(position)))
+            found.reject(number, index, reason, rows.text(position))
     order = np.concatenate([np.flatnonzero(~bad.to_numpy()), positions[~still_bad.to_numpy()]])
     whole = pl.concat([parsed.filter(~bad), reread.filter(~still_bad)])
-    return whole, Rows(rows.raw.clear(), rows.number[order], rows.index[order], rows.text)
+    return whole, RawRecords(rows.raw.clear(), rows.number[order], rows.index[order], rows.text)
 
 
 def _parsed(raw: pl.DataFrame, fields: tuple[Field, ...], types: tuple[pl.DataType, ...]) -> pl.DataFrame:
@@ -49,23 +60,23 @@ def _parsed(raw: pl.DataFrame, fields: tuple[Field, ...], types: tuple[pl.DataTy
 @lru_cache(maxsize=64)
 def _quick(fields: tuple[Field, ...], raw: tuple[pl.DataType, ...]) -> tuple[frozenset[str], list[pl.Expr]]:
     """The fields whose values must be computed, and how."""
-    found = {field.name: values.quick(field, dtype) for field, dtype in zip(fields, raw, strict=True)}
-    computed = {name: value for name, value in found.items() if not value.meta.eq(pl.col(name))}
+    values = {field.name: _quick_value(field, dtype) for field, dtype in zip(fields, raw, strict=True)}
+    computed = {name: value for name, value in values.items() if not value.meta.eq(pl.col(name))}
     return frozenset(computed), list(computed.values())
 
 
 @lru_cache(maxsize=64)
 def _tolerant(fields: tuple[Field, ...], raw: tuple[pl.DataType, ...]) -> list[pl.Expr]:
-    return [values.tolerant(field, dtype) for field, dtype in zip(fields, raw, strict=True)]
+    return [_tolerant_value(field, dtype) for field, dtype in zip(fields, raw, strict=True)]
 
 
 def _with_units(parsed: pl.DataFrame, raw: pl.DataFrame, fields: Sequence[Field]) -> pl.DataFrame:
     """Sizes that came as text, multiplied by their units (in place: the frame is ours)."""
     for position, field in enumerate(fields):
         if field.kind is Kind.SIZE and raw.schema[field.name] == pl.String:
-            factors = values.size_multipliers(raw[field.name])
+            factors = _size_multipliers(raw[field.name])
             if factors is None:
-                size = raw.select(values.tolerant(field, pl.String())).to_series()
+                size = raw.select(_tolerant_value(field, pl.String())).to_series()
             else:
                 size = pl.Series(field.name, parsed[field.name].to_numpy() * factors, nan_to_null=True)
             parsed.replace_column(position, size)
@@ -119,7 +130,7 @@ def _is_possible(field: Field, raw: pl.DataType) -> pl.Expr:
     else:
         possible = value.is_not_null()
     if field.nullable and raw == pl.String():
-        possible |= pl.col(field.name).str.strip_chars(values.SPACES).is_in(["-", ""]).fill_null(False)
+        possible |= pl.col(field.name).str.strip_chars(SPACES).is_in(["-", ""]).fill_null(False)
     if field.optional:
         possible |= pl.col(field.name).is_null()
     return possible
@@ -137,3 +148,100 @@ def _reasons(parsed: pl.DataFrame, raw: pl.DataFrame, fields: Sequence[Field]) -
         for field in fields
     ]
     return both.select(pl.concat_str(complaints, separator="; ", ignore_nulls=True)).to_series().to_list()
+
+
+# -- values
+
+
+def _quick_value(field: Field, raw: pl.DataType) -> pl.Expr:
+    """The value of `field` from its raw column (String, or what JSON numbers are parsed as); null if unreadable.
+
+    A size with a unit letter comes without its unit: `_size_multipliers` has the factors.
+    """
+    column = pl.col(field.name)
+    if field.kind is Kind.TEXT:
+        return _text(field, column)
+    if raw != pl.String():
+        return column if field.kind is not Kind.SIZE or field.letterless == 1.0 else column * field.letterless
+    if field.kind in _PRINTED:
+        return _tolerant_value(field, raw)
+    if field.kind is Kind.SIZE:
+        column = column.str.head(-1)
+    return _finite(column.cast(field.kind.dtype, strict=False), field)
+
+
+def _tolerant_value(field: Field, raw: pl.DataType) -> pl.Expr:
+    """The same for every print that is understood."""
+    if field.kind is Kind.TEXT or raw != pl.String():
+        return _quick_value(field, raw)
+    text = pl.col(field.name).str.strip_chars(SPACES)
+    if field.kind is Kind.SIZE:
+        value = _unit_value(text, SIZE_UNITS, field.letterless)
+    elif field.kind is Kind.COUNT:
+        whole = _unit_value(text, COUNT_UNITS, None).round().cast(pl.Int64, strict=False)
+        value = pl.coalesce(_integer(text), whole)
+    elif field.kind is Kind.INTEGER:
+        value = _integer(text)
+    elif field.kind is Kind.FRACTION:
+        percent = text.str.strip_suffix("%").str.strip_chars_end(SPACES).cast(pl.Float64, strict=False) / 100
+        value = pl.when(text.str.ends_with("%")).then(percent).otherwise(text.cast(pl.Float64, strict=False))
+    elif field.kind in _PRINTED:
+        value = _PRINTED[field.kind](text)
+    else:
+        value = text.cast(pl.Float64, strict=False)
+    return _finite(value, field).alias(field.name)
+
+
+def _size_multipliers(raw: pl.Series) -> npt.NDArray[np.float64] | None:
+    """What each printed size is multiplied by, from its last character; NaN where that is no unit letter.
+
+    Reads the last byte straight from Arrow's string views, where strings of up to 12 bytes are stored in place
+    (https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout): six times cheaper than
+    asking for each suffix. None if a string is longer than that.
+    """
+    array = raw.rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
+    buffer = array.buffers()[1]
+    if buffer is None or not len(array):
+        return None
+    views = np.frombuffer(buffer, np.uint8).reshape(-1, 16)[array.offset : array.offset + len(array)]
+    lengths = views[:, :4].copy().view(np.uint32).ravel()
+    if lengths.max() > 12:
+        return None
+    last = views[np.arange(len(array)), lengths + 3]
+    return np.where(lengths > 0, _MULTIPLIERS[last], np.nan)
+
+
+def _moment(text: pl.Expr) -> pl.Expr:
+    """Unix seconds, or a printed date and time."""
+    return pl.coalesce(text.cast(pl.Float64, strict=False), printed.moments(text))
+
+
+#: Kinds of which all prints are read at once.
+_PRINTED = {Kind.ADDRESS: printed.addresses, Kind.BOOLEAN: printed.booleans, Kind.MOMENT: _moment}
+
+
+def _text(field: Field, column: pl.Expr) -> pl.Expr:
+    text = column.str.strip_chars(SPACES) if field.strip else column
+    if field.nullable:
+        text = pl.when((text != "-") & (text != "")).then(text)
+    return text.alias(field.name)
+
+
+def _finite(value: pl.Expr, field: Field) -> pl.Expr:
+    return value.fill_nan(None) if field.kind.dtype == pl.Float64() else value
+
+
+def _integer(text: pl.Expr) -> pl.Expr:
+    """Whole numbers, also printed as `17.0` or `1438e3` (exact up to 2^53 then)."""
+    number = text.cast(pl.Float64, strict=False)
+    whole = pl.when((number.abs() <= _EXACT_FLOAT) & (number == number.floor())).then(number)
+    return pl.coalesce(text.cast(pl.Int64, strict=False), whole.cast(pl.Int64, strict=False))
+
+
+def _unit_value(text: pl.Expr, units: dict[str, float], letterless: float | None) -> pl.Expr:
+    number = text.str.head(-1).cast(pl.Float64, strict=False)
+    plain = None if letterless is None else text.cast(pl.Float64, strict=False) * letterless
+    value = pl.lit(None, pl.Float64) if plain is None else plain
+    for letter, factor in units.items():
+        value = pl.when(text.str.ends_with(letter)).then(number * factor).otherwise(value)
+    return value

@@ -1,4 +1,4 @@
-"""Addresses, dates and booleans: one printed value in plain Python, and columns of them at once.
+"""How values are printed: units, and addresses, dates and booleans, one in plain Python and columns of them at once.
 
 Both ways of a kind read the same prints and give the same values.
 """
@@ -12,7 +12,26 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 import polars as pl
 
-__all__ = ["FALSE", "TRUE", "address", "addresses", "boolean", "booleans", "moment", "moments"]
+__all__ = [
+    "COUNT_UNITS",
+    "FALSE",
+    "SIZE_UNITS",
+    "SPACES",
+    "TRUE",
+    "address",
+    "addresses",
+    "boolean",
+    "booleans",
+    "moment",
+    "moments",
+]
+
+#: Stray characters around a printed value: blank, tab, carriage return, no-break space.
+SPACES = " \t\r\xa0"
+
+#: Counters are counted in thousands, sizes in kibibytes (atop's val2valstr and val2memstr).
+COUNT_UNITS = {"K": 1e3, "M": 1e6, "G": 1e9}
+SIZE_UNITS = {"K": 2.0**10, "M": 2.0**20, "G": 2.0**30, "T": 2.0**40}
 
 TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
 FALSE = frozenset({"false", "f", "no", "n", "off", "0"})

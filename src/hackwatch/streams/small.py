@@ -17,8 +17,7 @@ from typing import Any
 import orjson
 
 from hackwatch.streams.fields import Field, Kind
-from hackwatch.streams.printed import address, boolean, moment
-from hackwatch.streams.values import SIZE_UNITS, SPACES
+from hackwatch.streams.printed import SIZE_UNITS, SPACES, address, boolean, moment
 
 __all__ = ["SMALL_BYTES", "Columns", "Small", "read"]
 

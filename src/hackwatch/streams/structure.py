@@ -17,8 +17,8 @@ within its texts, it has exactly these fields, once each. Escapes (`\\u003a`) co
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -29,10 +29,13 @@ import polars as pl
 
 from hackwatch.streams import exact
 from hackwatch.streams.fields import Field
-from hackwatch.streams.lines import Lines, Pieces, Positions
-from hackwatch.streams.unknown import Unknown
+from hackwatch.streams.found import Found, RawRecords
+from hackwatch.streams.payload import Lines, Pieces, Positions
 
-__all__ = ["Plan", "Rejection", "Rows", "Structure"]
+__all__ = ["Structure"]
+
+#: The names of a record's fields, and the types of their values.
+_Shape = tuple[tuple[str, ...], tuple[type, ...]]
 
 _PEEKED = 4
 _MOST_EXTRAS = 32
@@ -43,28 +46,7 @@ _DEEP = exact.MAX_DEPTH - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
-    """A rejected message (`index` None) or record; not `is_json`: a bare line, which another format may know."""
-
-    number: int
-    index: int | None
-    reason: str
-    raw: bytes
-    is_json: bool = True
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """Records of sound structure: raw columns (null if absent), where each came from, and its JSON text."""
-
-    raw: pl.DataFrame
-    number: Positions
-    index: Positions
-    text: Callable[[int], bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
+class PayloadSchema:
     """What to parse a payload as: a type per field, names of further fields to expect, whether arrays occur."""
 
     schema: dict[str, pl.DataType]
@@ -72,21 +54,18 @@ class Plan:
     arrays: bool
 
 
-@dataclass(slots=True, eq=False)
 class Structure:
-    """The structure of some messages; `read` fills `rows`, `rejections`, `unknown` and `wrapped`.
+    """Reads the structure of messages into `found`; envelopes, if there may be any, are `wrapped`."""
 
-    `wrapped`: envelopes, if there may be any, each with the number of its message.
-    """
+    def __init__(
+        self, fields: Sequence[Field], ignored: frozenset[str], found: Found, *, envelopes: bool = False
+    ) -> None:
+        self._fields, self._ignored, self._found = fields, ignored, found
+        self._exact = exact.ExactReader(fields, ignored, found, envelopes=envelopes)
 
-    fields: Sequence[Field]
-    ignored: frozenset[str]
-    envelopes: bool = False
-    rows: list[Rows] = field(default_factory=list)
-    rejections: list[Rejection] = field(default_factory=list)
-    unknown: Unknown = field(default_factory=Unknown)
-    wrapped: list[tuple[int, exact.Wrapped]] = field(default_factory=list)
-    _exact: list[tuple[int, exact.Good]] = field(default_factory=list)
+    @property
+    def wrapped(self) -> list[exact.Wrapped]:
+        return self._exact.wrapped
 
     def read(self, lines: Lines) -> None:
         """Read all messages; never raises, whatever they hold."""
@@ -95,9 +74,9 @@ class Structure:
         plan = self._peek(lines)
         if plan is None or not (self._try(lines, plan) or self._try(lines, self._relaxed(plan))):
             self._sort_out(lines)
-        self._gather_exact()
+        self._exact.gather()
 
-    def _peek(self, lines: Lines) -> Plan | None:
+    def _peek(self, lines: Lines) -> PayloadSchema | None:
         """A plan from the first message that is one."""
         for position in range(min(_PEEKED, len(lines))):
             try:
@@ -109,35 +88,33 @@ class Structure:
                 return self._plan([_shape(records[0])], arrays=isinstance(value, list))
         return None
 
-    def _plan(self, shapes: Iterable[tuple[tuple[str, ...], tuple[type, ...]]], arrays: bool) -> Plan:
+    def _plan(self, shapes: Iterable[_Shape], arrays: bool) -> PayloadSchema:
         types: dict[str, set[type]] = {}
         for names, kinds in shapes:
             for name, kind in zip(names, kinds, strict=True):
                 types.setdefault(name, set()).add(kind)
-        schema = {item.name: _raw_type(item, types.pop(item.name, set())) for item in self.fields}
-        return Plan(schema, tuple(types)[:_MOST_EXTRAS], arrays)
+        schema = {item.name: _raw_type(item, types.pop(item.name, set())) for item in self._fields}
+        return PayloadSchema(schema, tuple(types)[:_MOST_EXTRAS], arrays)
 
-    def _relaxed(self, plan: Plan) -> Plan:
+    def _relaxed(self, plan: PayloadSchema) -> PayloadSchema:
         """The same with nullable numbers as text: finished processes print `-` for them."""
-        nullable = {item.name for item in self.fields if item.nullable}
+        nullable = {item.name for item in self._fields if item.nullable}
         schema = {name: pl.String() if name in nullable else dtype for name, dtype in plan.schema.items()}
         return replace(plan, schema=schema)
 
     def _sort_out(self, lines: Lines) -> None:
         """Part the broken messages from the sound, learn all types, parse the sound ones."""
-        sound, shapes, arrays = [], set(), False
+        sound, broken, shapes = list[int](), list[int](), set[_Shape]()
         for position in range(len(lines)):
             found = _shapes(lines.text(position))
-            if found is None:
-                self._exact_message(lines, position)
-                continue
-            sound.append(position)
-            shapes.update(found)
-            arrays = arrays or lines.payload[lines.start[position]] == ord("[")
+            (broken if found is None else sound).append(position)
+            shapes |= found or set()
+        self._exact.messages(lines, broken)
         if sound:
-            self._halve(lines.take(sound), self._plan(shapes, arrays))
+            first = np.frombuffer(lines.payload, np.uint8)[lines.start[sound]]
+            self._halve(lines.take(sound), self._plan(shapes, arrays=bool((first == ord("[")).any())))
 
-    def _halve(self, lines: Lines, plan: Plan) -> None:
+    def _halve(self, lines: Lines, plan: PayloadSchema) -> None:
         """Parse by plan; what the parser refuses is halved, the larger parts first, and in the end read exactly."""
         waiting = deque([lines])
         for _ in range(_MOST_PARTS):
@@ -150,11 +127,11 @@ class Structure:
             if middle:
                 waiting += [part.take(np.arange(middle)), part.take(np.arange(middle, len(part)))]
             else:
-                self._exact_messages(part)
+                self._exact.messages(part, range(len(part)))
         for part in waiting:
-            self._exact_messages(part)
+            self._exact.messages(part, range(len(part)))
 
-    def _try(self, lines: Lines, plan: Plan) -> bool:
+    def _try(self, lines: Lines, plan: PayloadSchema) -> bool:
         """Parse by plan; False if the parser refuses any message."""
         pieces = Pieces.arrays(lines) if plan.arrays else Pieces.objects(lines)
         if pieces is None:
@@ -170,15 +147,15 @@ class Structure:
         self._vouch(lines, pieces, frame, plan)
         return True
 
-    def _vouch(self, lines: Lines, pieces: Pieces, frame: pl.DataFrame, plan: Plan) -> None:
-        doubtful = _Doubts(self.fields, pieces, frame, plan).rows()
+    def _vouch(self, lines: Lines, pieces: Pieces, frame: pl.DataFrame, plan: PayloadSchema) -> None:
+        doubtful = _Doubts(self._fields, pieces, frame, plan).rows()
         if doubtful is not None and doubtful.any():
             frame, pieces = self._resolve(lines, pieces, frame, np.flatnonzero(doubtful))
         for name in plan.extras:
-            if name not in self.ignored:
-                self.unknown.add_all(name, pieces.number[frame[name].is_not_null().to_numpy()])
+            if name not in self._ignored:
+                self._found.unknown.add_all(name, pieces.number[frame[name].is_not_null().to_numpy()])
         raw = frame.select(plan.schema.keys()) if plan.extras else frame
-        self.rows.append(Rows(raw, pieces.number, pieces.index, pieces.text))
+        self._found.records.append(RawRecords(raw, pieces.number, pieces.index, pieces.text))
 
     def _resolve(
         self, lines: Lines, pieces: Pieces, frame: pl.DataFrame, doubtful: Positions
@@ -186,58 +163,18 @@ class Structure:
         """Read the doubtful rows exactly and take them out; a record too deep or broken takes its message along."""
         keep = np.ones(len(pieces), np.bool_)
         keep[doubtful] = False
-        texts = {position: pieces.text(position) for position in doubtful.tolist()}
-        unsound = {int(pieces.number[position]) for position, text in texts.items() if not exact.is_sound(text)}
-        for position, text in texts.items():
-            number = int(pieces.number[position])
-            if number not in unsound:
-                alone = self.envelopes and lines.is_object(int(np.searchsorted(lines.number, number)))
-                self._sort(self._reader.record(text, int(pieces.index[position]), number, alone=alone), number)
+        unsound = self._exact.records(pieces, doubtful.tolist())
         if unsound:
             keep &= ~np.isin(pieces.number, list(unsound))
-            for position in np.flatnonzero(np.isin(lines.number, list(unsound))).tolist():
-                self._exact_message(lines, position)
+            self._exact.messages(lines, np.flatnonzero(np.isin(lines.number, list(unsound))).tolist())
         kept = np.flatnonzero(keep)
-        rest = Pieces(pieces.payload, pieces.number[kept], pieces.index[kept], pieces.start[kept], pieces.end[kept])
-        return frame.filter(pl.Series(keep)), rest
-
-    def _exact_messages(self, lines: Lines) -> None:
-        for position in range(len(lines)):
-            self._exact_message(lines, position)
-
-    def _exact_message(self, lines: Lines, position: int) -> None:
-        number = int(lines.number[position])
-        for record in self._reader.message(lines.text(position), number):
-            self._sort(record, number)
-
-    @property
-    def _reader(self) -> exact.Reader:
-        return exact.Reader(self.fields, self.ignored, self.unknown, self.envelopes)
-
-    def _sort(self, record: exact.Good | exact.Bad | exact.Wrapped, number: int) -> None:
-        if isinstance(record, exact.Bad):
-            self.rejections.append(Rejection(number, record.index, record.reason, record.raw, record.is_json))
-        elif isinstance(record, exact.Wrapped):
-            self.wrapped.append((number, record))
-        else:
-            self._exact.append((number, record))
-
-    def _gather_exact(self) -> None:
-        """All records that were read one by one, as one frame."""
-        if not self._exact:
-            return
-        good = [record for _, record in self._exact]
-        schema = {item.name: pl.String() for item in self.fields}
-        frame = pl.DataFrame([record.texts for record in good], schema=schema, orient="row")
-        number = np.array([number for number, _ in self._exact], np.int64)
-        index = np.array([record.index for record in good], np.int64)
-        self.rows.append(Rows(frame, number, index, lambda row: good[row].raw))
+        return frame.filter(pl.Series(keep)), pieces.take(kept)
 
 
 class _Doubts:
     """Which rows of a parsed payload have a structure that must be read exactly."""
 
-    def __init__(self, fields: Sequence[Field], pieces: Pieces, frame: pl.DataFrame, plan: Plan) -> None:
+    def __init__(self, fields: Sequence[Field], pieces: Pieces, frame: pl.DataFrame, plan: PayloadSchema) -> None:
         self.pieces, self.frame, self.extras = pieces, frame, plan.extras
         self.required = tuple(item.name for item in fields if not item.optional)
         self.optional = tuple(item.name for item in fields if item.optional)
@@ -317,11 +254,11 @@ def _colons(name: str) -> pl.Expr:
     return pl.col(name).str.count_matches(":", literal=True).fill_null(0)
 
 
-def _shape(record: dict[str, Any]) -> tuple[tuple[str, ...], tuple[type, ...]]:
+def _shape(record: dict[str, Any]) -> _Shape:
     return tuple(record), tuple(map(type, record.values()))
 
 
-def _shapes(text: bytes) -> set[tuple[tuple[str, ...], tuple[type, ...]]] | None:
+def _shapes(text: bytes) -> set[_Shape] | None:
     """The shapes of all records of a message; None if it must be read exactly."""
     try:
         value = orjson.loads(text)

@@ -14,10 +14,10 @@ import orjson
 import polars as pl
 
 from hackwatch.errors import DataError, ResourceError
-from hackwatch.runtime.status import Arrivals
+from hackwatch.runtime.recent import RecentCounts
 from hackwatch.streams import ENTITIES
 from hackwatch.streams.base import Messages, Noun
-from hackwatch.streams.lines import Lines, Pieces
+from hackwatch.streams.payload import Lines, Pieces
 from hackwatch.topics.base import TopicReader
 
 __all__ = ["Consumer", "Flow", "entities"]
@@ -81,7 +81,7 @@ class Consumer:
         self._from_start = from_start
         self._positions: dict[int, int] = {}
         self._ends: dict[int, int] = {}
-        self._arrivals, self._all = Arrivals(), Arrivals()
+        self._arrivals, self._all = RecentCounts(), RecentCounts()
         self._began = clock()
         self._looked = float("-inf")
         self._first_look, self._behind = True, False

@@ -123,7 +123,7 @@ def title(alert: StoredAlert) -> str:
 
 
 def why(alert: StoredAlert, glyphs: Glyphs, most: int = 6) -> str:
-    """What drove an alert, the strongest first and the streams in turn: `CPU 98 %, usually 1 %`."""
+    """What drove an alert, the strongest first and the streams in turn: `load 98 %, usually 1 %`."""
     # The title names the program already.
     ranked = [[d for d in drivers if d.seen != alert.subject] for drivers in alert.drivers.values()]
     in_turn = [drivers[place] for place in range(most) for drivers in ranked if place < len(drivers)]
@@ -139,7 +139,7 @@ def why(alert: StoredAlert, glyphs: Glyphs, most: int = 6) -> str:
 
 
 def _reason(driver: Driver) -> str:
-    """`CPU 98 %, usually 1 %`; a unit of several letters is written once: `TRUN 40, usually 1 threads`."""
+    """`load 98 %, usually 1 %`; a unit of several letters is written once: `logins 40, usually 1 attempts`."""
     seen = driver.seen
     number, _, unit = seen.partition(" ")
     if len(unit) > _LONG_UNIT and driver.usual.endswith(f" {unit}"):

@@ -19,6 +19,6 @@ def alerts(
     `stream`, `entity`, `rule`, `site`, and `since <= created < until` in Unix seconds UTC."""
     key, size = key_of("alerts", cursor, int), page_size(limit)
     chosen = None if statuses is None else tuple(statuses)
-    found = store.alerts(statuses=chosen, before=key[0] if key else None, limit=size + 1, **filters)
+    found = store.triage.alerts(statuses=chosen, before=key[0] if key else None, limit=size + 1, **filters)
     more = len(found) > size
     return Page(tuple(found[:size]), cursor_of("alerts", (found[size - 1].sequence,)) if more else None)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from hackwatch import streams
 from hackwatch.alerts.alert import SEVERITIES, Severity
 from hackwatch.alerts.forms import native
+from hackwatch.counts import COUNTERS
 from hackwatch.store import Store, StoredAlert
 from hackwatch.streams.base import Noun
 
@@ -23,7 +24,6 @@ ALERTS = 60
 #: Buckets of arrivals in a status.
 BUCKETS = 60
 _WINDOWS_BACK, _WINDOWS = 7_200.0, 1_000
-_COUNTERS = ("records", "on_time", "late", "duplicate", "rejected", "suspects")
 
 Tone = Literal["info", "truth", "found", "warning"]
 
@@ -168,17 +168,17 @@ class Reader:
 
     def after(self, sequence: int, limit: int) -> list[StoredAlert]:
         """The next alerts stored after that sequence number, oldest first."""
-        return self.store.alerts(after=sequence, limit=limit)
+        return self.store.triage.alerts(after=sequence, limit=limit)
 
     def __call__(self) -> View:
         """The view of this moment."""
         now = self.clock()
-        status = self.store.status().get(self.pipeline)
+        status = self.store.statuses.read().get(self.pipeline)
         site = status["site"] if status else None
         own: dict[str, Any] = {
             "now": now,
             "pipeline": self.pipeline,
-            "alerts": tuple(self.store.alerts(site=site, limit=ALERTS)),
+            "alerts": tuple(self.store.triage.alerts(site=site, limit=ALERTS)),
             "notes": tuple(self.notes()),
             "notes_title": self.notes_title,
             "progress": self.progress(),
@@ -203,7 +203,9 @@ class Reader:
             return []
         latest = max(presents.values())  # of a stream that has not begun nothing tells when its present is
         found = [
-            self.store.windows(stream=name, since=presents.get(name, latest) - _WINDOWS_BACK, site=site, limit=_WINDOWS)
+            self.store.windows.find(
+                stream=name, since=presents.get(name, latest) - _WINDOWS_BACK, site=site, limit=_WINDOWS
+            )
             for name in told
         ]
         return [row for frame in found for row in frame.iter_rows(named=True)]
@@ -214,7 +216,7 @@ def stream_view(name: str, told: Mapping[str, Any], now: float) -> StreamView:
     watermark = told["watermark"]
     return StreamView(
         name=name,
-        **{counter: told[counter] for counter in _COUNTERS},
+        **{counter: told[counter] for counter in COUNTERS if counter in StreamView.__slots__},
         rate=told["rate"],
         lag_bytes=told["lag_bytes"],
         watermark_age=None if watermark is None else now - watermark,

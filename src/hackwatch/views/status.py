@@ -52,7 +52,7 @@ class EngineStatus:
 
 def engine_status(store: Store, pipeline: str, where: str, now: float, max_age: float = MAX_AGE) -> EngineStatus:
     """The status of the engine of that pipeline. ResourceError, at `where`, if none has ever spoken."""
-    told = store.status().get(pipeline)
+    told = store.statuses.read().get(pipeline)
     if told is None:
         raise ResourceError(
             f"no engine has run the pipeline {pipeline}", where=where, next_step="start one with: hackwatch run"

@@ -39,7 +39,7 @@ def of_engine(settings: Settings) -> Views:
     data = Views(settings)
     # A store with an address of its own may be filled by engines elsewhere.
     if settings.store.url or settings.lock_file.exists():
-        if settings.pipeline in data.store.status():
+        if settings.pipeline in data.store.statuses.read():
             return data
         data.close()
     raise ResourceError(
@@ -121,11 +121,11 @@ class Views:
 
     def alert(self, alert_id: str) -> StoredAlert:
         """One alert by its id or at least 4 characters of its beginning. DataError if none or several match."""
-        return self.store.alert(alert_id)
+        return self.store.triage.alert(alert_id)
 
     def mutes(self, *, now: float | None = None) -> list[Mute]:
         """All mutes, or those in force at `now`, the newest first."""
-        return self.store.mutes(now=now)
+        return self.store.triage.mutes(now=now)
 
     def around(
         self, alert: Alert, *, seconds: float = 60.0, limit: int = 100, cursors: Mapping[str, str] | None = None

@@ -8,7 +8,8 @@ and is not loaded unless they do.
 from __future__ import annotations
 
 from hackwatch.detect.rules.load import load_rules
-from hackwatch.detect.rules.ruleset import Rule, RuleSet, Severity
+from hackwatch.detect.rules.matching import with_rules
+from hackwatch.detect.rules.ruleset import Rule, RuleSet
 from hackwatch.detect.rules.tactics import TACTICS
 
-__all__ = ["TACTICS", "Rule", "RuleSet", "Severity", "load_rules"]
+__all__ = ["TACTICS", "Rule", "RuleSet", "load_rules", "with_rules"]

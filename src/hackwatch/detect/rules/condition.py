@@ -118,9 +118,9 @@ class _Token:
 def compile_condition(sql: str, schema: Mapping[str, pl.DataType | type[pl.DataType]]) -> Condition:
     """Compile `sql` over the columns of `schema`; ValueError says what is wrong with it.
 
-    >>> schema = {"CMD": pl.String(), "CPU": pl.Float64()}
-    >>> sorted(compile_condition("CMD IN ('nc', 'ncat') AND CPU > 0.1", schema).columns)
-    ['CMD', 'CPU']
+    >>> schema = {"tool": pl.String(), "load": pl.Float64()}
+    >>> sorted(compile_condition("tool IN ('nc', 'ncat') AND load > 0.1", schema).columns)
+    ['load', 'tool']
     """
     return _compiled(sql, tuple(schema.items()))
 

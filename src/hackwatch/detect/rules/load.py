@@ -6,16 +6,17 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import polars as pl
 
 from hackwatch.detect.rules.condition import compile_condition
 from hackwatch.detect.rules.files import Entry, read_entries, shipped_files
-from hackwatch.detect.rules.ruleset import Rule, RuleSet, Severity
+from hackwatch.detect.rules.ruleset import Rule, RuleSet
 from hackwatch.detect.rules.tactics import TACTICS
 from hackwatch.errors import ConfigurationError
 from hackwatch.streams.base import Stream
+from hackwatch.words import SEVERITIES, Severity
 
 __all__ = ["load_rules"]
 
@@ -135,7 +136,7 @@ _CHECKS: Mapping[str, Callable[[object], str]] = {
     "title": _text,
     "stream": _text,
     "where": _text,
-    "severity": _one_of(get_args(Severity)),
+    "severity": _one_of(SEVERITIES),
     "technique": _pattern(r"T\d{4}(\.\d{3})?", "an ATT&CK technique id such as T1496 or T1059.004"),
     "tactic": _one_of(tuple(TACTICS)),
     "description": _text,

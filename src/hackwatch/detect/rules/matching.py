@@ -15,7 +15,7 @@ from polars.datatypes import IntegerType
 
 from hackwatch.detect.rules.condition import Condition, compile_condition
 
-__all__ = ["LISTS", "SMALL_ROWS", "StreamRules", "nothing"]
+__all__ = ["LISTS", "SMALL_ROWS", "StreamRules", "nothing", "with_rules"]
 
 LISTS = pl.List(pl.String())
 #: Frames up to this length are matched row by row in Python: there a query costs more than its rows.
@@ -35,14 +35,20 @@ def nothing(rows: int) -> pl.Series:
     return pl.Series("rules", [[]], dtype=LISTS).gather(np.zeros(rows, dtype=np.uint32))
 
 
+def with_rules(rules: pl.Series) -> npt.NDArray[np.intp]:
+    """The rows whose list of rules is not empty."""
+    if len(rules) <= SMALL_ROWS:
+        return np.array([row for row, matched in enumerate(rules.to_list()) if matched], np.intp)
+    return np.flatnonzero(rules.list.len().to_numpy())
+
+
 class StreamRules:
     """Conditions by rule id, in file order.
 
     Text comparisons are dear, but the same few names occur again and again. So the parts of the conditions that look
-    at one text column alone (CMD, for host streams) are judged once per distinct value and the verdicts remembered;
-    the rest of a condition is evaluated on rows, if any value of the batch allows its rule. In small frames it is the
-    query that is dear: there all parts that look at columns of few values are remembered, which leaves next to
-    nothing.
+    at one text column alone are judged once per distinct value and the verdicts remembered; the rest of a condition is
+    evaluated on rows, if any value of the batch allows its rule. In small frames it is the query that is dear: there
+    all parts that look at columns of few values are remembered, which leaves next to nothing.
     """
 
     def __init__(self, rules: Mapping[str, str], schema: pl.Schema) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
 from hackwatch.detect.rules.matching import StreamRules, nothing
 from hackwatch.streams.base import Stream
+from hackwatch.words import Severity
 
-__all__ = ["Rule", "RuleSet", "Severity"]
-
-Severity = Literal["informational", "low", "medium", "high", "critical"]
+__all__ = ["Rule", "RuleSet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,10 @@ class RuleSet:
 
     def __getitem__(self, rule_id: str) -> Rule:
         return self._rules[rule_id]
+
+    def get(self, rule_id: str) -> Rule | None:
+        """A rule by its id; None if there is none of that id."""
+        return self._rules.get(rule_id)
 
     @property
     def thresholds(self) -> frozenset[str]:

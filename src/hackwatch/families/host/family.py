@@ -1,23 +1,19 @@
-"""The family `host`: its streams, and the correlation that makes an attack of two suspects."""
+"""The family `host`: what Linux machines do, and all that is declared about it."""
 
 from __future__ import annotations
 
-from hackwatch.streams.declarations import Correlation, Family
+from hackwatch.families.host.correlations import ATTACKS
+from hackwatch.streams.declarations import Family
 
 __all__ = ["FAMILY"]
 
 FAMILY = Family(
     name="host",
     streams=("process", "memory"),
-    correlations=(
-        Correlation(
-            name="attacks",
-            left="process",
-            right="memory",
-            keys=("machine", "CMD", "PID", "CMD_PID"),
-            seconds=30.0,
-        ),
-    ),
+    correlations=(ATTACKS,),
     simulator="hackwatch.families.host.simulate.simulator:SIMULATOR",
+    collectors={"collect": "hackwatch.families.host.collect.collector:COLLECTOR"},
+    watch="collect",
+    demo=True,
     rules="hackwatch.families.host:rules.toml",
 )

@@ -7,18 +7,31 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from hackwatch.families.host.correlations import ATTACKS
 from hackwatch.families.host.simulate.attacks import Episode
 from hackwatch.families.host.simulate.bulk import Faults, generate
 from hackwatch.families.host.simulate.feed import HostFeed
 from hackwatch.families.host.simulate.messages import Payload
+from hackwatch.families.host.simulate.population import CMD_WIDTH
 from hackwatch.families.host.simulate.training import labelled
 from hackwatch.feeds.pace import OnProgress, Progress
+from hackwatch.feeds.simulator import Attack
 from hackwatch.topics.base import TopicWriter
 
-__all__ = ["SIMULATOR", "HostPlaying", "HostSimulator"]
+__all__ = ["SIMULATOR", "HostPlaying", "HostSimulator", "truth"]
 
 #: Until the first attack, seconds.
 _FIRST = 3.0
+
+
+def truth(episode: Episode) -> Attack:
+    """An episode as those know it who compare it with alerts: these name programs as the kernel and atop cut them."""
+    return Attack(
+        episode.type, episode.machine, episode.start, episode.end,
+        subjects=tuple(name[:CMD_WIDTH] for name in episode.programs),
+        after=ATTACKS.seconds,
+        means=", ".join(episode.programs),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,10 +44,6 @@ class HostPlaying:
     def entities(self) -> tuple[str, ...]:
         return self.feed.machine_names
 
-    @property
-    def attacks(self) -> int:
-        return len(self.feed.episodes)
-
     def run(
         self, writers: Mapping[str, TopicWriter], stop: threading.Event, on_progress: OnProgress | None = None
     ) -> Progress:
@@ -46,11 +55,8 @@ class HostSimulator:
 
     def play(
         self, *, rate: float, entities: int, seed: int, attack_spacing: float, quiet: bool, labels: bool,
-        say: Callable[[str], None],
+        on_attack: Callable[[Attack], None],
     ) -> HostPlaying:  # fmt: skip
-        def announce(episode: Episode) -> None:
-            say(f"attack begins: {episode.type} on {episode.machine}")
-
         return HostPlaying(
             HostFeed(
                 rate=rate,
@@ -59,7 +65,7 @@ class HostSimulator:
                 attack_spacing=attack_spacing,
                 first_attack_after=math.inf if quiet else _FIRST,
                 labels=labels,
-                on_attack=announce,
+                on_attack=lambda episode: on_attack(truth(episode)),
             )
         )
 

@@ -1,0 +1,1 @@
+"""The streams of a host: what processes do, and what they occupy."""
