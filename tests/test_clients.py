@@ -21,7 +21,7 @@ from hackwatch.errors import ConfigurationError
 from hackwatch.streams.base import Noun
 from hackwatch.testing import simulated_topics
 from hackwatch.top.plain import status_line
-from hackwatch.top.read import EntityView, StreamView, View, snapshot
+from hackwatch.views.live import EntityView, StreamView, View, snapshot
 from tests import clients
 from tests.alerts.test_forms import OCSF
 from tests.routes.support import alert

@@ -19,9 +19,9 @@ from hackwatch.demo import Demo, demo_settings
 from hackwatch.store import open_store
 from hackwatch.threads import ThreadGroup
 from hackwatch.top.draw import draw
-from hackwatch.top.read import Reader, View
 from hackwatch.top.screen import Screen
 from hackwatch.top.story import Story
+from hackwatch.views.live import Reader, View
 
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "top.svg"
 WIDTH, HEIGHT = 106, 30

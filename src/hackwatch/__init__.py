@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hackwatch import views
     from hackwatch.alerts.alert import Alert
     from hackwatch.config import Settings, load_settings
     from hackwatch.errors import (
@@ -30,6 +31,7 @@ __all__ = [
     "Settings",
     "__version__",
     "load_settings",
+    "views",
 ]
 
 _HOMES = {
@@ -50,6 +52,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("hackwatch")
+    if name == "views":
+        return importlib.import_module("hackwatch.views")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # pyarrow ships no types
 
 from hackwatch.errors import ConfigurationError, ResourceError
+from hackwatch.text import FORMULA, spreadsheet_safe
 
 __all__ = ["FORMATS", "TableFile", "formula_safe"]
 
@@ -18,15 +19,9 @@ FORMATS = (".parquet", ".csv", ".ndjson")
 
 
 def formula_safe(frame: pl.DataFrame) -> pl.DataFrame:
-    """The same with an apostrophe before texts that a spreadsheet would run as a formula.
-
-    Those that begin with `=`, `+`, `-` (but for a lone one), `@`, tab or carriage return
-    (https://owasp.org/www-community/attacks/CSV_Injection).
-    """
+    """The same with `text.spreadsheet_safe` applied to all texts."""
     text = pl.col(pl.String)
-    return frame.with_columns(
-        pl.when(text.str.contains(r"^[=+\-@\t\r]") & (text != "-")).then("'" + text).otherwise(text).name.keep()
-    )
+    return frame.with_columns(pl.when(text.str.contains(FORMULA)).then("'" + text).otherwise(text).name.keep())
 
 
 class TableFile:
@@ -54,7 +49,7 @@ class TableFile:
         if self.path.suffix == ".parquet":
             self._parquet = pq.ParquetWriter(self._file, empty.to_arrow().schema, compression="zstd")
         elif self.path.suffix == ".csv":
-            self._file.write(empty.write_csv().encode())
+            self._file.write(empty.rename(spreadsheet_safe).write_csv().encode())
         return self
 
     def append(self, frame: pl.DataFrame) -> None:

@@ -24,8 +24,9 @@ from hackwatch.lake import open_lake
 from hackwatch.runtime.lock import EngineLock
 from hackwatch.store import open_store
 from hackwatch.threads import Cancelled, ThreadGroup
-from hackwatch.top import Reader, Story, bar, present
+from hackwatch.top import Story, bar, present
 from hackwatch.topics import TopicWriter
+from hackwatch.views import Reader
 
 __all__ = ["Learner", "Watched", "watch", "watched"]
 

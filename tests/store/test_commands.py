@@ -13,7 +13,7 @@ from hackwatch.cli import main
 from hackwatch.store import open_store
 from tests.servers.postgres import PASSWORD
 from tests.store.support import alert, commit, windows
-from tests.top.test_read import status
+from tests.views.test_live import status
 
 Run = Callable[..., Result]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from hackwatch.detect.base import Driver
 from hackwatch.store import StoredAlert
-from hackwatch.top.read import EntityView, Note, StreamView, View
+from hackwatch.views.live import EntityView, Note, StreamView, View
 
 #: 2026-01-31 18:04:10 UTC, the begin of a column of 10 s.
 NOW = 1_769_882_650.0

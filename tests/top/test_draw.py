@@ -16,8 +16,8 @@ from hackwatch.alerts.alert import Severity
 from hackwatch.top.draw import clocks, draw, headline
 from hackwatch.top.figures import ASCII, UNICODE, Glyphs
 from hackwatch.top.plain import snapshot_lines
-from hackwatch.top.read import View
 from hackwatch.top.screen import Screen
+from hackwatch.views.live import View
 from tests.top.support import NOW, alert, entity, stream, view
 
 GOLDEN = Path(__file__).parent / "golden"

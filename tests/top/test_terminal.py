@@ -22,7 +22,7 @@ import pytest
 
 from hackwatch.config import Settings, prepare_data_folder
 from hackwatch.store import open_store
-from tests.top.test_read import an_alert, status
+from tests.views.test_live import an_alert, status
 
 HACKWATCH = [sys.executable, "-m", "hackwatch"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
@@ -14,12 +14,14 @@ from hackwatch.words import SEVERITIES, Form
 
 if TYPE_CHECKING:
     from hackwatch.store import Store, StoredAlert
-    from hackwatch.store.protocols import AlertTriage
+    from hackwatch.views import Views
 
 __all__ = ["command"]
 
 _STATUSES = ("new", "acknowledged", "muted", "closed", "all")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+#: Alerts read at a time.
+_PAGE = 500
 #: A hundred years, in seconds: what lies further off is a slip.
 _LONGEST = 36525 * 86400.0
 
@@ -97,19 +99,23 @@ def list_alerts(context: CliContext, /, as_json: bool, **filters: Any) -> None:
       hackwatch alerts list --since 2h
       hackwatch alerts list --severity high --entity web-1 --json
     """
-    with _store(context, read_only=True) as store:
-        alerts = _chosen(store.triage, **filters)
-    if as_json:
-        import sys
+    from hackwatch import views
 
-        from hackwatch.routes.export import export as write
+    with views.open(context.settings()) as data:
+        alerts = _chosen(data, **filters)
+        if as_json:
+            import sys
 
-        write(alerts, sys.stdout, fmt="json")
-        return
-    if not alerts:
+            from hackwatch.routes.export import export as write
+
+            write(alerts, sys.stdout, fmt="json")
+            return
+        found = False
+        for alert in alerts:
+            found = True
+            _print_line(alert)
+    if not found:
         click.echo("no alerts", err=True)
-    for alert in alerts:
-        _print_line(alert)
 
 
 @command.command()
@@ -125,11 +131,12 @@ def show(context: CliContext, alert_id: str, as_json: bool) -> None:
     Example:
       hackwatch alerts show 3f9a
     """
+    from hackwatch import views
     from hackwatch.alerts.forms import encode, text
     from hackwatch.text import printable
 
-    with _store(context, read_only=True) as store:
-        alert = store.triage.alert(alert_id)
+    with views.open(context.settings()) as data:
+        alert = data.alert(alert_id)
     if as_json:
         click.echo(encode(alert))
         return
@@ -218,10 +225,11 @@ def mutes(context: CliContext, as_json: bool) -> None:
     """
     import time
 
+    from hackwatch import views
     from hackwatch.text import printable
 
-    with _store(context, read_only=True) as store:
-        found = store.triage.mutes(now=time.time())
+    with views.open(context.settings()) as data:
+        found = data.mutes(now=time.time())
     if as_json:
         import json
         from dataclasses import asdict
@@ -261,22 +269,30 @@ def export(context: CliContext, /, form: Form, fmt: str, output: Any, **filters:
       hackwatch alerts export --since 7d --form ocsf -o findings.ndjson
       hackwatch alerts export --format csv --status all --limit 10000 > alerts.csv
     """
+    from hackwatch import views
     from hackwatch.routes.export import export as write
 
-    with _store(context, read_only=True) as store:
-        write(_chosen(store.triage, **filters), output, form, fmt)
+    with views.open(context.settings()) as data:
+        write(_chosen(data, **filters), output, form, fmt)
 
 
-def _store(context: CliContext, *, read_only: bool = False) -> Store:
+def _store(context: CliContext) -> Store:
     from hackwatch.store import open_store
 
     settings = context.settings()
-    return open_store(settings.store_url, site=settings.site, read_only=read_only)
+    return open_store(settings.store_url, site=settings.site)
 
 
-def _chosen(triage: AlertTriage, status: tuple[str, ...], **filters: Any) -> list[StoredAlert]:
+def _chosen(data: Views, status: tuple[str, ...], limit: int, **filters: Any) -> Iterator[StoredAlert]:
+    """The alerts, page by page."""
+    from itertools import islice
+
+    from hackwatch.views import every
+
     statuses: Any = None if "all" in status else status
-    return triage.alerts(statuses=statuses, **filters)
+    size = max(1, min(limit, _PAGE))
+    pages = every(lambda cursor: data.alerts(statuses=statuses, limit=size, cursor=cursor, **filters))
+    return islice(pages, limit)
 
 
 def _print_line(alert: StoredAlert) -> None:

@@ -1,4 +1,4 @@
-"""What the detection commands share: records from files or the lake, progress, numbers as text."""
+"""What the detection commands share: records from files, progress, numbers as text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "enricher_of",
-    "from_lake",
     "note_unread_role",
     "number",
     "own_options",
@@ -157,25 +156,6 @@ def read_records(
                 frames.append(frame)
                 rejected += refused
     return pl.concat(frames, how="diagonal_relaxed"), rejected
-
-
-def from_lake(context: CliContext, stream: Stream, most: int) -> pl.DataFrame:
-    """The last `most` records of a stream's table, by event time; with the truth, where somebody has added it."""
-    from hackwatch.errors import DataError
-    from hackwatch.lake import open_lake
-
-    lake = open_lake(context.settings())
-    if stream.name not in lake.tables():
-        raise DataError(
-            f"the lake has no records of {stream.name} yet",
-            where=lake.location,
-            next_step="run the engine for a while (hackwatch watch, or feed and run)",
-        )
-    scan = lake.scan(stream.name)
-    with lake.reading():
-        known = scan.collect_schema()
-        wanted = [*stream.schema, *(name for name in ("score", "prediction", "label", "type") if name in known)]
-        return scan.select(wanted).top_k(most, by="event_time").collect().sort("event_time")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.detecting import from_lake, registry
+from hackwatch.cli.detecting import registry
 from hackwatch.numbers import COUNT
 
 __all__ = ["command"]
@@ -30,15 +30,16 @@ def command(context: CliContext, stream_names: tuple[str, ...], records: int, as
     """
     import json
 
-    from hackwatch import streams
+    from hackwatch import streams, views
     from hackwatch.detect.drift import Drift
 
+    data = views.open(context.settings())
     models = registry(context)
     for name in stream_names or tuple(models.streams()):
         stream = streams.get(name)
         bundle = models.load(name)
         drift = Drift(bundle)
-        for frame in from_lake(context, stream, records).iter_slices(2_000):
+        for frame in data.latest(stream, records).iter_slices(2_000):
             drift.update(frame, bundle.score(frame))
         found = drift.report()
         if as_json:

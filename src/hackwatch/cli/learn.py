@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hackwatch.cli.context import CliContext, pass_context_object
-from hackwatch.cli.detecting import enricher_of, from_lake, note_unread_role, progress, registry, role_option, used_as
+from hackwatch.cli.detecting import enricher_of, note_unread_role, progress, registry, role_option, used_as
 from hackwatch.numbers import COUNT, POSITIVE, SEED
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def command(
       hackwatch learn --lake
       hackwatch learn --lake --as process
     """
-    from hackwatch import streams
+    from hackwatch import streams, views
     from hackwatch.detect.training.learn import learn
     from hackwatch.errors import DataError
     from hackwatch.feeds.collector import local_collectors
@@ -84,7 +84,7 @@ def command(
     chosen = [streams.get(name) for name in names or watched]
     records_of: Callable[[Stream], pl.DataFrame]
     if lake:
-        records_of = partial(from_lake, context, most=records)
+        records_of = partial(views.open(context.settings()).latest, most=records)
     elif spool:
         records_of = partial(_from_the_topic, context.settings(), most=records)
     else:

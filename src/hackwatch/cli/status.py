@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,11 +12,11 @@ from hackwatch.counts import OUTCOMES
 from hackwatch.numbers import POSITIVE
 
 if TYPE_CHECKING:
-    from hackwatch.config import Settings
+    from hackwatch.views import EngineStatus, StreamView
 
-__all__ = ["command", "health", "lines"]
+__all__ = ["command"]
 
-#: What is said of each stream, by its key in the status: what went on as it should goes without saying.
+#: What is said of each stream, by its counter: what went on as it should goes without saying.
 _COUNTERS = ("records", *(outcome for outcome in OUTCOMES if outcome != "on_time"), "suspects")
 
 
@@ -46,79 +46,47 @@ def command(context: CliContext, as_json: bool, max_age: float) -> None:
     would not help. Its last words are read from the store, so with a shared store this works from anywhere.
     """
     import json
-    import time
 
-    told = health(_status(context.settings()), time.time(), max_age)
+    from hackwatch import views
+
+    with views.open(context.settings()) as data:
+        status = data.status(max_age=max_age)
     if as_json:
-        click.echo(json.dumps(told, ensure_ascii=True))
+        click.echo(json.dumps(status.document(), ensure_ascii=True))
     else:
-        for line in lines(told):
+        for line in lines(status):
             click.echo(line)
-    if not told["healthy"]:
+    if not status.healthy:
         raise click.exceptions.Exit(1)
 
 
-def health(status: Mapping[str, Any], now: float, max_age: float) -> dict[str, Any]:
-    """A status with what follows from it: `healthy`, and `age` (seconds since it was said).
-
-    `now`: Unix seconds. Arrivals of single machines are left out: they are what `hackwatch top` shows.
-    """
-    age = max(0.0, now - status["updated"])
-    streams = {
-        name: {key: value for key, value in told.items() if not key.endswith("arrivals")}
-        for name, told in status["streams"].items()
-    }
-    return {
-        **status,
-        "healthy": age <= max_age and status["state"] != "stopped",
-        "age": age,
-        "epoch_age": status["epoch_age"] + age,
-        "streams": streams,
-    }
-
-
-def lines(told: Mapping[str, Any]) -> Iterator[str]:
-    """What `health` returned, for people."""
+def lines(status: EngineStatus) -> Iterator[str]:
+    """The same for people."""
     from hackwatch.text import printable
     from hackwatch.top.figures import age, amount, waiting
 
-    silence = "" if told["healthy"] else " (silent)" if told["state"] != "stopped" else ""
-    yield printable(f"{told['state']}{silence}, said {age(told['age'])} ago by process {told['pid']}")
-    yield printable(f"pipeline {told['pipeline']} of site {told['site']}, up {age(told['updated'] - told['started'])}")
-    latency = told["latency_ms"]
+    silence = "" if status.healthy or status.state == "stopped" else " (silent)"
+    yield printable(f"{status.state}{silence}, said {age(status.age)} ago by process {status.pid}")
+    yield printable(f"pipeline {status.pipeline} of site {status.site}, up {age(status.updated - status.started)}")
     yield (
-        f"epoch {told['epoch']} committed {age(told['epoch_age'])} ago, {amount(told['rate'])} records/s, "
-        f"a micro-batch in {latency['p50']:.0f} ms (p99 {latency['p99']:.0f} ms)"
+        f"epoch {status.epoch} committed {age(status.epoch_age)} ago, {amount(status.rate)} records/s, "
+        f"a micro-batch in {status.latency_p50:.0f} ms (p99 {status.latency_p99:.0f} ms)"
     )
-    for name, stream in told["streams"].items():
-        counted = ", ".join(f"{amount(stream[key])} {key}" for key in _COUNTERS if stream[key] or key == "records")
-        if stream.get("partitions") == 0:
-            yield printable(f"{name}: no topic yet")
+    for stream in status.streams:
+        if stream.partitions == 0:
+            yield printable(f"{stream.name}: no topic yet")
             continue
-        lag = waiting(stream["lag_bytes"], stream.get("lag_messages", 0))
-        yield printable(f"{name}: {counted}; {lag} to read; model {stream['model'] or 'none'}")
+        numbers = {name: getattr(stream, name) for name in _COUNTERS}
+        counted = ", ".join(f"{amount(n)} {name}" for name, n in numbers.items() if n or name == "records")
+        lag = waiting(stream.lag_bytes, stream.lag_messages)
+        yield printable(f"{stream.name}: {counted}; {lag} to read; model {stream.model or 'none'}")
         yield from map(printable, clocks(stream))
 
 
-def clocks(stream: Mapping[str, Any]) -> Iterator[str]:
+def clocks(stream: StreamView) -> Iterator[str]:
     """Which sources of a stream are late, and whose clocks are wrong."""
-    if late := stream.get("late_sources"):
-        yield "  late: " + ", ".join(f"{source} ({number:,} records)" for source, number in late.items())
-    for source, seconds in stream.get("skewed_sources", {}).items():
+    if stream.late_sources:
+        late = ", ".join(f"{source} ({number:,} records)" for source, number in stream.late_sources.items())
+        yield f"  late: {late}"
+    for source, seconds in stream.skewed_sources.items():
         yield f"  clock of {source}: {abs(seconds):,.0f} s {'ahead of' if seconds > 0 else 'behind'} the others"
-
-
-def _status(settings: Settings) -> dict[str, Any]:
-    """What the engine of this pipeline said last."""
-    from hackwatch.errors import ResourceError
-    from hackwatch.store import open_store
-
-    with open_store(settings.store_url, read_only=True) as store:
-        status = store.statuses.read().get(settings.pipeline)
-    if status is None:
-        raise ResourceError(
-            f"no engine has run the pipeline {settings.pipeline}",
-            where=str(settings.data),
-            next_step="start one with: hackwatch run",
-        )
-    return status

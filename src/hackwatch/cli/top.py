@@ -12,7 +12,6 @@ from hackwatch.numbers import POSITIVE
 
 if TYPE_CHECKING:
     from hackwatch.config import Settings
-    from hackwatch.store import Store
     from hackwatch.streams.base import Noun
     from hackwatch.top.consumer import Flow
 
@@ -99,14 +98,13 @@ def command(
 
 def _engine(context: CliContext, plain: bool, once: bool, as_json: bool, duration: float | None) -> None:
     import json
-    import time
 
     from hackwatch.cli.feeding import stopped_by_signals
-    from hackwatch.top import Reader, present, snapshot, snapshot_lines
+    from hackwatch.top import present, snapshot_lines
+    from hackwatch.views import of_engine, snapshot
 
-    settings = context.settings()
-    with _store(settings) as store:
-        reader = Reader(store, settings.pipeline, time.time)
+    with of_engine(context.settings()) as data:
+        reader = data.live()
         if as_json:
             click.echo(json.dumps(snapshot(reader()), ensure_ascii=True))
             return
@@ -114,9 +112,9 @@ def _engine(context: CliContext, plain: bool, once: bool, as_json: bool, duratio
             for line in snapshot_lines(reader()):
                 click.echo(line)
             return
-        newest = store.triage.alerts(limit=1)
+        newest = max((alert.sequence for alert in data.alerts(limit=1)), default=0)
         with stopped_by_signals(duration) as stop:
-            present(reader, stop, plain=plain, write=click.echo, after=newest[0].sequence if newest else 0)
+            present(reader, stop, plain=plain, write=click.echo, after=newest)
 
 
 def _topic(
@@ -189,21 +187,3 @@ def _print_once(topic: str, flow: Flow, *, as_json: bool) -> None:
         return
     for line in flow_lines(flow):
         click.echo(line)
-
-
-def _store(settings: Settings) -> Store:
-    """The store of an engine that runs, or has run, in this data folder."""
-    from hackwatch.errors import ResourceError
-    from hackwatch.store import open_store
-
-    # A store with an address of its own may be filled by engines elsewhere.
-    if settings.store.url or settings.lock_file.exists():
-        store = open_store(settings.store_url, read_only=True)
-        if settings.pipeline in store.statuses.read():
-            return store
-        store.close()
-    raise ResourceError(
-        "no engine has run in this data folder" if settings.store.url is None else "no engine has run this pipeline",
-        where=settings.store.url or str(settings.data),
-        next_step="start one with: hackwatch run, hackwatch watch or hackwatch demo",
-    )

@@ -10,7 +10,6 @@ import click
 from hackwatch.cli.context import CliContext, pass_context_object
 from hackwatch.cli.detecting import (
     enricher_of,
-    from_lake,
     note_unread_role,
     number,
     own_options,
@@ -108,7 +107,7 @@ def command(
       hackwatch train --as process labelled.parquet --tune 50 --no-promote
       hackwatch train --as process --engine spark --master spark://host:7077 /data/labelled
     """
-    from hackwatch import streams
+    from hackwatch import streams, views
     from hackwatch.detect.training import Options
 
     if bool(files) + simulated + lake != 1:
@@ -126,7 +125,7 @@ def command(
         if simulated:
             data, rejected = _simulated(stream, seed, records or _RECORDS), 0
         elif lake:
-            data, rejected = from_lake(context, stream, records or _RECORDS), 0
+            data, rejected = views.open(context.settings()).latest(stream, records or _RECORDS), 0
         else:
             data, rejected = read_records(_only_files(files), stream, own=own)
         bundle, rows = _here(context, data, stream, method, options, tune), data.height

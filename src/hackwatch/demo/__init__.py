@@ -17,8 +17,9 @@ from hackwatch.engine.service import run_service
 from hackwatch.feeds.simulator import simulator_of
 from hackwatch.store import Store, open_store
 from hackwatch.threads import ThreadGroup
-from hackwatch.top import Reader, present
+from hackwatch.top import present
 from hackwatch.top.story import Story
+from hackwatch.views import Reader
 
 __all__ = ["Demo", "run_demo"]
 

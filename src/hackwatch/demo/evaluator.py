@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from hackwatch.feeds.simulator import Attack
 from hackwatch.store import StoredAlert
 from hackwatch.store.protocols import AlertTriage
-from hackwatch.top.read import Note
 from hackwatch.top.story import Story
+from hackwatch.views.live import Note
 
 __all__ = ["Evaluator", "Finding", "names"]
 

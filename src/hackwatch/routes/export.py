@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 from hackwatch.alerts.alert import Alert
 from hackwatch.alerts.forms import FORMS, Form, encode
-from hackwatch.text import printable
+from hackwatch.text import csv_cell, csv_line, printable, spreadsheet_safe
 
-__all__ = ["FORMATS", "export", "safe_cell"]
+__all__ = ["FORMATS", "export"]
 
 FORMATS = ("ndjson", "json", "csv")
-#: What makes a spreadsheet take a text for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-def export(alerts: Sequence[Alert], out: TextIO, form: Form = "native", fmt: str = "ndjson") -> None:
-    """Write the alerts to `out` in one of FORMS, as one of FORMATS.
+def export(alerts: Iterable[Alert], out: TextIO, form: Form = "native", fmt: str = "ndjson") -> None:
+    """Write the alerts to `out` in one of FORMS, as one of FORMATS: one by one, but CSV at the end.
 
     CSV has a header, nested fields under dotted names, lists as JSON, and is safe to open in a spreadsheet.
     """
@@ -30,26 +27,22 @@ def export(alerts: Sequence[Alert], out: TextIO, form: Form = "native", fmt: str
     if fmt == "ndjson":
         out.writelines(f"{line}\n" for line in lines)
     else:
-        out.write("[" + ",\n ".join(lines) + "]\n")
-
-
-def safe_cell(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula gets an apostrophe; control characters are escaped.
-
-    >>> safe_cell("=HYPERLINK(1)"), safe_cell(-1.5), safe_cell("nc")
-    ("'=HYPERLINK(1)", -1.5, 'nc')
-    """
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return f"'{text}" if value.lstrip(" ").startswith(_FORMULA) else text
+        out.write("[")
+        out.writelines(line if number == 0 else f",\n {line}" for number, line in enumerate(lines))
+        out.write("]\n")
 
 
 def _write_csv(rows: Sequence[Mapping[str, Any]], out: TextIO) -> None:
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([safe_cell(column) for column in columns])
-    writer.writerows([safe_cell(row.get(column)) for column in columns] for row in rows)
+    shown = printable if out.isatty() else str
+
+    def cell(value: Any) -> str:
+        if value is None:
+            return ""
+        return csv_cell(shown(spreadsheet_safe(value) if isinstance(value, str) else str(value)))
+
+    out.write(csv_line([cell(column) for column in columns]))
+    out.writelines(csv_line([cell(row.get(column)) for column in columns]) for row in rows)
 
 
 def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

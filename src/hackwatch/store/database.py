@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -87,6 +87,13 @@ class Database(Protocol):
 
     def read(self) -> AbstractContextManager[Transaction]:
         """A transaction that sees one consistent state and waits for no writer."""
+        ...
+
+    def stream(self, sql: str, parameters: Sequence[Any] = (), *, rows: int) -> Iterator[list[tuple[Any, ...]]]:
+        """All rows of a query in one consistent state, so many at a time.
+
+        Waits for no writer, and may be read on in another thread. What is not read to its end is to be closed.
+        """
         ...
 
     def lock(self, name: str) -> Lock | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -11,7 +12,7 @@ from hackwatch.counts import COUNTERS
 from hackwatch.store.database import Database
 from hackwatch.store.outbox import OUTBOX_STATE
 
-__all__ = ["FRAMES", "frame"]
+__all__ = ["FRAMES", "batches", "frame"]
 
 _TIME = pl.Datetime("us", "UTC")
 _TEXT, _INTEGER, _FLAG = pl.String(), pl.Int64(), pl.Boolean()
@@ -24,6 +25,10 @@ class _Table:
     source: str
     columns: Mapping[str, pl.DataType]
     renamed: Mapping[str, str]
+
+    @property
+    def frame_schema(self) -> pl.Schema:
+        return pl.Schema(self.columns)
 
     @property
     def sql(self) -> str:
@@ -123,7 +128,16 @@ def frame(database: Database, name: str) -> pl.DataFrame:
     """One of FRAMES, whole."""
     table = FRAMES[name]
     with database.read() as transaction:
-        rows = transaction.fetch(table.sql)
+        return _shown(table, transaction.fetch(table.sql))
+
+
+def batches(database: Database, name: str, rows: int = 8_192) -> Iterator[pl.DataFrame]:
+    """The same, so many rows at a time, all of one consistent state."""
+    table = FRAMES[name]
+    return (_shown(table, some) for some in database.stream(table.sql, rows=rows))
+
+
+def _shown(table: _Table, rows: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
     raw = {column: _raw(kind) for column, kind in table.columns.items()}
     shown = [
         (pl.col(column) * 1_000_000).round().cast(_INTEGER).cast(kind) if kind == _TIME else pl.col(column).cast(kind)

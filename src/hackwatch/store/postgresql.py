@@ -50,6 +50,9 @@ _ENCODING = "SELECT current_setting('server_encoding')"
 
 _READ, _WRITE = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 
+# Whoever reads on slowly, a page of a terminal at a time, is waited for; not for ever, for old rows are kept meanwhile.
+_PATIENCE = "SET LOCAL idle_in_transaction_session_timeout = '10min'"
+
 
 class PostgresqlDatabase:
     """One PostgreSQL database, or the schema of it that `options=-csearch_path=...` of the address names.
@@ -112,6 +115,19 @@ class PostgresqlDatabase:
     def read(self) -> Iterator[_Transaction]:
         with self._transaction(_READ) as transaction:
             yield transaction
+
+    def stream(self, sql: str, parameters: Sequence[Any] = (), *, rows: int) -> Iterator[list[tuple[Any, ...]]]:
+        with self._explained():
+            connection = self._begun(_READ)
+            try:
+                connection.execute(_PATIENCE)
+                with connection.cursor("stream") as cursor:
+                    cursor.execute(_translated(sql), parameters, binary=True)
+                    while some := cursor.fetchmany(rows):
+                        yield some
+                connection.execute("COMMIT")
+            finally:
+                self._leave(connection)
 
     def lock(self, name: str) -> _Lock | None:
         """An advisory lock of a session of its own: the server lets go of it when this process or machine dies."""

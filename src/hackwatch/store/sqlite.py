@@ -65,6 +65,18 @@ class SqliteDatabase:
         with self._transaction("BEGIN") as transaction:
             yield transaction
 
+    def stream(self, sql: str, parameters: Sequence[Any] = (), *, rows: int) -> Iterator[list[tuple[Any, ...]]]:
+        with self._explained():
+            connection = self._connect()  # of its own: whichever thread reads on
+            try:
+                cursor = connection.execute(sql, parameters)
+                while some := cursor.fetchmany(rows):
+                    yield some
+            finally:
+                connection.close()
+                with self._registry_lock, suppress(ValueError):
+                    self._connections.remove(connection)
+
     def lock(self, name: str) -> _Unlocked:
         """Always: the engine holds the lock of its data folder, and one store elsewhere is no place to share."""
         return _Unlocked()

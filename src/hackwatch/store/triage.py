@@ -43,11 +43,12 @@ class Triage:
         since: float | None = None,
         until: float | None = None,
         after: int | None = None,
+        before: int | None = None,
         limit: int | None = 100,
     ) -> list[StoredAlert]:
         """Alerts, newest first; or, with `after` (a sequence number), those stored later, oldest first.
 
-        `severity` is the least one, `since <= created < until`.
+        `severity` is the least one, `since <= created < until`. `before`: those stored before that sequence number.
         """
         conditions = Conditions()
         conditions.among("status", statuses)
@@ -57,6 +58,7 @@ class Triage:
         conditions.add("created >= ?", since)
         conditions.add("created < ?", until)
         conditions.add("sequence > ?", after)
+        conditions.add("sequence < ?", before)
         order = "sequence" if after is not None else "sequence DESC"
         sql = f"{SELECT_ALERT}{conditions.where} ORDER BY {order}"
         if limit is not None:

@@ -2,7 +2,6 @@
 
 from hackwatch.top.live import has_screen, present
 from hackwatch.top.plain import snapshot_lines
-from hackwatch.top.read import Note, Reader, View, snapshot
 from hackwatch.top.story import Story, bar
 
-__all__ = ["Note", "Reader", "Story", "View", "bar", "has_screen", "present", "snapshot", "snapshot_lines"]
+__all__ = ["Story", "bar", "has_screen", "present", "snapshot_lines"]

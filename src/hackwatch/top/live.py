@@ -22,8 +22,8 @@ from hackwatch.errors import HackwatchError
 from hackwatch.top.draw import draw
 from hackwatch.top.figures import ASCII, UNICODE
 from hackwatch.top.plain import show_plain
-from hackwatch.top.read import Reader, View
 from hackwatch.top.screen import KEYS, Screen, press
+from hackwatch.views.live import Reader, View
 
 __all__ = ["has_screen", "keyboard", "keys_in", "present", "screen_console", "show"]
 

@@ -12,7 +12,7 @@ from hackwatch.store import StoredAlert
 from hackwatch.text import printable
 from hackwatch.top.figures import Glyphs, amount, clock, columns, spark
 from hackwatch.top.lines import SEVERITIES, TONES, WIDE, beside, cell, fit, line, rule
-from hackwatch.top.read import EntityView, View
+from hackwatch.views.live import EntityView, View
 
 __all__ = ["alerts", "entities", "explained", "notes", "title", "why"]
 

@@ -11,7 +11,7 @@ from hackwatch.text import printable
 from hackwatch.top.draw import clocks, headline, trouble
 from hackwatch.top.figures import UNICODE, Glyphs, age, amount, stamp, waiting
 from hackwatch.top.panes import title, why
-from hackwatch.top.read import Reader, View
+from hackwatch.views.live import Reader, View
 
 __all__ = ["POLL_SECONDS", "STATUS_SECONDS", "alert_line", "show_plain", "snapshot_lines", "status_line"]
 
@@ -32,7 +32,7 @@ def show_plain(reader: Reader, stop: threading.Event, write: Callable[[str], Non
             for note in reader.notes()[told:]:
                 told += 1
                 write(f"{stamp(note.at)}  {printable(note.text)}")
-            for alert in reader.store.triage.alerts(after=after, limit=_AT_ONCE):
+            for alert in reader.after(after, _AT_ONCE):
                 after = alert.sequence
                 write(alert_line(alert))
             if reader.clock() >= due or last:

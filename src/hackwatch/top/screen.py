@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from hackwatch.store import StoredAlert
-from hackwatch.top.read import View
+from hackwatch.views.live import View
 
 __all__ = ["KEYS", "Screen", "press"]
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from hackwatch.top.read import Note, Tone
+from hackwatch.views.live import Note, Tone
 
 __all__ = ["Story", "bar"]
 

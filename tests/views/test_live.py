@@ -1,9 +1,8 @@
-"""From the store to a view, and to plain lines and JSON."""
+"""From the store to a view, and to JSON."""
 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ from hackwatch.alerts.alert import Alert
 from hackwatch.store import Store, open_store
 from hackwatch.store.aggregates import WINDOWS_SCHEMA
 from hackwatch.store.commits import EpochCommit
-from hackwatch.top.plain import show_plain, snapshot_lines
-from hackwatch.top.read import Note, Reader, View, snapshot
+from hackwatch.views.live import Reader, View, snapshot
 from tests.top.support import NOW
 
 START = int(NOW) // 120 * 120
@@ -103,30 +101,3 @@ def test_the_snapshot_is_json(store: Store) -> None:
         "records": 20, "suspects": 2, "windows": {s: {"now": 0, "before": 0} for s in ("process", "memory")},
     }  # fmt: skip
     assert document["alerts"][0]["title"] == "\x1b[2J"
-
-
-def test_lines_tell_new_alerts_and_notes_once(store: Store) -> None:
-    store.statuses.write("main", status())
-    store.checkpoints.log_batches("main", (), [an_alert(1, "before")])
-    store.checkpoints.log_batches("main", (), [an_alert(2, "now\x1b[2J")])
-    notes, lines, stop = [Note(NOW, "something begins")], list[str](), threading.Event()
-
-    def write(line: str) -> None:
-        lines.append(line)
-        if "running" in line:
-            stop.set()
-
-    show_plain(reader(store, notes=lambda: notes), stop, write, after=1)
-    assert [line for line in lines if "something begins" in line] == ["2026-01-31 18:04:10Z  something begins"]
-    (told,) = [line for line in lines if "web-1:" in line]
-    assert told == "2026-01-31 18:04:10Z  HIGH      web-1: now\\x1b[2J (sh) [00000000]"
-    assert lines[2].startswith(
-        "2026-01-31 18:04:10Z  running: 10 records/s from 2 machines, 2 suspects in 2 min, 2 late"
-    )
-
-
-def test_one_snapshot_in_lines(store: Store) -> None:
-    store.statuses.write("main", status())
-    lines = list(snapshot_lines(reader(store)()))
-    assert lines[1] == "nothing suspicious on any machine in the last 10 minutes"
-    assert lines[3].startswith("  web-1 ")

@@ -1,4 +1,4 @@
-"""What `top` shows, read from the store as one frozen view."""
+"""The engine at this moment: what it does, who is suspect, what was found; read from the store as one frozen view."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hackwatch.counts import COUNTERS
 from hackwatch.store import Store, StoredAlert
 from hackwatch.streams.base import Noun
 
-__all__ = ["EntityView", "Note", "Reader", "StreamView", "View", "snapshot"]
+__all__ = ["EntityView", "Note", "Reader", "StreamView", "Tone", "View", "snapshot", "stream_view"]
 
 #: Seconds without a status after which an engine is said not to answer.
 STALE_SECONDS = 10.0
 #: An alert seen again within so many seconds makes its entity a matter of now.
 RECENT_SECONDS = 600.0
-#: Alerts read at a time, more than any screen shows.
+#: Alerts of a view, more than any screen shows.
 ALERTS = 60
 #: Buckets of arrivals in a status.
 BUCKETS = 60
@@ -166,6 +166,10 @@ class Reader:
     notes_title: str = ""
     since: float = 0.0
 
+    def after(self, sequence: int, limit: int) -> list[StoredAlert]:
+        """The next alerts stored after that sequence number, oldest first."""
+        return self.store.triage.alerts(after=sequence, limit=limit)
+
     def __call__(self) -> View:
         """The view of this moment."""
         now = self.clock()
@@ -188,7 +192,7 @@ class Reader:
             epoch_age=status["epoch_age"] + max(0.0, now - status["updated"]),
             latency_p50=status["latency_ms"]["p50"],
             latency_p99=status["latency_ms"]["p99"],
-            streams=tuple(_stream(name, one, now) for name, one in told.items()),
+            streams=tuple(stream_view(name, one, now) for name, one in told.items()),
             entities=_entities(told, _counts(self._windows(told, site))),
         )
 
@@ -207,7 +211,8 @@ class Reader:
         return [row for frame in found for row in frame.iter_rows(named=True)]
 
 
-def _stream(name: str, told: Mapping[str, Any], now: float) -> StreamView:
+def stream_view(name: str, told: Mapping[str, Any], now: float) -> StreamView:
+    """What an engine said of one stream. `now`: Unix seconds."""
     watermark = told["watermark"]
     return StreamView(
         name=name,
