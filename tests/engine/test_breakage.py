@@ -196,7 +196,7 @@ def test_of_two_that_wait_the_one_that_goes_on_does_not_speak_for_the_other() ->
 WHILE_WRITING = """
 import threading
 from hackwatch.pipeline.core import Batch, Now, serialise
-from tests.pipeline.support import Record, pipeline, run
+from tests.third.scored import Record, pipeline, run
 
 target, done = pipeline(), threading.Event()
 latest = [target.snapshot()]
@@ -207,11 +207,11 @@ def write():
 
 thread = threading.Thread(target=write)
 thread.start()
-suspects = [Record(t=float(pid % 10), pid=pid, suspect=True) for pid in range(20)]
+suspects = [Record(t=float(number % 10), session=number, suspect=True) for number in range(20)]
 for number in range(300):
-    scored = run("process", suspects, offset=number * 20)
+    scored = run("visit", suspects, offset=number * 20)
     latest[0] = target.snapshot()
-    target.step(Batch([scored], [("process", 0), ("memory", 0)]), Now(1.8e9, 0.0))
+    target.step(Batch([scored], [("visit", 0), ("login", 0)]), Now(1.8e9, 0.0))
 done.set()
 thread.join()
 """
