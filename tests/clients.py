@@ -1,4 +1,4 @@
-"""A family as another package would bring it: the clients of a web server, who have neither a machine nor a CMD."""
+"""A family as another package would bring it: the clients of a web server, who have neither a host nor a program."""
 
 from __future__ import annotations
 

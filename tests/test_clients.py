@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from hackwatch import doctor, streams
@@ -23,7 +22,7 @@ from hackwatch.testing import simulated_topics
 from hackwatch.top.plain import status_line
 from hackwatch.views.live import EntityView, StreamView, View, snapshot
 from tests import clients
-from tests.alerts.test_forms import OCSF
+from tests.alerts.published import PUBLISHED_OCSF
 from tests.routes.support import alert
 from tests.top.support import entity, stream
 
@@ -113,7 +112,7 @@ def test_ecs_and_ocsf_have_the_fields_that_the_stream_declares(web: object) -> N
     assert (document["url"], document["http"]) == ({"path": "/.env"}, {"response": {"status_code": 404}})
     assert "host" not in document
     finding = ocsf(client_alert())
-    jsonschema.Draft202012Validator(OCSF).validate(finding)
+    PUBLISHED_OCSF.validate(finding)
     [evidence] = finding["evidences"]
     assert (evidence["src_endpoint"], evidence["http_response"]) == ({"ip": "192.0.2.7"}, {"code": 404})
     assert finding["resources"] == [{"name": "192.0.2.7", "type": "client"}]

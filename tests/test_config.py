@@ -14,6 +14,11 @@ from pydantic import ValidationError
 from hackwatch.config import Settings, find_file, load_settings, prepare_data_folder
 from hackwatch.config.registered import stream_names
 from hackwatch.errors import ConfigurationError, HackwatchError, ResourceError
+from tests.third.support import shop_all_along
+
+__all__ = ["shop_all_along"]
+
+pytestmark = pytest.mark.usefixtures("shop_all_along")
 
 
 def written(folder: Path, text: str) -> Path:
@@ -34,9 +39,9 @@ def test_no_file_is_needed() -> None:
     settings = load_settings(None, {}, {"XDG_DATA_HOME": "/srv/data"})
     assert settings.data == Path("/srv/data/hackwatch")
     assert tuple(sorted(settings.streams)) == stream_names()
-    assert {"memory", "process"} <= settings.streams.keys()
+    assert {"login", "visit"} <= settings.streams.keys()
     assert settings.engine.epoch_seconds == 5
-    assert settings.streams["process"].lateness_seconds == 20
+    assert settings.streams["visit"].lateness_seconds == 20
 
 
 def test_the_file_is_overruled_by_the_environment_and_that_by_flags(tmp_path: Path) -> None:
@@ -55,9 +60,7 @@ def test_the_file_is_overruled_by_the_environment_and_that_by_flags(tmp_path: Pa
         pytest.param("HACKWATCH_SITE", "berlin", lambda s: s.site == "berlin", id="top level"),
         pytest.param("HACKWATCH_METRICS__PORT", "9464", lambda s: s.metrics.port == 9464, id="number"),
         pytest.param("HACKWATCH_CORRELATION__ENABLED", "no", lambda s: not s.correlation.enabled, id="truth"),
-        pytest.param(
-            "HACKWATCH_STREAMS__MEMORY__ENABLED", "0", lambda s: not s.streams["memory"].enabled, id="a stream"
-        ),
+        pytest.param("HACKWATCH_STREAMS__LOGIN__ENABLED", "0", lambda s: not s.streams["login"].enabled, id="a stream"),
         pytest.param(
             "HACKWATCH_CORRELATIONS__LOGINS__SECONDS",
             "5",
@@ -90,8 +93,8 @@ def test_environment(name: str, text: str, read: Any) -> None:
             id="range",
         ),
         pytest.param(
-            '[streams.process]\n"window_seconds" = 1.5',
-            "hackwatch.toml:2: streams.process.window_seconds: should be a valid integer",
+            '[streams.visit]\n"window_seconds" = 1.5',
+            "hackwatch.toml:2: streams.visit.window_seconds: should be a valid integer",
             id="type, quoted key",
         ),
         pytest.param("log.level = 'loud'", "hackwatch.toml:1: log.level: should be 'debug', 'info'", id="dotted key"),
@@ -207,8 +210,8 @@ def test_a_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
         ("store.url", "s.sqlite", "{folder}/s.sqlite"),
         ("store.url", "sqlite:s.sqlite", "sqlite:{folder}/s.sqlite"),
         ("store.url", "postgresql://host/db", "postgresql://host/db"),
-        ("streams.process.topic", "spool:/t", "spool:/t"),
-        ("streams.process.topic", "spool:t", "spool:{folder}/t"),
+        ("streams.visit.topic", "spool:/t", "spool:/t"),
+        ("streams.visit.topic", "spool:t", "spool:{folder}/t"),
         ("site", "d", "d"),
     ],
 )
@@ -264,12 +267,12 @@ def test_a_wrong_secret_is_told_without_it(tmp_path: Path, keys: str, told: str)
 
 def test_places_follow_from_the_data_folder_unless_set() -> None:
     settings = Settings(data=Path("/d"))
-    assert settings.spool_url("process") == "spool:/d/spool/process"
+    assert settings.spool_url("visit") == "spool:/d/spool/visit"
     assert settings.spool_url("another") == "spool:/d/spool/another"
     assert settings.store_url == "/d/store.sqlite"
     assert (settings.lake_location, settings.models_location) == ("/d/lake", "/d/models")
-    settings = load_settings(None, {"lake.path": "/l", "store.url": "sqlite:/s", "streams.process.topic": "/t"}, {})
-    assert (settings.lake_location, settings.store_url, settings.spool_url("process")) == ("/l", "sqlite:/s", "/t")
+    settings = load_settings(None, {"lake.path": "/l", "store.url": "sqlite:/s", "streams.visit.topic": "/t"}, {})
+    assert (settings.lake_location, settings.store_url, settings.spool_url("visit")) == ("/l", "sqlite:/s", "/t")
 
 
 @pytest.mark.parametrize(

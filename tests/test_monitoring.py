@@ -29,14 +29,14 @@ OF_COUNTERS, OF_GAUGES = {"rate", "irate", "increase"}, {"deriv", "delta", "min_
 
 def say_everything() -> None:
     """Use every metric once, so that the registry shows all labels."""
-    metrics.add_records("process", 0, Counts())
-    metrics.add_unknown_fields("process", {})
-    metrics.set_position("process", {0: 0}, watermark=0.0, wall=0.0)
-    metrics.set_position("process", {0: 0}, watermark=0.0, wall=0.0, in_messages=True)
-    metrics.add_latencies("process", np.zeros(1))
+    metrics.add_records("visit", 0, Counts())
+    metrics.add_unknown_fields("visit", {})
+    metrics.set_position("visit", {0: 0}, watermark=0.0, wall=0.0)
+    metrics.set_position("visit", {0: 0}, watermark=0.0, wall=0.0, in_messages=True)
+    metrics.add_latencies("visit", np.zeros(1))
     metrics.set_state_rows({"windows": 0})
-    metrics.set_lake_write("process", 0.0)
-    metrics.set_model("process", "process-000001")
+    metrics.set_lake_write("visit", 0.0)
+    metrics.set_model("visit", "visit-000001")
     metrics.add_alerts([("rule", "high")])
     metrics.add_route("soc")
     metrics.set_route_pending("soc", 0)

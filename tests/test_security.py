@@ -5,19 +5,19 @@ A row whose attempt is mended fails here until the page says so.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
 from hackwatch import streams
 from hackwatch.config import Settings
 from hackwatch.detect.rules import load_rules
-from hackwatch.streams.base import DecodeOptions, Messages
 from tests.conftest import ROOT
+from tests.streams.support import decode, record
 
 PAGE = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 
@@ -50,14 +50,8 @@ def imitation_is_found() -> bool:
 
 
 def neighbours_of_nan_are_kept() -> bool:
-    good = (
-        b'{"sequence": 1, "machine": "m", "PID": 1, "TRUN": 0, "TSLPI": 1, "TSLPU": 0, "POLI": "norm", "NICE": 0, '
-        b'"PRI": 120, "RTPR": 0, "CPUNR": 1, "Status": "-", "EXC": 0, "State": "S", "CPU": 0.1, "CMD": "a", "ts": 9}'
-    )
-    payload = b"[" + good + b"," + good.replace(b"0.1", b"NaN") + b"]\n"
-    assert b"NaN" in payload
-    messages = Messages("t", 0, payload, np.array([0]), len(payload))
-    decoded = streams.get("process").decode(messages, DecodeOptions())
+    good = json.dumps(record("request")).encode()
+    decoded = decode("request", b"[" + good + b"," + good.replace(b"512", b"NaN") + b"]")
     assert decoded.rejected.height == 1
     return decoded.records.height == 1
 

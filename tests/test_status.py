@@ -16,7 +16,7 @@ from hackwatch.store import open_store
 
 STREAM = {
     "messages": 10, "records": 1_250_000, "on_time": 8, "late": 1, "duplicate": 0, "rejected": 7, "suspects": 2,
-    "rate": 5.0, "lag_bytes": 3 << 20, "watermark": None, "model": "process-000001-ab12", "threshold": 0.5,
+    "rate": 5.0, "lag_bytes": 3 << 20, "watermark": None, "model": "visit-000001-ab12", "threshold": 0.5,
     "arrivals": {"web-1": [0] * 60}, "suspect_arrivals": {},
 }  # fmt: skip
 
@@ -28,7 +28,7 @@ def say(data: Path, **changes: Any) -> None:
     told: Mapping[str, Any] = {
         "pipeline": "main", "pid": 7, "site": "berlin", "started": now - 3600, "updated": now, "state": "running",
         "epoch": 4, "epoch_age": 2.0, "rate": 1_234.0, "latency_ms": {"p50": 5.0, "p99": 9.0},
-        "streams": {"process": STREAM, "memory": {**STREAM, "model": None, "lag_bytes": 0, "lag_messages": 1_200}},
+        "streams": {"visit": STREAM, "login": {**STREAM, "model": None, "lag_bytes": 0, "lag_messages": 1_200}},
         **changes,
     }  # fmt: skip
     with open_store(data / "store.sqlite") as store:
@@ -70,17 +70,17 @@ def test_people_read_what_it_said(tmp_path: Path) -> None:
         "running (silent), said 45 s ago by process 7",
         "pipeline main of site berlin, up 59 min",
         "epoch 4 committed 47 s ago, 1,234 records/s, a micro-batch in 5 ms (p99 9 ms)",
-        "process: 1.25M records, 1 late, 7 rejected, 2 suspects; 3 MiB to read; model process-000001-ab12",
-        "memory: 1.25M records, 1 late, 7 rejected, 2 suspects; 1,200 messages to read; model none",
+        "visit: 1.25M records, 1 late, 7 rejected, 2 suspects; 3 MiB to read; model visit-000001-ab12",
+        "login: 1.25M records, 1 late, 7 rejected, 2 suspects; 1,200 messages to read; model none",
     ]
 
 
 def test_scripts_get_every_figure_but_the_machines(tmp_path: Path) -> None:
     say(tmp_path / "data")
     told = json.loads(status(tmp_path / "data", "--json").stdout)
-    assert told["streams"]["process"]["lag_bytes"] == 3 << 20
-    assert told["streams"]["process"]["rejected"] == 7
-    assert "arrivals" not in told["streams"]["process"]
+    assert told["streams"]["visit"]["lag_bytes"] == 3 << 20
+    assert told["streams"]["visit"]["rejected"] == 7
+    assert "arrivals" not in told["streams"]["visit"]
     assert (told["site"], told["epoch"], told["rate"]) == ("berlin", 4, 1_234.0)
 
 

@@ -33,9 +33,7 @@ from hackwatch.runtime.registry import BundleSource
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.testing import FakeClock, MemoryTopic
-from tests.third.support import SHOP
 
-NAMES = ("process", "memory")
 FAULTS = Faults(disorder_seconds=10, late_share=0.02, malformed_share=0.02)
 
 
@@ -100,21 +98,21 @@ class MemoryLake:
         return pl.concat(self.tables.get(table) or [pl.DataFrame()])
 
 
-#: What makes a record suspect, and the column that says so.
-SUSPICIOUS = {
-    "process": ("PID", pl.col("PID") % 7 == 0),
-    "memory": ("PID", pl.col("PID") % 7 == 0),
-    "visit": ("status", pl.col("status") == 404),
-    "login": ("failed", pl.col("failed") == 1),
-}
+#: What makes a record suspect, and the column that says so. Of other streams, what is suspect is a matter of its name.
+SUSPICIOUS = {"visit": ("status", pl.col("status") == 404), "login": ("failed", pl.col("failed") == 1)}
+
+
+def suspicious(stream: str) -> tuple[str, pl.Expr]:
+    name = streams.get(stream).identity
+    return SUSPICIOUS.get(stream) or (name, pl.col(name).str.len_bytes() % 3 == 0)
 
 
 class Planted:
-    """A detector that finds every seventh PID suspect, or what has failed: cheap, and the same on every machine."""
+    """A detector that finds suspect what has failed: cheap, and the same on every machine."""
 
     def __init__(self, stream: str) -> None:
         self.stream, self.version, self.threshold = stream, f"{stream}-planted", 0.5
-        self._column, self._suspicious = SUSPICIOUS[stream]
+        self._column, self._suspicious = suspicious(stream)
 
     def score(self, records: pl.DataFrame) -> npt.NDArray[np.float32]:
         return np.where(records.select(self._suspicious).to_series().to_numpy(), 0.9, 0.1).astype(np.float32)
@@ -127,7 +125,7 @@ class PlantedSource:
     """A registry whose bundles are planted detectors."""
 
     def __init__(self) -> None:
-        self.versions = {name: f"{name}-planted" for name in SUSPICIOUS}
+        self.versions = {name: f"{name}-planted" for name in streams.names()}
 
     def current(self, stream: str, role: str = CHAMPION) -> str | None:
         return self.versions.get(place(stream, role))
@@ -175,22 +173,11 @@ class JumpyClock(FakeClock):
         return super().monotonic()
 
 
-def simulated_topics(seed: int, records: int = 1500, faults: Faults | None = None) -> dict[str, MemoryTopic]:
-    """A few minutes of two machines, out of order within the bound, with late, repeated and malformed messages."""
-    return testing.simulated_topics(records, seed, faults=faults or FAULTS)
-
-
-def shop_topics(seed: int, records: int = 1500) -> dict[str, MemoryTopic]:
-    """The same minutes of the shop, which must be installed."""
-    import shop_simulator
-
-    made = {name: MemoryTopic(f"{name}-topic") for name in SHOP}
-    for batch in shop_simulator.generate(
-        records, seed, clients=100, attack_share=0.2, records_per_second=8.0, faults=FAULTS
-    ):
-        batch.visit.write_to(made["visit"])
-        batch.login.write_to(made["login"])
-    return made
+def simulated_topics(
+    seed: int, records: int = 1500, faults: Faults = FAULTS, family: str = "shop"
+) -> dict[str, MemoryTopic]:
+    """A few minutes of the shop, which must be installed: out of order within the bound, with late and bad messages."""
+    return testing.simulated_topics(records, seed, family=family, faults=faults)
 
 
 @dataclass
@@ -207,11 +194,11 @@ class House:
     told: list[Notice] = field(default_factory=list)
 
     @classmethod
-    def build(cls, folder: Path, seed: int, records: int = 1500, *, shop: bool = False) -> House:
-        """`shop`: half of the records are the shop's, beside those of hosts."""
-        if not shop:
+    def build(cls, folder: Path, seed: int, records: int = 1500, *, host: bool = False) -> House:
+        """`host`: half of the records are of hosts, beside those of the shop."""
+        if not host:
             return cls(simulated_topics(seed, records), open_store(folder / "store.sqlite"))
-        made = simulated_topics(seed, records // 2) | shop_topics(seed, records // 2)
+        made = simulated_topics(seed, records // 2, family="host") | simulated_topics(seed, records // 2)
         return cls(made, open_store(folder / "store.sqlite"))
 
     def engine(self, seed: int = 0, crasher: Crasher | None = None, *, epoch_seconds: float = 2.0) -> Engine:

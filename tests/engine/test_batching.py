@@ -18,6 +18,11 @@ from hackwatch.pipeline.clocks import NEVER
 from hackwatch.streams.base import Messages
 from hackwatch.testing import MemoryTopic
 from tests.engine.support import House, Result, work_off
+from tests.third.support import shop_all_along
+
+__all__ = ["shop_all_along"]
+
+pytestmark = pytest.mark.usefixtures("shop_all_along")
 
 MESSAGE = b"x" * 1023
 
@@ -31,7 +36,7 @@ def topic(*messages: int) -> MemoryTopic:
 
 
 def former(made: MemoryTopic, batch_bytes: int) -> MicroBatcher:
-    cut = MicroBatcher({"process": made}, {}, batch_bytes, {"process": 0})
+    cut = MicroBatcher({"visit": made}, {}, batch_bytes, {"visit": 0})
     assert len(cut.discover()) == len(made.partitions())
     return cut
 
@@ -69,7 +74,7 @@ def test_every_message_comes_once_and_in_order() -> None:
         for _, run in batch.runs:
             seen.setdefault(run.partition, []).extend(run.offsets.tolist())
     assert seen == {0: list(range(100)), 1: list(range(7))}
-    assert cut.positions() == {("process", "t", 0): 100, ("process", "t", 1): 7, ("process", "t", 2): 0}
+    assert cut.positions() == {("visit", "t", 0): 100, ("visit", "t", 1): 7, ("visit", "t", 2): 0}
 
 
 @pytest.mark.parametrize(

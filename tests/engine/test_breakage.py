@@ -27,6 +27,9 @@ from tests.conftest import ROOT
 from tests.engine.processes import Folder, Outcome, feed, until, work_off
 from tests.engine.support import House, JumpyClock, Quiet, Result
 from tests.engine.support import work_off as work_off_in_memory
+from tests.third.support import shop
+
+__all__ = ["shop"]
 
 # -- in one process, at the seams --------------------------------------------------------------------------------------
 
@@ -54,6 +57,7 @@ CALLS = [("topics", "read"), ("topics", "commit"), ("topics", "start_offset"), (
 
 @pytest.mark.parametrize("after", [False, True], ids=["refused", "done but refused"])
 @pytest.mark.parametrize(("part", "call"), CALLS, ids=[f"{part}.{call}" for part, call in CALLS])
+@pytest.mark.usefixtures("shop")
 def test_a_machine_that_refuses_now_and_then_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, call: str, after: bool
 ) -> None:
@@ -76,10 +80,11 @@ def test_a_machine_that_refuses_now_and_then_costs_nothing(
     assert Result.of(house) == Result.of(calm)
 
 
+@pytest.mark.usefixtures("shop")
 def test_one_partition_that_cannot_be_read_takes_nothing_from_the_others(tmp_path: Path) -> None:
     """What was read of the other partitions before the failure is still there after it."""
     house = House.build(tmp_path, 5, records=600)
-    topic = house.topics["process"]
+    topic = house.topics["visit"]
     failed: list[int] = []
     read = topic.read
 
@@ -99,6 +104,7 @@ def test_one_partition_that_cannot_be_read_takes_nothing_from_the_others(tmp_pat
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.usefixtures("shop")
 def test_a_clock_that_steps_changes_no_result(tmp_path: Path, seed: int) -> None:
     """The wall clock jumps by hours both ways between turns; neither time of events nor of the engine notices."""
     (tmp_path / "calm").mkdir()
@@ -116,6 +122,7 @@ def test_a_clock_that_steps_changes_no_result(tmp_path: Path, seed: int) -> None
     assert Result.of(house) == Result.of(calm)
 
 
+@pytest.mark.usefixtures("shop")
 def test_a_process_that_was_stopped_finds_no_partition_idle(tmp_path: Path) -> None:
     """An hour passes between two turns; the records that come then are still on time."""
     house = House.build(tmp_path, 1, records=600)
@@ -189,7 +196,7 @@ def test_of_two_that_wait_the_one_that_goes_on_does_not_speak_for_the_other() ->
 WHILE_WRITING = """
 import threading
 from hackwatch.pipeline.core import Batch, Now, serialise
-from tests.pipeline.support import Record, pipeline, run
+from tests.third.scored import Record, pipeline, run
 
 target, done = pipeline(), threading.Event()
 latest = [target.snapshot()]
@@ -200,11 +207,11 @@ def write():
 
 thread = threading.Thread(target=write)
 thread.start()
-suspects = [Record(t=float(pid % 10), pid=pid, suspect=True) for pid in range(20)]
+suspects = [Record(t=float(number % 10), session=number, suspect=True) for number in range(20)]
 for number in range(300):
-    scored = run("process", suspects, offset=number * 20)
+    scored = run("visit", suspects, offset=number * 20)
     latest[0] = target.snapshot()
-    target.step(Batch([scored], [("process", 0), ("memory", 0)]), Now(1.8e9, 0.0))
+    target.step(Batch([scored], [("visit", 0), ("login", 0)]), Now(1.8e9, 0.0))
 done.set()
 thread.join()
 """

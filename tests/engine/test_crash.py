@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hackwatch import streams
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.families.host.simulate import Faults
 from hackwatch.store import open_store
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("shop_all_along")
 
 def build(folder: Path, seed: int) -> House:
     """Hosts, and a family of another kind beside them."""
-    return House.build(folder, seed, records=800, shop=True)
+    return House.build(folder, seed, records=800, host=True)
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +53,13 @@ def crash_and_recover(folder: Path, seed: int, at: int, *, after: bool) -> Resul
 
 
 def test_the_undisturbed_run_has_everything(undisturbed: dict[int, tuple[Result, int]]) -> None:
+    names = (*streams.family("host").streams, *SHOP)
     for result, calls in undisturbed.values():
         assert calls > 15
         correlated = ("attacks", "takeovers", "sprees")
-        assert all(result.rows[name] for name in ("process", "memory", *SHOP, *correlated, "rejected"))
+        assert all(result.rows[name] for name in (*names, *correlated, "rejected"))
         assert {aggregate for _, aggregate, *_ in result.intervals} == {"servers", "gates"}
-        for name in ("process", "memory", *SHOP):
+        for name in names:
             assert any(late for *_, late in result.rows[name]), name
             assert any(stream == name for stream, *_ in result.windows), name
         assert result.alerts
@@ -113,7 +115,7 @@ def test_a_stream_turned_off_amid_unfinished_work_is_refused(tmp_path: Path) -> 
     with pytest.raises(Crash):
         work_off(house.engine(0, Crasher(15)))
     assert house.store.checkpoints.latest("main") is not None
-    del house.topics["memory"]
+    del house.topics["login"]
     with pytest.raises(ConfigurationError, match="not read any more"):
         house.engine(1).recover()
 

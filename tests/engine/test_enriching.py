@@ -12,7 +12,6 @@ from typing import Any
 import polars as pl
 import pytest
 
-from hackwatch import streams
 from hackwatch.config import KafkaSettings
 from hackwatch.errors import ResourceError
 from hackwatch.lake import Lake
@@ -22,8 +21,9 @@ from tests.engine.processes import NAMES, Folder, feed, until
 from tests.routes.support import refusing_port
 from tests.routes.test_kafka import sent
 from tests.servers.kafka import Broker
+from tests.third.shop import VISIT
 
-PROCESS = {"process": streams.get("process")}
+VISITS = {"visit": VISIT}
 PARTITIONS = 2
 
 
@@ -31,7 +31,7 @@ def frame(records: int, first: int = 0) -> pl.DataFrame:
     """What the sink needs of a lake table."""
     offsets = pl.int_range(first, first + records, eager=True)
     return pl.DataFrame({"offset": offsets}).with_columns(
-        (pl.col("offset") % 7).cast(pl.String).alias("machine"), pl.lit("x" * 100).alias("CMD")
+        (pl.col("offset") % 7).cast(pl.String).alias("client"), pl.lit("x" * 100).alias("path")
     )
 
 
@@ -41,16 +41,16 @@ def offsets(broker: Broker, topic: str) -> list[int]:
 
 @pytest.mark.slow
 def test_every_record_is_a_message_keyed_by_its_entity_in_its_order(kafka: Broker) -> None:
-    sink = EnrichedSink(kafka.url("enriched-order"), PROCESS, partitions=PARTITIONS)
-    sink.write("process", frame(25_000), 1)
-    sink.write("process", frame(100, 25_000), 2)
+    sink = EnrichedSink(kafka.url("enriched-order"), VISITS, partitions=PARTITIONS)
+    sink.write("visit", frame(25_000), 1)
+    sink.write("visit", frame(100, 25_000), 2)
     sink.close()
     messages = sent(kafka, "enriched-order", PARTITIONS)
     records = [json.loads(message.value()) for message in messages]
     assert sorted(record["offset"] for record in records) == list(range(25_100))
-    for machine in {record["machine"] for record in records}:
+    for client in {record["client"] for record in records}:
         mine = [(m.key(), m.partition(), r["offset"]) for m, r in zip(messages, records, strict=True)
-                if r["machine"] == machine]  # fmt: skip
+                if r["client"] == client]  # fmt: skip
         assert len({(key, partition) for key, partition, _ in mine}) == 1
         assert [offset for *_, offset in mine] == sorted(offset for *_, offset in mine)
 
@@ -59,13 +59,13 @@ def test_every_record_is_a_message_keyed_by_its_entity_in_its_order(kafka: Broke
 def test_a_broker_that_goes_away_is_waited_for_and_nothing_comes_twice(
     own_kafka: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sink = EnrichedSink(own_kafka.url("enriched"), PROCESS, partitions=PARTITIONS)
+    sink = EnrichedSink(own_kafka.url("enriched"), VISITS, partitions=PARTITIONS)
     written(sink, frame(1000), 1)
     monkeypatch.setattr(enriched_topic, "PATIENCE_SECONDS", 1.0)
     own_kafka.kill()
     for _ in range(2):
         with pytest.raises(ResourceError, match=r"no Kafka broker answers.*records wait"):
-            sink.write("process", frame(5000, 1000), 2)
+            sink.write("visit", frame(5000, 1000), 2)
     own_kafka.start()
     written(sink, frame(5000, 1000), 2)
     sink.close()
@@ -77,7 +77,7 @@ def written(sink: EnrichedSink, rows: pl.DataFrame, epoch: int, seconds: float =
     end = time.monotonic() + seconds
     while True:
         try:
-            return sink.write("process", rows, epoch)
+            return sink.write("visit", rows, epoch)
         except ResourceError:
             assert time.monotonic() < end
 
@@ -85,8 +85,8 @@ def written(sink: EnrichedSink, rows: pl.DataFrame, epoch: int, seconds: float =
 @pytest.mark.slow
 def test_more_than_the_client_holds_goes_out_in_turns(kafka: Broker) -> None:
     small = KafkaSettings(properties={"queue.buffering.max.messages": 500})
-    sink = EnrichedSink(kafka.url("enriched-small"), PROCESS, small, partitions=PARTITIONS)
-    sink.write("process", frame(20_000), 1)
+    sink = EnrichedSink(kafka.url("enriched-small"), VISITS, small, partitions=PARTITIONS)
+    sink.write("visit", frame(20_000), 1)
     sink.close()
     assert sorted(offsets(kafka, "enriched-small")) == list(range(20_000))
 
@@ -95,11 +95,11 @@ def test_more_than_the_client_holds_goes_out_in_turns(kafka: Broker) -> None:
 def test_records_that_the_broker_refuses_are_told_and_sent_again_once_it_takes_them(kafka: Broker) -> None:
     """None of those that follow is let through: a consumer that drops what lies behind would miss the refused one."""
     kafka.create("enriched-refused", 1, {"max.message.bytes": "5000"})
-    sink = EnrichedSink(kafka.url("enriched-refused"), PROCESS)
+    sink = EnrichedSink(kafka.url("enriched-refused"), VISITS)
     long = "".join(f"{number * 2654435761 % 2**32:x}" for number in range(2000))
-    rows = frame(6000).with_columns(CMD=pl.when(pl.col("offset") == 3000).then(pl.lit(long)).otherwise("CMD"))
+    rows = frame(6000).with_columns(path=pl.when(pl.col("offset") == 3000).then(pl.lit(long)).otherwise("path"))
     with pytest.raises(ResourceError, match=r"too large|larger"):
-        sink.write("process", rows, 1)
+        sink.write("visit", rows, 1)
     before = [json.loads(message.value())["offset"] for message in sent(kafka, "enriched-refused")]
     assert before == list(range(len(before)))
     allow(kafka, "enriched-refused", 1_000_000)
@@ -124,9 +124,9 @@ def allow(broker: Broker, topic: str, longest: int) -> None:
 
 def test_nobody_answering_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with refusing_port() as port:
-        sink = EnrichedSink(f"kafka://127.0.0.1:{port}/enriched", PROCESS)
+        sink = EnrichedSink(f"kafka://127.0.0.1:{port}/enriched", VISITS)
         with pytest.raises(ResourceError, match="no Kafka broker answers"):
-            sink.write("process", frame(10), 1)
+            sink.write("visit", frame(10), 1)
         sink.close()
 
 

@@ -19,23 +19,28 @@ from hackwatch.runtime.lookups import LookupTables, read_table
 from hackwatch.store import open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.topics import open_reader
-from tests.engine.enrichers import NTH, OWNER, PROCESS, register
 from tests.engine.processes import Folder, feed, until
 from tests.engine.support import Crash, Crasher, House, Planted, PlantedSource, simulated_topics, work_off
+from tests.third.enrichers import NTH, OWNER, register
+from tests.third.shop import VISIT, shop_all_along
+
+__all__ = ["shop_all_along"]
+
+pytestmark = pytest.mark.usefixtures("shop_all_along")
 
 
 @cache
-def commands() -> list[str]:
-    """Every program that the simulation shows."""
-    topic = simulated_topics(3, 600)["process"]
+def paths() -> list[str]:
+    """Every page that the simulation shows."""
+    topic = simulated_topics(3, 600)["visit"]
     runs = [topic.read(partition, 0, max_bytes=1 << 30) for partition in topic.partitions()]
-    return sorted({name for run in runs if run for name in PROCESS.decode(run, DecodeOptions()).records["CMD"]})
+    return sorted({name for run in runs if run for name in VISIT.decode(run, DecodeOptions()).records["path"]})
 
 
 def write(path: Path, owner: str) -> str:
-    """A table by which every program has this owner; its version."""
+    """A table by which every page has this owner; its version."""
     draft = path.with_suffix(".draft")
-    pl.DataFrame({"CMD": commands(), "owner": [owner] * len(commands())}).write_csv(draft)
+    pl.DataFrame({"path": paths(), "owner": [owner] * len(paths())}).write_csv(draft)
     draft.replace(path)
     return read_table(path).version
 
@@ -50,20 +55,20 @@ def test_columns_that_messages_do_not_hold(tmp_path: Path, monkeypatch: pytest.M
     write(tmp_path / "owners.csv", "ann")
     where = house(tmp_path)
     work_off(where.engine(1))
-    rows = where.lake.rows("process").sort("partition", "offset")
+    rows = where.lake.rows("visit").sort("partition", "offset")
     assert rows.columns[0] == "owner", "the order of the schema, not that of the making"
     assert set(rows["owner"]) == {"ann"}
-    expected = rows.with_columns(pl.int_range(1, pl.len() + 1).over("partition", "machine").alias("nth"))
+    expected = rows.with_columns(pl.int_range(1, pl.len() + 1).over("partition", "client").alias("nth"))
     assert rows["nth"].to_list() == expected["nth"].to_list()
     assert where.told == []
-    assert "owner" not in where.lake.rows("memory").columns
+    assert "owner" not in where.lake.rows("login").columns
 
 
 def test_without_its_table_an_enricher_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, OWNER)
     where = House(simulated_topics(3, 600), open_store(tmp_path / "s.sqlite"), folder=tmp_path)
     work_off(where.engine(1))
-    rows = where.lake.rows("process")
+    rows = where.lake.rows("visit")
     assert len(rows) > 100
     assert rows["owner"].null_count() == rows["nth"].null_count() == len(rows)
 
@@ -81,13 +86,13 @@ def test_a_replay_uses_the_logged_table(tmp_path: Path, monkeypatch: pytest.Monk
     logged = checkpoint.batches if checkpoint else ()
     second = write(tmp_path / "owners.csv", "bob")
     work_off(where.engine(2))
-    rows = where.lake.rows("process").sort("partition", "offset")
-    for part in (part for entry in logged for part in entry.ranges if part.stream == "process"):
+    rows = where.lake.rows("visit").sort("partition", "offset")
+    for part in (part for entry in logged for part in entry.ranges if part.stream == "visit"):
         mine = rows.filter(pl.col("offset").is_between(part.start, part.end - 1), partition=part.partition)
         assert set(mine["owner"]) <= {"ann"}
     assert {entry.models["table:owners"] for entry in logged} <= {first}
     assert set(rows["owner"]) == ({"ann", "bob"} if at > 3 else {"bob"})
-    counted = rows.with_columns(pl.int_range(1, pl.len() + 1).over("partition", "machine").alias("nth"))
+    counted = rows.with_columns(pl.int_range(1, pl.len() + 1).over("partition", "client").alias("nth"))
     assert rows["nth"].to_list() == counted["nth"].to_list(), "each record passed the counting enricher once"
     assert (tmp_path / "tables" / "owners" / f"{second}.csv").exists()
 
@@ -101,14 +106,14 @@ class Late(Planted):
 
 class LateSource(PlantedSource):
     def load(self, stream: str, version: str) -> Detector:
-        return Late(stream) if stream == "process" else super().load(stream, version)
+        return Late(stream) if stream == "visit" else super().load(stream, version)
 
 
 def test_scores_may_depend_on_a_stateful_enricher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, NTH)
     where = house(tmp_path, source=LateSource())
     work_off(where.engine(1))
-    rows = where.lake.rows("process")
+    rows = where.lake.rows("visit")
     assert rows["prediction"].to_list() == [int(nth % 5 == 0) for nth in rows["nth"]]
 
 
@@ -122,7 +127,7 @@ def test_an_enricher_that_fails_stops_nothing(tmp_path: Path, monkeypatch: pytes
     work_off(engine)
     engine.parts.models.refresh()
     engine.parts.models.refresh()
-    rows = where.lake.rows("process")
+    rows = where.lake.rows("visit")
     assert rows["owner"].null_count() == rows["nth"].null_count() == len(rows) > 100
     assert [(notice.rule, notice.occurrence) for notice in where.told] == [
         ("enricher-failed", "owner"),
@@ -249,18 +254,18 @@ def test_a_running_engine_takes_a_new_table_and_says_when_it_cannot(
 ) -> None:
     register(monkeypatch, OWNER, NTH)
     table = tmp_path / "run" / "owners.csv"
-    folder = Folder.make(tmp_path / "run", models=False, more='[enrichment.tables]\nowners = "owners.csv"\n')
+    folder = Folder.make(tmp_path / "run", models=False, shop=True, more='[enrichment.tables]\nowners = "owners.csv"\n')
 
     def owned(owner: str) -> str:
         draft = table.with_suffix(".draft")
-        draft.write_text("CMD,owner\n" + "".join(f"{name},{owner}\n" for name in names))
+        draft.write_text("path,owner\n" + "".join(f"{name},{owner}\n" for name in names))
         draft.replace(table)
         return read_table(table).version
 
     feed(folder, 1000, seed=1)
-    reader = open_reader(str(folder.spool("process")))
+    reader = open_reader(str(folder.spool("visit")))
     runs = [reader.read(partition, 0, max_bytes=1 << 30) for partition in reader.partitions()]
-    names = sorted({name for run in runs if run for name in PROCESS.decode(run, DecodeOptions()).records["CMD"]})
+    names = sorted({name for run in runs if run for name in VISIT.decode(run, DecodeOptions()).records["path"]})
     owned("ann")
     kept = folder.data / "tables" / "main" / "owners"
     with folder.service():
@@ -278,7 +283,7 @@ def test_a_running_engine_takes_a_new_table_and_says_when_it_cannot(
 
         until(titles, "the alert")
     assert titles() == [f"The table owners cannot be used, going on with version {second}"]
-    rows = folder.lake.scan("process").collect()
+    rows = folder.lake.scan("visit").collect()
     assert set(rows["owner"].drop_nulls()) == {"ann", "bob"}
-    counted = rows.group_by("partition", "machine").agg(pl.col("nth").n_unique() == pl.len())
+    counted = rows.group_by("partition", "client").agg(pl.col("nth").n_unique() == pl.len())
     assert counted["nth"].all()

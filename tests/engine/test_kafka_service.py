@@ -16,19 +16,19 @@ from hackwatch.topics.kafka.address import parse_address
 from hackwatch.topics.kafka.admin import describe_topic
 from tests.engine.kafka_folder import KafkaFolder
 from tests.engine.killing import Feed
-from tests.engine.processes import NAMES, START, lake_rows, until
+from tests.engine.processes import START, lake_rows, until
 from tests.servers.kafka import Broker
+from tests.streams.support import record as sound
+from tests.third.support import shop_all_along
 
-pytestmark = pytest.mark.slow
+__all__ = ["shop_all_along"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shop_all_along")]
 
 
 def record(number: int, **fields: object) -> bytes:
-    """A process record that nothing is wrong with."""
-    whole = {
-        "sequence": number, "machine": "m", "PID": number, "TRUN": 1, "TSLPI": 0, "TSLPU": 0, "POLI": "norm",
-        "NICE": 0, "PRI": 120, "RTPR": 0, "CPUNR": 0, "Status": "N", "EXC": 0, "State": "S", "CPU": 0.01,
-        "CMD": "sh", "ts": START, "uuid": f"u{number}",
-    }  # fmt: skip
+    """A visit that nothing is wrong with."""
+    whole = sound("visit", status=200 + number, ts=START, uuid=f"u{number}")
     return json.dumps({**whole, **fields}, indent=1).encode()
 
 
@@ -49,15 +49,15 @@ STRANGE: dict[bytes | None, str] = {
 
 
 def test_strange_messages_are_rejected_with_reason_and_position(kafka: Broker, tmp_path: Path) -> None:
-    limits = "[streams.process]\nmax_message_bytes = 65536\n"
-    folder = KafkaFolder.on(tmp_path / "strange", kafka, "strange", models=False)
-    folder.config.write_text(folder.config.read_text().replace("[streams.process]\n", limits))
-    for name in NAMES:
+    limits = "[streams.visit]\nmax_message_bytes = 65536\n"
+    folder = KafkaFolder.on(tmp_path / "strange", kafka, "strange", models=False, shop=True)
+    folder.config.write_text(folder.config.read_text().replace("[streams.visit]\n", limits))
+    for name in folder.names:
         kafka.create(f"strange-{name}", config={"max.message.bytes": "4000000"})
     producer = Producer({"bootstrap.servers": kafka.address, "message.max.bytes": 4_000_000})
     for number, message in enumerate(STRANGE):
-        producer.produce("strange-process", record(number))
-        producer.produce("strange-process", message)
+        producer.produce("strange-visit", record(number))
+        producer.produce("strange-visit", message)
     producer.flush()
     with folder.service():
         until(folder.worked_off, "everything is committed")
@@ -66,47 +66,47 @@ def test_strange_messages_are_rejected_with_reason_and_position(kafka: Broker, t
     assert rejected["offset"].to_list() == [2 * number + 1 for number in range(len(STRANGE))]
     for reason, expected in zip(rejected["reason"].to_list(), STRANGE.values(), strict=True):
         assert reason.startswith(expected)
-    assert lake_rows(folder, "process")["offset"].to_list() == [2 * number for number in range(len(STRANGE))]
-    [process] = accounting(folder).filter(stream="process").to_dicts()
-    assert (process["messages"], process["on_time"], process["rejected"]) == (14, 7, 7)
+    assert lake_rows(folder, "visit")["offset"].to_list() == [2 * number for number in range(len(STRANGE))]
+    [visits] = accounting(folder).filter(stream="visit").to_dicts()
+    assert (visits["messages"], visits["on_time"], visits["rejected"]) == (14, 7, 7)
 
 
 def test_new_partitions_are_read_and_lag_tools_see_it(kafka: Broker, tmp_path: Path) -> None:
-    folder = KafkaFolder.on(tmp_path / "grown", kafka, "grown", models=False)
+    folder = KafkaFolder.on(tmp_path / "grown", kafka, "grown", models=False, shop=True)
     feed = Feed([folder], 4000, 3, 1, pause=0.0)
     with folder.service():
         feed.run()
         until(folder.worked_off, "the first partitions are committed")
         admin = AdminClient({"bootstrap.servers": kafka.address})
-        for grown in admin.create_partitions([NewPartitions(f"grown-{name}", 5) for name in NAMES]).values():
+        for grown in admin.create_partitions([NewPartitions(f"grown-{name}", 5) for name in folder.names]).values():
             grown.result(30)
         producer = Producer({"bootstrap.servers": kafka.address})
         for number in range(200):
-            producer.produce("grown-process", record(number), partition=number % 5)
+            producer.produce("grown-visit", record(number), partition=number % 5)
         producer.flush()
-        until(lambda: len(folder.ends()) == 10 and folder.worked_off(), "the new partitions are committed")
+        until(lambda: len(folder.ends()) == 20 and folder.worked_off(), "the new partitions are committed")
 
         def lag() -> int:
-            status = describe_topic(parse_address(folder.url("process")), KafkaSettings(), ("hackwatch-main",))
+            status = describe_topic(parse_address(folder.url("visit")), KafkaSettings(), ("hackwatch-main",))
             assert len(status.partitions) == 5
             return status.unread_messages
 
         until(lambda: lag() == 0, "the group has everything")
     folder.close()
     assert int(accounting(folder)["messages"].sum()) == feed.messages + 200
-    assert set(lake_rows(folder, "process")["partition"].to_list()) == set(range(5))
+    assert set(lake_rows(folder, "visit")["partition"].to_list()) == set(range(5))
 
 
 def test_markers_of_transactions_leave_no_lag_and_no_trace(kafka: Broker, tmp_path: Path) -> None:
-    folder = KafkaFolder.on(tmp_path / "marked", kafka, "marked", models=False)
-    for name in NAMES:
+    folder = KafkaFolder.on(tmp_path / "marked", kafka, "marked", models=False, shop=True)
+    for name in folder.names:
         kafka.create(f"marked-{name}")
     producer = Producer({"bootstrap.servers": kafka.address, "transactional.id": "marked"})
     producer.init_transactions(30)
 
     def transaction(number: int) -> None:
         producer.begin_transaction()
-        producer.produce("marked-process", record(number))
+        producer.produce("marked-visit", record(number))
         producer.flush()
         (producer.abort_transaction if number % 3 == 0 else producer.commit_transaction)(30)
 
@@ -117,5 +117,5 @@ def test_markers_of_transactions_leave_no_lag_and_no_trace(kafka: Broker, tmp_pa
             until(folder.worked_off, "markers are passed")
     folder.close()
     kept = [number for number in range(20) if number % 3]
-    assert sorted(lake_rows(folder, "process")["PID"].to_list()) == kept
+    assert sorted(lake_rows(folder, "visit")["status"].to_list()) == [200 + number for number in kept]
     assert int(accounting(folder)["messages"].sum()) == len(kept)

@@ -15,14 +15,19 @@ from hackwatch import streams
 from hackwatch.engine.loop import Engine
 from hackwatch.errors import ResourceError
 from hackwatch.runtime.enriched_topic import IDENTITY, enriched
-from tests.engine.support import NAMES, Crash, Crasher, House, Quiet, work_off
+from tests.engine.support import Crash, Crasher, House, Quiet, work_off
+from tests.third.support import SHOP, shop_all_along
+
+__all__ = ["shop_all_along"]
+
+pytestmark = pytest.mark.usefixtures("shop_all_along")
 
 
 @dataclass
 class MemorySink:
     """Keeps the JSON of every record, as the topic of enriched records would."""
 
-    name: str = "memory"
+    name: str = "sink"
     messages: list[str] = field(default_factory=list)
     failures: int = 0
 
@@ -48,7 +53,7 @@ def identities(messages: list[str]) -> list[tuple[Any, ...]]:
 
 
 def in_the_lake(house: House) -> list[tuple[Any, ...]]:
-    return [row for name in NAMES for row in house.lake.rows(name).select(IDENTITY).iter_rows()]
+    return [row for name in SHOP for row in house.lake.rows(name).select(IDENTITY).iter_rows()]
 
 
 def test_a_sink_gets_every_record_of_the_lake_once_if_nothing_breaks(tmp_path: Path) -> None:
@@ -92,19 +97,19 @@ def test_while_a_sink_cannot_be_reached_the_engine_waits_says_so_and_commits_not
     observer = Watching()
     working = Engine(replace(working.parts, observer=observer), working.options, threading.Event())
     work_off(working)
-    assert observer.pauses == ["memory: no broker answers"] * 3 + [None]
+    assert observer.pauses == ["sink: no broker answers"] * 3 + [None]
     assert epochs[:3] == [0, 0, 0]
     assert sorted(identities(sink.messages)) == sorted(in_the_lake(house))
 
 
-@pytest.mark.parametrize("stream", NAMES)
+@pytest.mark.parametrize("stream", SHOP)
 def test_a_message_holds_every_column_and_what_names_it(tmp_path: Path, stream: str) -> None:
     house, sink = House.build(tmp_path, 0, records=600), MemorySink()
     work_off(engine(house, sink))
     found = streams.get(stream)
     rows = house.lake.rows(stream)
     made = enriched(found, rows)
-    assert made["key"].to_list() == rows["machine"].to_list()
+    assert made["key"].to_list() == rows["client"].to_list()
     record, row = json.loads(made["value"][0]), rows.row(0, named=True)
     added = {"score", "prediction", "rules", "model", "late", "processing_time", "epoch", "site", *IDENTITY}
     assert set(record) == {"stream", *found.schema, *added}
@@ -117,8 +122,8 @@ def test_a_message_holds_every_column_and_what_names_it(tmp_path: Path, stream: 
 
 def test_hostile_values_are_sound_json() -> None:
     name = '\x1b[2J"\\\n\u2028é'
-    schema = pl.Schema({"machine": pl.String(), "score": pl.Float32(), "rules": pl.List(pl.String())})
-    frame = pl.DataFrame({"machine": [name], "score": [float("nan")], "rules": [[name]]}, schema=schema)
-    [value] = enriched(streams.get("process"), frame)["value"]
-    assert json.loads(value) == {"stream": "process", "machine": name, "score": None, "rules": [name]}
+    schema = pl.Schema({"client": pl.String(), "score": pl.Float32(), "rules": pl.List(pl.String())})
+    frame = pl.DataFrame({"client": [name], "score": [float("nan")], "rules": [[name]]}, schema=schema)
+    [value] = enriched(streams.get("visit"), frame)["value"]
+    assert json.loads(value) == {"stream": "visit", "client": name, "score": None, "rules": [name]}
     assert "\n" not in value

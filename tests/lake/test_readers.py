@@ -10,12 +10,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tests.engine.processes import NAMES, Folder, Outcome, feed, until
+from tests.engine.processes import Folder, Outcome, feed, until
+from tests.third.support import SHOP, shop_all_along
 
-pytestmark = pytest.mark.slow
+__all__ = ["shop_all_along"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shop_all_along")]
 
 RECORDS = 4_000
-TABLES = (*NAMES, "attacks", "rejected")
+TABLES = (*SHOP, "takeovers", "rejected")
 #: Run by itself, with hackwatch out of reach: what each reader makes of each table.
 SCRIPT = """
 import json, sys
@@ -23,7 +26,7 @@ sys.modules["hackwatch"] = None
 import duckdb, polars
 from deltalake import DeltaTable
 
-lake, number = sys.argv[1], {"process": "CPU", "memory": "RSIZE", "attacks": "process_CPU", "rejected": "raw_bytes"}
+lake, number = sys.argv[1], {"visit": "bytes", "login": "waited", "takeovers": "visit_bytes", "rejected": "raw_bytes"}
 
 def facts(table, column):
     path = f"{lake}/{table}"
@@ -51,9 +54,9 @@ print(json.dumps({table: told(table, column) for table, column in number.items()
 
 
 @pytest.fixture(scope="module")
-def worked(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+def worked(tmp_path_factory: pytest.TempPathFactory, shop_all_along: None) -> Folder:
     """A folder in which an engine has written some epochs, joined some of their files, and written more."""
-    folder = Folder.make(tmp_path_factory.mktemp("readers") / "run", epoch_seconds=0.2)
+    folder = Folder.make(tmp_path_factory.mktemp("readers") / "run", epoch_seconds=0.2, shop=True)
     with folder.service():
         for part in (1, 2, 3):
             feed(folder, RECORDS, seed=part)
@@ -83,7 +86,7 @@ def test_every_reader_sees_every_row(table: str, worked: Folder, read: dict[str,
         assert count == len(rows) > 10, name
         assert total == pytest.approx(read[table]["polars"][1]), name
         assert [words, day] == read[table]["polars"][2:], name
-    if table in NAMES:
+    if table in SHOP:
         assert read[table]["polars"][2] == rows["rules"].list.len().sum()
-        assert read["process"]["polars"][2] > 0
+        assert read["visit"]["polars"][2] > 0
         assert read[table]["polars"][3] == str(rows.select(pl.col("event_time").dt.date().min()).item())

@@ -157,7 +157,7 @@ def test_without_the_extra_it_says_how_to_get_it(s3: Server, monkeypatch: pytest
 def test_commands_work_on_it(lake: Lake, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("S3_SECRET", SECRET)
     for epoch in (1, 2):
-        lake.append("process", records(10, first=10 * epoch), epoch, "main")
+        lake.append("visit", records(10, first=10 * epoch), epoch, "main")
     config = tmp_path / "hackwatch.toml"
     config.write_text(f'data = "data"\n[lake]\npath = "{lake.location}"\n{s3.settings()}')
 
@@ -166,9 +166,9 @@ def test_commands_work_on_it(lake: Lake, s3: Server, tmp_path: Path, monkeypatch
         assert done.exit_code == 0, done.output
         return done.stdout
 
-    assert "2 files" in run("lake", "compact").replace("process: ", "")
+    assert "2 files" in run("lake", "compact").replace("visit: ", "")
     assert '"rows":20' in run("lake", "statistics", "--json")
-    assert run("sql", "SELECT count(*) AS n, min(id) AS first FROM process WHERE id > 12", "--format", "csv") == (
+    assert run("sql", "SELECT count(*) AS n, min(id) AS first FROM visit WHERE id > 12", "--format", "csv") == (
         "n,first\n17,13\n"
     )
     assert "would be deleted" in run("lake", "vacuum", "--dry-run")

@@ -20,10 +20,13 @@ from polars.testing import assert_frame_equal
 
 from hackwatch.lake import Lake
 from hackwatch.lake.statistics import bounded, combine, summarise, to_json
+from tests.third.support import shop
+
+__all__ = ["shop"]
 
 START = datetime(2031, 5, 1, tzinfo=UTC)
 TIME = pl.Datetime("us", "UTC")
-TEXTS = ("CMD",)
+TEXTS = ("path",)
 _UNBOUNDED = (pl.Float64(), pl.Boolean())
 _FIXED = [pl.lit(START.date()).alias("date"), pl.lit("here").alias("site")]
 
@@ -64,12 +67,12 @@ def test_bounds(values: list[Any], kind: pl.DataType, least: Any, greatest: Any)
 @pytest.mark.parametrize(
     ("column", "values", "least", "greatest"),
     [
-        ("CMD", ["b", "a", "ü\U0010ffff"], "a", "ü\U0010ffff"),
-        ("CMD", ["a" * 64], "a" * 64, "a" * 64),
-        ("CMD", ["a" * 65], "a" * 64, "a" * 63 + "b"),
-        ("CMD", ["a" * 63 + "\U0010ffff" * 9], "a" * 63 + "\U0010ffff", "a" * 62 + "b"),
-        ("CMD", ["\ud7ff" * 99], "\ud7ff" * 64, "\ud7ff" * 63 + "\ue000"),
-        ("CMD", ["\U0010ffff" * 99], "\U0010ffff" * 64, "\U0010ffff" * 99),
+        ("path", ["b", "a", "ü\U0010ffff"], "a", "ü\U0010ffff"),
+        ("path", ["a" * 64], "a" * 64, "a" * 64),
+        ("path", ["a" * 65], "a" * 64, "a" * 63 + "b"),
+        ("path", ["a" * 63 + "\U0010ffff" * 9], "a" * 63 + "\U0010ffff", "a" * 62 + "b"),
+        ("path", ["\ud7ff" * 99], "\ud7ff" * 64, "\ud7ff" * 63 + "\ue000"),
+        ("path", ["\U0010ffff" * 99], "\U0010ffff" * 64, "\U0010ffff" * 99),
         ("raw", ["a"], None, None),
     ],
     ids=range(7),
@@ -85,17 +88,17 @@ def test_long_texts_are_cut_and_rounded_outwards(
 @pytest.mark.parametrize(
     ("table", "texts"),
     [
-        ("process", {"machine", "CMD"}),
-        ("attacks", {"machine", "CMD"}),
+        ("visit", {"client", "server"}),
+        ("takeovers", {"client", "server"}),
         ("rejected", set()),
         ("of somebody else", set()),
     ],
 )
 def test_texts_have_bounds_where_the_stream_or_correlation_of_the_table_declares_it(
-    tmp_path: Path, table: str, texts: set[str]
+    tmp_path: Path, table: str, texts: set[str], shop: None
 ) -> None:
     lake = Lake(tmp_path)
-    names = ("machine", "CMD", "Status", "stream", "topic", "reason", "raw")
+    names = ("client", "server", "path", "stream", "topic", "reason", "raw")
     lake.append(table, pl.DataFrame({name: ["a"] for name in names}).with_columns(_FIXED), 1, "main")
     configured = DeltaTable(tmp_path / table).metadata().configuration["delta.dataSkippingStatsColumns"]
     assert set(configured.split(",")) == texts | {"stream", "topic", "reason"}
@@ -107,20 +110,20 @@ def test_lists_have_no_statistics() -> None:
 
 def test_summaries_of_parts_make_the_summary_of_the_whole() -> None:
     parts = [
-        pl.DataFrame({"a": [1, None], "b": [1.0, math.nan], "CMD": ["x", "y"]}),
-        pl.DataFrame({"a": [5, -3], "b": [2.0, 3.0], "CMD": ["a" * 99, "y"], "new": [7, 8]}),
+        pl.DataFrame({"a": [1, None], "b": [1.0, math.nan], "path": ["x", "y"]}),
+        pl.DataFrame({"a": [5, -3], "b": [2.0, 3.0], "path": ["a" * 99, "y"], "new": [7, 8]}),
     ]
     whole = pl.concat(parts, how="diagonal")
-    columns = ["a", "CMD", "new"]
+    columns = ["a", "path", "new"]
     assert orjson.loads(to_json(combine([summarise(part, columns) for part in parts]))) == stats(whole)
-    assert stats(whole)["nullCount"] == {"a": 1, "CMD": 0, "new": 2}
+    assert stats(whole)["nullCount"] == {"a": 1, "path": 0, "new": 2}
 
 
 _COLUMNS: dict[str, tuple[pl.DataType, st.SearchStrategy[Any]]] = {
     "id": (pl.Int64(), st.integers(-3, 3) | st.sampled_from([-(2**63), 2**63 - 1])),
     "score": (pl.Float32(), st.floats(width=32)),
     "load": (pl.Float64(), st.floats()),
-    "CMD": (pl.String(), st.text(max_size=3) | st.sampled_from(["a" * 64, "a" * 65, "\U0010ffff" * 70, ""])),
+    "path": (pl.String(), st.text(max_size=3) | st.sampled_from(["a" * 64, "a" * 65, "\U0010ffff" * 70, ""])),
     "event_time": (TIME, st.integers(-5000, 5000).map(lambda us: START + timedelta(microseconds=us))),
 }
 _ROWS = st.lists(st.tuples(*(st.none() | values for _, values in _COLUMNS.values())), min_size=1, max_size=4)
@@ -159,33 +162,33 @@ def test_skipping_files_never_loses_a_row(parts: list[list[tuple[Any, ...]]], pi
                 assert counts[0] == counts[1], (query, value)
 
 
-_SQL_TYPES = {"id": "BIGINT", "score": "FLOAT", "load": "DOUBLE", "CMD": "TEXT", "event_time": "TIMESTAMPTZ"}
+_SQL_TYPES = {"id": "BIGINT", "score": "FLOAT", "load": "DOUBLE", "path": "TEXT", "event_time": "TIMESTAMPTZ"}
 
 
 def test_delta_rs_loses_nothing_either(tmp_path: Path) -> None:
     """It takes a bound that one file lacks for null, and no row compares with null."""
     lake = Lake(tmp_path, texts=lambda table: TEXTS)
     rows = [
-        {"CMD": "a", "x": 1.0, "n": 1},
-        {"CMD": "b" * 99, "x": math.nan, "n": 2},
-        {"CMD": "c", "x": math.inf, "n": 3},
+        {"path": "a", "x": 1.0, "n": 1},
+        {"path": "b" * 99, "x": math.nan, "n": 2},
+        {"path": "c", "x": math.inf, "n": 3},
     ]
     for epoch, row in enumerate(rows, 1):
         lake.append("t", pl.DataFrame([row]).with_columns(_FIXED), epoch, "main")
     lake.append(
         "t",
-        pl.DataFrame({"CMD": [None], "n": [4], "later": [7]}).cast({"CMD": pl.String}).with_columns(_FIXED),
+        pl.DataFrame({"path": [None], "n": [4], "later": [7]}).cast({"path": pl.String}).with_columns(_FIXED),
         4,
         "main",
     )
     lake.append("t", pl.DataFrame({"x": [0.0]}).with_columns(_FIXED), 5, "main")
     table = DeltaTable(tmp_path / "t")
     nulls = table.to_pyarrow_dataset()
-    for column, number in (("later", 4), ("n", 1), ("CMD", 2), ("x", 1)):
+    for column, number in (("later", 4), ("n", 1), ("path", 2), ("x", 1)):
         assert nulls.filter(pyarrow.dataset.field(column).is_null()).count_rows() == number, column
     for filters, expected in (
-        ([("CMD", ">", "a")], [2, 3]),
-        ([("CMD", "==", "b" * 99)], [2]),
+        ([("path", ">", "a")], [2, 3]),
+        ([("path", "==", "b" * 99)], [2]),
         ([("x", ">", 0.5)], [1, 3]),
         ([("n", ">=", 2)], [2, 3, 4]),
         ([("later", "==", 7)], [4]),

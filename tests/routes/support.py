@@ -32,7 +32,7 @@ __all__ = [
     "route_of",
 ]
 
-#: A program's name as an attacker would choose it.
+#: A name as an attacker would choose it.
 HOSTILE = '=cmd|"\x1b[2J]\\\n\r\x07\x9b31m\u202eé\ud800'
 
 
@@ -40,23 +40,23 @@ def alert(number: int = 1, **changes: Any) -> Alert:
     made = Alert(
         id=f"{number:032x}",
         kind="attack",
-        stream="process",
-        entity="4",
-        rule="correlated-suspects",
-        title="xmrig is suspect in process and memory on 4",
+        stream="visit",
+        entity="203.0.113.7",
+        rule="account-takeover",
+        title="203.0.113.7 is suspect in visit (/.env) and login",
         severity="high",
         risk=88,
-        subject="xmrig",
+        subject="/.env",
         first_seen=1_700_000_000.25,
         last_seen=1_700_000_009.5,
         created=1_700_000_010.0,
         technique="T1059.004",
         tactic="execution",
         count=3,
-        drivers={"process": (Driver("CPU", "93 %", "2 %", 3.2), Driver("CMD", "xmrig", "bash", 1.1))},
-        evidence={"machine": "4", "CMD": "xmrig", "PID": 4242, "process_CPU": 0.93, "memory_RSIZE": float("nan")},
-        causes=(Cause("spool:process", 0, 1024, 3), Cause("spool:memory", 1, 2048)),
-        models={"process": "process-000003-9f2c"},
+        drivers={"visit": (Driver("seconds", "9.3 s", "0.1 s", 3.2), Driver("path", "/.env", "/cart", 1.1))},
+        evidence={"client": "203.0.113.7", "path": "/.env", "status": 404, "login_waited": float("nan")},
+        causes=(Cause("spool:visit", 0, 1024, 3), Cause("spool:login", 1, 2048)),
+        models={"visit": "visit-000003-9f2c"},
     )
     return replace(made, **changes)
 

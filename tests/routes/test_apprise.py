@@ -28,8 +28,8 @@ def test_a_notification_explains_the_alert() -> None:
             [alert(1), alert(2, title=HOSTILE)]
         )
     first, second = (json.loads(body) for _, _, body in receiver.requests)
-    assert first["title"].startswith("xmrig is suspect")
-    assert "usually 2 %" in first["message"]
+    assert first["title"].startswith("203.0.113.7 is suspect")
+    assert "usually 0.1 s" in first["message"]
     assert "\x1b" not in second["title"] + second["message"]
 
 
@@ -61,11 +61,11 @@ def test_an_alert_arrives_by_mail() -> None:
         route_of("apprise", name="mail", url=url).send([alert(1)])
         server.shutdown()
     [letter] = letters
-    assert letter["Subject"].startswith("xmrig is suspect")
+    assert letter["Subject"].startswith("203.0.113.7 is suspect")
     assert "soc@example.org" in letter["To"]
     body = letter.get_body()
     assert body is not None
-    assert "usually 2 %" in body.get_content()
+    assert "usually 0.1 s" in body.get_content()
 
 
 def test_a_failure_says_how_far_it_came(caplog: pytest.LogCaptureFixture) -> None:

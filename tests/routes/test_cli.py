@@ -76,8 +76,8 @@ def test_a_time_that_is_none_is_explained(run: Run, wrong: str) -> None:
 
 def test_show_explains_one_alert(run: Run) -> None:
     shown = run("alerts", "show", "c000").stdout
-    assert "CRITICAL  xmrig is suspect in process and memory" in shown
-    assert "93 %, usually 2 %" in shown
+    assert "CRITICAL  203.0.113.7 is suspect in visit (/.env)" in shown
+    assert "9.3 s, usually 0.1 s" in shown
     assert "status    new" in shown
     assert json.loads(run("alerts", "show", "c000", "--json").stdout)["id"] == ALERTS[2].id
 

@@ -111,7 +111,7 @@ def test_a_closed_route_opens_again(rig: Rig) -> None:
 
 
 def test_hostile_names_arrive_harmless(rig: Rig) -> None:
-    hostile = alert(1, title=HOSTILE, subject=HOSTILE, entity=HOSTILE, evidence={"CMD": HOSTILE})
+    hostile = alert(1, title=HOSTILE, subject=HOSTILE, entity=HOSTILE, evidence={"path": HOSTILE})
     rig[0].send([hostile])
     assert arrive(rig, hostile)
     assert "\x1b" not in rig[1]()[0]

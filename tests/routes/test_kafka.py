@@ -47,7 +47,7 @@ def test_a_message_is_the_alert_keyed_by_its_entity_with_its_id_against_repeats(
     topic = f"alerts-{form}"
     url = kafka.create(topic, partitions=3)
     route = route_of("kafka", topic=url, form=form)
-    alerts = [alert(number, entity=f"web-{number % 4}") for number in range(40)]
+    alerts = [alert(number, entity=f"192.0.2.{number % 4}") for number in range(40)]
     route.send(alerts)
     route.close()
     messages = sent(kafka, topic, 3)
@@ -102,7 +102,7 @@ def test_a_message_too_large_for_the_broker_is_given_up_and_those_before_it_coun
         chr(33 + (number * 7919 % 91)) + f"{number * 2654435761 % 2**32:x}" for number in range(9000)
     )
     with pytest.raises(DeliveryError) as caught:
-        route.send([alert(1), alert(2, evidence={"CMD": incompressible}), alert(3)])
+        route.send([alert(1), alert(2, evidence={"path": incompressible}), alert(3)])
     assert (caught.value.permanent, caught.value.delivered) == (True, 1)
     route.send([alert(3)])
     ids = [dict(message.headers())[IDEMPOTENCY_KEY].decode() for message in sent(kafka, "alerts-small")]
@@ -171,7 +171,7 @@ def test_a_broker_that_hangs_does_not_hold_the_route_longer_than_its_timeout(own
     thaw.join()
     deliver(route, alert(2))
     route.close()
-    assert {message.key() for message in sent(own_kafka, "alerts")} == {b"4"}
+    assert {message.key() for message in sent(own_kafka, "alerts")} == {b"203.0.113.7"}
 
 
 @pytest.mark.parametrize("topic", ["spool:/var/spool/alerts", "http://broker/alerts"])

@@ -42,24 +42,24 @@ def parse(message: bytes) -> tuple[re.Match[str], dict[str, str]]:
 
 
 def test_a_message_says_what_one_filters_by() -> None:
-    match, parameters = parse(format_message(alert(), hostname="host-1"))
+    match, parameters = parse(format_message(alert(), hostname="here-1"))
     assert match["pri"] == str(13 * 8 + 3)
     assert match["time"] == "2023-11-14T22:13:30.000000Z"
     assert (match["host"], match["app"], match["msgid"], match["sdid"]) == (
-        "host-1",
+        "here-1",
         "hackwatch",
         "attack",
         "alert@32473",
     )
-    assert match["text"].startswith("xmrig is suspect in process and memory on 4 [high, risk 88")
+    assert match["text"].startswith("203.0.113.7 is suspect in visit (/.env) and login [high, risk 88")
     assert parameters == {
         "id": alert().id,
-        "rule": "correlated-suspects",
+        "rule": "account-takeover",
         "severity": "high",
         "risk": "88",
-        "stream": "process",
-        "entity": "4",
-        "subject": "xmrig",
+        "stream": "visit",
+        "entity": "203.0.113.7",
+        "subject": "/.env",
         "count": "3",
         "site": "local",
         "technique": "T1059.004",
@@ -161,6 +161,6 @@ def test_what_no_datagram_can_hold_is_given_up(authority: trustme.CA, ca_file: P
     with receiving("udp", authority) as receiver:
         route = opened("udp", receiver.port, ca_file, form="ocsf")
         with pytest.raises(DeliveryError, match="too long for UDP") as caught:
-            route.send([alert(1), alert(2, evidence={"CMD": "x" * 70_000})])
+            route.send([alert(1), alert(2, evidence={"path": "x" * 70_000})])
         assert (caught.value.permanent, caught.value.delivered) == (True, 1)
         route.close()

@@ -18,26 +18,26 @@ from hackwatch.store.aggregates import WINDOWS_SCHEMA
 from hackwatch.store.commits import BatchEntry, EpochCommit, OffsetRange
 
 ROOT = Path(__file__).parents[2]
-SOURCE = ("process", "spool", 0)
+SOURCE = ("visit", "spool", 0)
 ALERT = Alert(
     id="",
     kind="attack",
-    stream="process",
+    stream="visit",
     entity="4",
     rule="correlated-suspects",
-    title="xmrig on 4",
+    title="a scan by 4",
     severity="high",
     risk=70,
-    subject="xmrig",
+    subject="/.env",
     first_seen=1000.0,
     last_seen=1001.5,
     created=1002.25,
     technique="T1496",
     tactic="impact",
-    drivers={"process": (Driver("CPU", "93 %", "2 %", 1.5), Driver("PRI", "20", "120", 0.25))},
-    evidence={"CMD": "xmrig\x1b[31m\u202e", "CPU": 0.93, "EXC": None},
+    drivers={"visit": (Driver("seconds", "9.3 s", "0.1 s", 1.5), Driver("status", "404", "200", 0.25))},
+    evidence={"path": "/.env\x1b[31m\u202e", "seconds": 0.93, "bytes": None},
     causes=(Cause("spool", 0, 17, 2), Cause("spool", 1, 99)),
-    models={"process": "process-000001-abcd"},
+    models={"visit": "visit-000001-abcd"},
 )
 
 
@@ -47,7 +47,7 @@ def alert(number: int, **changes: Any) -> Alert:
 
 def batch(number: int, epoch: int = 1) -> BatchEntry:
     ranges = (OffsetRange(*SOURCE, start=number * 10, end=number * 10 + 10),)
-    return BatchEntry(number, epoch, 5.5, 6.25, ranges, {"process": "process-000001-abcd"})
+    return BatchEntry(number, epoch, 5.5, 6.25, ranges, {"visit": "visit-000001-abcd"})
 
 
 def windows(*rows: Sequence[Any]) -> pl.DataFrame:

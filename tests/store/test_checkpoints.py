@@ -76,13 +76,13 @@ def test_everything_twice_is_everything_once(store: Store) -> None:
         store.checkpoints.log_batches(
             "main", [batch(1), batch(2)], [alert(1)], [AlertUpdate(alert(1).id, 3, None, 1010.0, ("a", "b"))]
         )
-        store.checkpoints.commit_epoch("main", commit(1, 1, counted=windows(("process", "4", 0, 120, 9, 2, 1, False))))
+        store.checkpoints.commit_epoch("main", commit(1, 1, counted=windows(("visit", "4", 0, 120, 9, 2, 1, False))))
     found = store.checkpoints.latest("main")
     assert found is not None
     assert [entry.number for entry in found.batches] == [2]
     assert [(a.count, a.last_seen, a.subjects) for a in store.triage.alerts()] == [(3, 1010.0, ("a", "b"))]
     assert len(store.outbox.due(1e12)) == 1
-    assert store.windows.find().rows() == [("here", "process", "4", 0, 120, 9, 2, 1, False)]
+    assert store.windows.find().rows() == [("here", "visit", "4", 0, 120, 9, 2, 1, False)]
 
 
 def test_a_repeated_epoch_changes_nothing(store: Store) -> None:
@@ -102,12 +102,12 @@ def test_a_gap_between_epochs_is_a_bug(store: Store, committed: int, epoch: int)
 
 
 def test_windows_are_absolute_and_kept(store: Store) -> None:
-    store.checkpoints.commit_epoch("main", commit(1, 1, counted=windows(("process", "4", 0, 120, 9, 2, 1, False))))
-    later = windows(("process", "4", 0, 120, 12, 3, 2, True), ("memory", "4", 0, 120, 1, 0, 0, False))
+    store.checkpoints.commit_epoch("main", commit(1, 1, counted=windows(("visit", "4", 0, 120, 9, 2, 1, False))))
+    later = windows(("visit", "4", 0, 120, 12, 3, 2, True), ("login", "4", 0, 120, 1, 0, 0, False))
     store.checkpoints.commit_epoch("main", commit(2, 2, counted=later))
     assert store.windows.find().rows() == [
-        ("here", "memory", "4", 0, 120, 1, 0, 0, False),
-        ("here", "process", "4", 0, 120, 12, 3, 2, True),
+        ("here", "login", "4", 0, 120, 1, 0, 0, False),
+        ("here", "visit", "4", 0, 120, 12, 3, 2, True),
     ]
 
 

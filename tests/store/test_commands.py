@@ -41,7 +41,7 @@ def filled(run: Run, address: str) -> Run:
         store.statuses.write("main", status(state="stopped"))
         store.outbox.set_routes(["out"])
         store.checkpoints.log_batches("main", [], [alert(1, created=1_700_000_000.5)])
-        counted = windows(("process", "4", 120, 240, 9, 2, 1, False))
+        counted = windows(("visit", "4", 120, 240, 9, 2, 1, False))
         store.checkpoints.commit_epoch("main", commit(1, 1, counted=counted))
     return run
 
@@ -53,7 +53,7 @@ def test_before_an_engine_has_run_there_is_nothing(run: Run) -> None:
 
 
 def test_alerts_are_listed_decided_and_muted(filled: Run) -> None:
-    assert "xmrig on 4" in filled("alerts", "list").stdout
+    assert "a scan by 4" in filled("alerts", "list").stdout
     key = alert(1).id
     assert json.loads(filled("alerts", "show", key, "--json").stdout)["status"] == "new"
     filled("alerts", "ack", key, "--note", "mine")
@@ -81,7 +81,7 @@ def test_it_is_asked_in_sql(filled: Run) -> None:
 def test_it_is_looked_at_from_anywhere(filled: Run) -> None:
     view = json.loads(filled("top", "--json").stdout)
     assert (view["state"], view["pipeline"], len(view["alerts"])) == ("stopped", "main", 1)
-    assert "HIGH      4: xmrig" in filled("top", "--once").stdout
+    assert "HIGH      4: a scan" in filled("top", "--once").stdout
     assert json.loads(filled("status", "--json", code=1).stdout)["state"] == "stopped"
     assert "1" in filled("routes", "list").stdout
 

@@ -115,18 +115,18 @@ def test_a_commit_is_on_disk_even_where_the_server_would_not_wait(postgres: Serv
 
 
 def test_names_that_postgresql_cannot_keep_as_they_are(store_here: Store) -> None:
-    """The character 0, and names longer than an index takes: from a machine that says itself what it is called."""
+    """The character 0, and names longer than an index takes: from a client that says itself what it is called."""
     name = "a\0b'%s%%?" + "\N{GRINNING FACE}" * 100_000
-    rows = windows(("process", name, 0, 120, 1, 1, 1, False), ("process", "x\0", 0, 120, 2, 0, 0, False))
+    rows = windows(("visit", name, 0, 120, 1, 1, 1, False), ("visit", "x\0", 0, 120, 2, 0, 0, False))
     store_here.checkpoints.commit_epoch("main", commit(1, 1, counted=rows))
-    named = alert(1, entity=name, subject="\0", title="t\0", evidence={"CMD": "\0"})
+    named = alert(1, entity=name, subject="\0", title="t\0", evidence={"path": "\0"})
     store_here.checkpoints.log_batches("main", [], [named])
     store_here.statuses.write("main", {"paused": "\0%s"})
     kept = store_here.windows.find().rows()
     assert [row[2][:10] for row in kept if row[5] == 1] == ["a\ufffdb'%s%%?\N{GRINNING FACE}"]
     assert [row[2] for row in kept if row[5] == 2] == ["x\ufffd"]
     found = store_here.triage.alert(alert(1).id)
-    assert (found.subject, found.title, found.evidence) == ("\ufffd", "t\ufffd", {"CMD": "\0"})
+    assert (found.subject, found.title, found.evidence) == ("\ufffd", "t\ufffd", {"path": "\0"})
     assert len(found.entity) == 512
     assert store_here.statuses.read() == {"main": {"paused": "\0%s"}}
 

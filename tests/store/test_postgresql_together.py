@@ -36,7 +36,7 @@ with open_store(address, site=name) as store, store.locks.hold(name):
             store.checkpoints.log_batches(name, [batch(number - first)], [alert(number, site=name)])
         updates = [AlertUpdate(alert(n).id, epoch, None, 2000.0 + epoch, ("x",)) for n in range(first + 10, first + 20)]
         store.checkpoints.log_batches(name, [], [], updates)
-        rows = [("process", f"m{n}", epoch // 3 * 120, 0, epoch, 0, 0, epoch % 3 == 2) for n in range(300)]
+        rows = [("visit", f"m{n}", epoch // 3 * 120, 0, epoch, 0, 0, epoch % 3 == 2) for n in range(300)]
         states = {"a": bytes([epoch]) * (epoch % 2 << 20)}
         epoch_ = commit(epoch, epoch * 10 + 9, states=states, counted=windows(*rows), records=epoch)
         store.checkpoints.commit_epoch(name, epoch_)
@@ -150,7 +150,7 @@ def test_each_engine_sends_its_own_alerts_once(postgres_url: str) -> None:
         for store in (one, two):
             store.outbox.set_routes(["soc"])
         one.checkpoints.log_batches("one", [], [alert(1)])
-        two.checkpoints.log_batches("two/process", [], [alert(2)])
+        two.checkpoints.log_batches("two/visit", [], [alert(2)])
         for store in (one, two):
             sent = [store.outbox.of(name).due(1e12, route="soc") for name in ("one", "two", "on_", "three")]
             assert [[message.alert.id for message in due] for due in sent] == [[alert(1).id], [alert(2).id], [], []]
@@ -194,7 +194,7 @@ def _held(store: Store) -> bool:
     try:
         with store.locks.hold("main"):
             store.checkpoints.log_batches("main", [batch(1)])
-            store.checkpoints.log_batches("main/process", [batch(1)])
+            store.checkpoints.log_batches("main/visit", [batch(1)])
     except ResourceError:
         return False
     return True

@@ -271,9 +271,9 @@ def test_windows_of_an_older_version_are_kept_and_grow_old_from_now_on(tmp_path:
     with closing(SqliteDatabase(tmp_path / "store.sqlite")) as database:
         migrate(database, migrations=MIGRATIONS[:2])
         with database.write() as transaction:
-            transaction.execute("INSERT INTO windows VALUES ('here', 'process', '4', 0, 120, 9, 2, 1, 1)")
+            transaction.execute("INSERT INTO windows VALUES ('here', 'visit', '4', 0, 120, 9, 2, 1, 1)")
     with open_store(tmp_path / "store.sqlite", site="here") as store:
         (kept,) = store.windows.find().iter_rows()
-        assert kept == ("here", "process", "4", 0, 120, 9, 2, 1, True)
+        assert kept == ("here", "visit", "4", 0, 120, 9, 2, 1, True)
         assert store.retention.prune(windows_before=5000.0, now=6000.0)["windows"] == 0
         assert store.retention.prune(windows_before=6001.0, now=9000.0)["windows"] == 1

@@ -26,7 +26,7 @@ def test_an_alert_comes_back_as_it_was(store: Store) -> None:
     found = store.triage.alert(alert(1).id)
     for field in Alert.__dataclass_fields__:
         assert getattr(found, field) == getattr(alert(1), field), field
-    assert (found.sequence, found.status, found.subjects) == (1, "new", ("xmrig",))
+    assert (found.sequence, found.status, found.subjects) == (1, "new", ("/.env",))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_an_alert_comes_back_as_it_was(store: Store) -> None:
         ({"severity": "high"}, [4, 1]),
         ({"severity": "low"}, [4, 2, 1]),
         ({"kind": "rule"}, [2]),
-        ({"stream": "memory"}, [3]),
+        ({"stream": "login"}, [3]),
         ({"entity": "5"}, [4]),
         ({"rule": "r2"}, [2]),
         ({"since": 2000.0}, [3, 2]),
@@ -56,7 +56,7 @@ def test_alerts_are_filtered(store: Store, filters: dict[str, Any], expected: li
         store,
         alert(1),
         alert(2, kind="rule", rule="r2", severity="low", created=2000.0),
-        alert(3, stream="memory", severity="informational", created=3000.0),
+        alert(3, stream="login", severity="informational", created=3000.0),
         alert(4, entity="5", severity="critical"),
     )
     store.triage.acknowledge(alert(3).id, by="me", now=1.0)
@@ -164,11 +164,11 @@ def test_pruning_keeps_what_is_open(store: Store) -> None:
     raised(store, *(alert(number, site="here") for number in (1, 2)), alert(4, site="elsewhere"))
     raised(store, alert(3, site="here", created=9000.0, last_seen=9000.0))
     store.outbox.done(store.outbox.due(1e12)[0].id, now=2000.0)
-    rows = [("process", str(number), 0, 120, 1, 0, 0, True) for number in range(2_500)]
-    rows += [("process", "open", 0, 120, 1, 0, 0, False)]
+    rows = [("visit", str(number), 0, 120, 1, 0, 0, True) for number in range(2_500)]
+    rows += [("visit", "open", 0, 120, 1, 0, 0, False)]
     store.checkpoints.commit_epoch("main", commit(1, 1, counted=windows(*rows)))
     # Of a replay: made today, whatever the times of its events.
-    young = commit(2, 2, counted=windows(("process", "young", 0, 120, 1, 0, 0, True)))
+    young = commit(2, 2, counted=windows(("visit", "young", 0, 120, 1, 0, 0, True)))
     store.checkpoints.commit_epoch("main", replace(young, committed_at=6000.0))
     assert store.retention.prune() == {}
     pruned = store.retention.prune(windows_before=5000.0, alerts_before=5000.0, outbox_before=5000.0)
@@ -181,7 +181,7 @@ def test_pruning_keeps_what_is_open(store: Store) -> None:
     ("filters", "expected"),
     [
         ({}, [0, 120, 120, 240]),
-        ({"stream": "memory"}, [120]),
+        ({"stream": "login"}, [120]),
         ({"entity": "5"}, [240]),
         ({"since": 120.0}, [120, 120, 240]),
         ({"until": 120.0}, [0]),
@@ -193,10 +193,10 @@ def test_pruning_keeps_what_is_open(store: Store) -> None:
 )
 def test_windows_are_filtered(store: Store, filters: dict[str, Any], expected: list[int]) -> None:
     rows = [
-        ("process", "4", 0, 120, 3, 2, 1, True),
-        ("process", "4", 120, 240, 3, 2, 1, False),
-        ("memory", "4", 120, 240, 3, 2, 1, False),
-        ("process", "5", 240, 360, 3, 2, 1, False),
+        ("visit", "4", 0, 120, 3, 2, 1, True),
+        ("visit", "4", 120, 240, 3, 2, 1, False),
+        ("login", "4", 120, 240, 3, 2, 1, False),
+        ("visit", "5", 240, 360, 3, 2, 1, False),
     ]
     store.checkpoints.commit_epoch("main", commit(1, 1, counted=windows(*rows)))
     assert store.windows.find(**filters)["start"].to_list() == expected
@@ -233,7 +233,7 @@ def test_every_table_has_a_frame(store: Store, name: str) -> None:
     raised(store, alert(1))
     store.triage.mute("r", None, until=9.5, now=1.0)
     aggregated = ("visit", "rates", '{"server":"a"}', "a", 0, 60, '{"requests":9}', True)
-    counted = commit(1, 1, counted=windows(("process", "4", 0, 120, 9, 2, 1, False)))
+    counted = commit(1, 1, counted=windows(("visit", "4", 0, 120, 9, 2, 1, False)))
     rates = pl.DataFrame([aggregated], schema=AGGREGATES_SCHEMA, orient="row")
     store.checkpoints.commit_epoch("main", replace(counted, aggregates=rates))
     full = store.frame(name)

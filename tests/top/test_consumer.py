@@ -18,9 +18,9 @@ from hackwatch.top.consume import consume_once
 from hackwatch.top.consumer import Consumer, Flow, entities
 
 
-def message(*machines: Any) -> bytes:
+def message(*clients: Any) -> bytes:
     """An array as the classic producers send it."""
-    return json.dumps([{"machine": machine, "PID": "1", "CMD": "a"} for machine in machines]).encode()
+    return json.dumps([{"client": client, "status": "200", "path": "a"} for client in clients]).encode()
 
 
 def counted(consumer: Consumer) -> dict[str, int]:
@@ -30,33 +30,33 @@ def counted(consumer: Consumer) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    ("payload", "machines", "unreadable"),
+    ("payload", "clients", "unreadable"),
     [
-        (b'{"machine": "4", "PID": 1}\n{"machine": "5"}\n', ["4", "5"], 0),
-        (b'{"machine": 4}\n{"machine": 4.5}\n', ["4", "4.5"], 0),
-        (b'[{"machine":" 4 ","ts":"1"},{"machine":"5"}]\n[{"machine":"4"}]\n', ["4", "5", "4"], 0),
-        (b'[{"machine": "4"}, {"machine": "5"}]\n', ["4", "5"], 0),
-        (b'{"machine": "4"}\n[{"machine": "5"}]\n', ["4", "5"], 0),
-        (b'{"machine": "4"}\nnot JSON\n', ["4"], 1),
-        (b'[{"machine": "4"}, 7, {"PID": 1}, {"machine": null}, {"machine": " "}]\n', ["4"], 4),
+        (b'{"client": "4", "status": 200}\n{"client": "5"}\n', ["4", "5"], 0),
+        (b'{"client": 4}\n{"client": 4.5}\n', ["4", "4.5"], 0),
+        (b'[{"client":" 4 ","ts":"1"},{"client":"5"}]\n[{"client":"4"}]\n', ["4", "5", "4"], 0),
+        (b'[{"client": "4"}, {"client": "5"}]\n', ["4", "5"], 0),
+        (b'{"client": "4"}\n[{"client": "5"}]\n', ["4", "5"], 0),
+        (b'{"client": "4"}\nnot JSON\n', ["4"], 1),
+        (b'[{"client": "4"}, 7, {"status": 200}, {"client": null}, {"client": " "}]\n', ["4"], 4),
         (b"[]\n7\nnull\n\n", [], 4),
-        (b'{"machine": "4", "name": "},{"}\n', ["4"], 0),
-        (b'[{"machine": "},{"}, {"machine": "5"}]\n', ["},{", "5"], 0),
-        (b'{"machine": "\\ud800"}\n', [], 1),
+        (b'{"client": "4", "name": "},{"}\n', ["4"], 0),
+        (b'[{"client": "},{"}, {"client": "5"}]\n', ["},{", "5"], 0),
+        (b'{"client": "\\ud800"}\n', [], 1),
         (b"", [], 0),
     ],
     ids=["objects", "numbers", "arrays", "spaced arrays", "both", "broken", "elements", "no records", "cut in a text",
          "cut in a name", "half a character", "nothing"],
 )  # fmt: skip
 def test_every_record_counts_for_its_machine_and_what_has_none_is_unreadable(
-    payload: bytes, machines: list[str], unreadable: int
+    payload: bytes, clients: list[str], unreadable: int
 ) -> None:
-    names, without = entities(payload, "machine")
-    assert (names.to_list(), without) == (machines, unreadable)
+    names, without = entities(payload, "client")
+    assert (names.to_list(), without) == (clients, unreadable)
 
 
-names = st.sampled_from(["4", "5", "web-1", "},{", "a:b", "é"])
-records = st.fixed_dictionaries({"machine": names}, optional={"CMD": st.text(max_size=5), "PID": st.integers()})
+names = st.sampled_from(["4", "5", "192.0.2.1", "},{", "a:b", "é"])
+records = st.fixed_dictionaries({"client": names}, optional={"path": st.text(max_size=5), "status": st.integers()})
 whole = st.one_of(records, st.lists(records, min_size=1, max_size=4))
 
 
@@ -64,16 +64,16 @@ whole = st.one_of(records, st.lists(records, min_size=1, max_size=4))
 def test_however_messages_are_mixed_the_counts_are_those_of_the_records(messages: list[Any], broken: list[int]) -> None:
     lines = [json.dumps(each).encode() for each in messages]
     for place in broken:
-        lines.insert(min(place, len(lines)), b'{"machine": ')
-    found, unreadable = entities(b"".join(line + b"\n" for line in lines), "machine")
-    wanted = [each["machine"] for one in messages for each in (one if isinstance(one, list) else [one])]
+        lines.insert(min(place, len(lines)), b'{"client": ')
+    found, unreadable = entities(b"".join(line + b"\n" for line in lines), "client")
+    wanted = [each["client"] for one in messages for each in (one if isinstance(one, list) else [one])]
     assert (Counter(found.to_list()), unreadable) == (Counter(wanted), len(broken))
 
 
 def test_it_starts_at_the_end_of_what_is_there_and_at_the_beginning_of_what_comes_later() -> None:
     topic = MemoryTopic(partitions=2)
     topic.append([message("old")] * 3)
-    consumer = Consumer(topic, by="machine", clock=FakeClock().wall)
+    consumer = Consumer(topic, by="client", clock=FakeClock().wall)
     assert counted(consumer) == {}
     topic.append([message("4", "4", "5")])
     assert counted(consumer) == {"4": 2, "5": 1}
@@ -81,9 +81,9 @@ def test_it_starts_at_the_end_of_what_is_there_and_at_the_beginning_of_what_come
 
 def test_from_the_start_it_counts_all_that_is_kept() -> None:
     topic = MemoryTopic(partitions=3)
-    for machine in ("4", "5", "6"):
-        topic.append([message(machine, machine)] * 2)
-    consumer = Consumer(topic, by="machine", from_start=True, clock=FakeClock().wall)
+    for client in ("4", "5", "6"):
+        topic.append([message(client, client)] * 2)
+    consumer = Consumer(topic, by="client", from_start=True, clock=FakeClock().wall)
     assert counted(consumer) == {"4": 4, "5": 4, "6": 4}
     flow = consumer.flow()
     assert (flow.messages, flow.records, flow.unreadable, flow.recent) == (6, 12, 0, 12)
@@ -92,7 +92,7 @@ def test_from_the_start_it_counts_all_that_is_kept() -> None:
 
 def test_after_two_minutes_a_record_no_longer_counts() -> None:
     clock, topic = FakeClock(), MemoryTopic(partitions=1)
-    consumer = Consumer(topic, by="machine", from_start=True, clock=clock.wall)
+    consumer = Consumer(topic, by="client", from_start=True, clock=clock.wall)
     topic.append([message("4")])
     counted(consumer)
     clock.advance(60)
@@ -108,7 +108,7 @@ def test_after_two_minutes_a_record_no_longer_counts() -> None:
 def test_what_retention_took_is_told_and_the_rest_counted() -> None:
     topic = MemoryTopic(partitions=1)
     topic.append([message("4")] * 2)
-    consumer = Consumer(topic, by="machine", from_start=True)
+    consumer = Consumer(topic, by="client", from_start=True)
     counted(consumer)
     topic.append([message("5")] * 4)
     topic.drop(0, before=4)
@@ -120,7 +120,7 @@ def test_what_retention_took_is_told_and_the_rest_counted() -> None:
 def test_of_very_many_machines_some_are_told_apart_and_all_are_counted() -> None:
     topic = MemoryTopic(partitions=1)
     topic.append([message(*range(start, start + 100)) for start in range(0, 1000, 100)])
-    consumer = Consumer(topic, by="machine", from_start=True)
+    consumer = Consumer(topic, by="client", from_start=True)
     told_apart = counted(consumer)
     flow = consumer.flow()
     assert 0 < len(told_apart) < 1000
@@ -143,7 +143,7 @@ class Away(MemoryTopic):
 def test_a_topic_that_is_away_is_told_and_tried_again() -> None:
     topic = Away(partitions=1)
     topic.append([message("4")])
-    consumer = Consumer(topic, by="machine", from_start=True)
+    consumer = Consumer(topic, by="client", from_start=True)
     for _ in range(2):
         assert not consumer.look()
         assert consumer.flow().trouble == "no broker answers"
@@ -155,15 +155,15 @@ def test_once_ends_when_all_is_read_or_time_is_over() -> None:
     topic, saved = MemoryTopic(partitions=2), list[Flow]()
     topic.append([message("4")] * 50)
     stop = threading.Event()
-    flow = consume_once(Consumer(topic, by="machine", from_start=True), stop, until_read=True, save=saved.append)
+    flow = consume_once(Consumer(topic, by="client", from_start=True), stop, until_read=True, save=saved.append)
     assert (flow.records, saved) == (50, [flow])
     threading.Timer(0.2, stop.set).start()
-    assert consume_once(Consumer(topic, by="machine"), stop, until_read=False).records == 0
+    assert consume_once(Consumer(topic, by="client"), stop, until_read=False).records == 0
 
 
 def test_another_field_can_be_counted_by() -> None:
     topic = MemoryTopic(partitions=1)
-    topic.append([b'{"machine": "4", "site": "north"}', b'{"machine": "5"}'])
+    topic.append([b'{"client": "4", "site": "north"}', b'{"client": "5"}'])
     consumer = Consumer(topic, by="site", from_start=True)
     assert counted(consumer) == {"north": 1}
     assert consumer.flow().unreadable == 1

@@ -147,7 +147,7 @@ def test_end_offset_is_where_the_last_read_leads(make: Maker) -> None:
 def test_a_key_keeps_to_one_partition_and_without_one_all_are_used(make: Maker) -> None:
     made = make(3)
     for number in range(9):
-        made.writer.append([b"keyed %d" % number], key="machine-4")
+        made.writer.append([b"keyed %d" % number], key="client-4")
     assert sorted(len(lines(made.reader, partition)) for partition in made.reader.partitions()) == [0, 0, 9]
     for number in range(9):
         made.writer.append([b"any %d" % number])

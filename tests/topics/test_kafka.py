@@ -22,11 +22,13 @@ from hackwatch.topics.kafka.admin import create_topic, describe_topic, topic_nam
 from hackwatch.topics.kafka.reader import LEAST_AHEAD, KafkaReader
 from hackwatch.topics.kafka.writer import KafkaWriter
 from tests.servers.kafka import PASSWORD, USER, Broker
+from tests.third.support import SHOP, shop
 from tests.topics.support import Settled, everything, lines, positions
+
+__all__ = ["shop"]
 
 pytestmark = pytest.mark.slow
 _NUMBERS = count()
-NAMES = ("process", "memory")
 Open = Callable[..., KafkaReader]
 
 
@@ -368,19 +370,19 @@ def test_positions_of_a_reader_do_not_depend_on_sizes(topic: str, opened: Open) 
     assert positions(reader, max_bytes=1) == positions(reader, max_bytes=1 << 20)
 
 
-@pytest.mark.parametrize("present", [(), ("process",), ("process", "memory")])
+@pytest.mark.parametrize("present", [(), ("visit",), SHOP])
 def test_spark_leaves_out_streams_whose_topic_is_not_there_unless_none_is(
-    kafka: Broker, present: tuple[str, ...], tmp_path: Path
+    kafka: Broker, present: tuple[str, ...], tmp_path: Path, shop: None
 ) -> None:
     settings = Settings(
         data=tmp_path,
         streams={
-            name: StreamSettings(topic=f"kafka://{kafka.address}/there-{len(present)}-{name}", enabled=name in NAMES)
+            name: StreamSettings(topic=f"kafka://{kafka.address}/there-{len(present)}-{name}", enabled=name in SHOP)
             for name in streams.names()
         },
     )
     for name in present:
         write(settings.spool_url(name), b"{}")
-    assert [topics.exists(settings.spool_url(name)) for name in NAMES] == [name in present for name in NAMES]
+    assert [topics.exists(settings.spool_url(name)) for name in SHOP] == [name in present for name in SHOP]
     read = [name for name, stream in _with_topics(settings).streams.items() if stream.enabled]
-    assert sorted(read) == sorted(present or NAMES)
+    assert sorted(read) == sorted(present or SHOP)

@@ -16,12 +16,15 @@ from hackwatch.config import KafkaSettings, load_settings
 from hackwatch.errors import ConfigurationError
 from hackwatch.topics import open_reader, open_writer
 from hackwatch.topics.kafka.address import parse_address, parse_servers
+from tests.third.support import shop
+
+__all__ = ["shop"]
 
 SECRET = "hush-hush-9"
 
 GOOD = {
-    "kafka://broker:9092/process_stream": ("broker:9092", "process_stream"),
-    "kafka://broker/process": ("broker:9092", "process"),
+    "kafka://broker:9092/visit_stream": ("broker:9092", "visit_stream"),
+    "kafka://broker/visit": ("broker:9092", "visit"),
     "kafka://a:1,b:2,c/t.x-Y_9": ("a:1,b:2,c:9092", "t.x-Y_9"),
     "kafka://127.0.0.1:19092/0": ("127.0.0.1:19092", "0"),
     "kafka://[::1]:9092/t": ("[::1]:9092", "t"),
@@ -69,23 +72,23 @@ def test_a_login_in_an_address_is_refused_and_not_repeated() -> None:
 
 WHERE = {
     ("/folder", True): "/folder",
-    ("/folder", False): "/folder/memory",
-    ("kafka://b:1", False): "kafka://b:1/memory",
-    ("kafka://b:1/", True): "kafka://b:1/memory",
+    ("/folder", False): "/folder/login",
+    ("kafka://b:1", False): "kafka://b:1/login",
+    ("kafka://b:1/", True): "kafka://b:1/login",
     ("kafka://b:1/x", True): "kafka://b:1/x",
-    ("kafka://b:1/{stream}_stream", False): "kafka://b:1/memory_stream",
-    ("/folder/{stream}", True): "/folder/memory",
+    ("kafka://b:1/{stream}_stream", False): "kafka://b:1/login_stream",
+    ("/folder/{stream}", True): "/folder/login",
 }
 
 
 @pytest.mark.parametrize(("to", "only"), WHERE)
 def test_where_feeds_write(to: str, only: bool) -> None:
-    assert topic_of("memory", to, only=only) == WHERE[to, only]
+    assert topic_of("login", to, only=only) == WHERE[to, only]
 
 
 def test_one_topic_does_not_take_two_streams() -> None:
     with pytest.raises(ConfigurationError, match="one topic cannot take several streams"):
-        topic_of("memory", "kafka://b:1/x", only=False)
+        topic_of("login", "kafka://b:1/x", only=False)
 
 
 # -- settings ----------------------------------------------------------------------------------------------------
@@ -135,9 +138,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("url", ["kafka://broker", "kafka://me:pass@broker/t", "kafka://b/a b", "kafka:///t"])
-def test_a_wrong_address_in_the_settings_is_named_with_all_that_is_wrong(url: str, tmp_path: Path) -> None:
-    path = settings_file(tmp_path, f'[streams.process]\ntopic = "{url}"\n')
-    with pytest.raises(ConfigurationError, match=r"hackwatch.toml:2: streams.process.topic: must be kafka://HOST:PORT"):
+def test_a_wrong_address_in_the_settings_is_named_with_all_that_is_wrong(url: str, tmp_path: Path, shop: None) -> None:
+    path = settings_file(tmp_path, f'[streams.visit]\ntopic = "{url}"\n')
+    with pytest.raises(ConfigurationError, match=r"hackwatch.toml:2: streams.visit.topic: must be kafka://HOST:PORT"):
         load_settings(path)
 
 

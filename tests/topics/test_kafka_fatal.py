@@ -47,7 +47,7 @@ def test_a_route_goes_on_with_a_new_client(kafka: Broker) -> None:
     url = kafka.create("fatal-route", config={"max.message.bytes": "20000"})
     route = route_of("kafka", topic=url)
     with pytest.raises(DeliveryError):
-        route.send([alert(1, evidence={"CMD": LONG})])
+        route.send([alert(1, evidence={"path": LONG})])
     route.send([alert(2)])
     route.close()
     assert len(sent(kafka, "fatal-route")) == 1

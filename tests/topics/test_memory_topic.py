@@ -7,7 +7,10 @@ import pytest
 from hackwatch.errors import DataError
 from hackwatch.families.host.simulate import Faults
 from hackwatch.testing import ABORT, EOF, PAUSE, Aborted, FakeClock, MemoryTopic, simulated_topics
+from tests.third.support import shop
 from tests.topics.support import everything, positions
+
+__all__ = ["shop"]
 
 
 def test_a_read_stops_before_a_marker() -> None:
@@ -70,10 +73,10 @@ def test_the_clock_moves_only_when_told() -> None:
     assert (clock.wall(), clock.monotonic(), clock.sleeps) == (42.5, 2.5, [2.5])
 
 
-def test_a_made_world_fills_both_topics_the_same_way_for_a_seed() -> None:
-    one, again, other = (simulated_topics(300, seed, partitions=3) for seed in (1, 1, 2))
-    assert [len(everything(one[name])) for name in ("process", "memory")] == [150, 150]
+def test_a_made_world_fills_its_topics_the_same_way_for_a_seed(shop: None) -> None:
+    one, again, other = (simulated_topics(300, seed, family="shop", partitions=3) for seed in (1, 1, 2))
+    assert [len(everything(one[name])) for name in ("visit", "login")] == [150, 150]
     assert [everything(topic) for topic in one.values()] == [everything(topic) for topic in again.values()]
-    assert everything(one["process"]) != everything(other["process"])
-    broken = simulated_topics(300, 1, faults=Faults(duplicate_share=0.2))
-    assert len(everything(broken["memory"])) > 150
+    assert everything(one["visit"]) != everything(other["visit"])
+    broken = simulated_topics(300, 1, family="shop", faults=Faults(duplicate_share=0.2))
+    assert len(everything(broken["login"])) > 150

@@ -14,7 +14,10 @@ from hackwatch.testing import FakeClock
 from hackwatch.topics import Retention
 from hackwatch.topics.retention import Pruned, read_committed, retention_of
 from hackwatch.topics.spool import SpoolReader, SpoolWriter
+from tests.third.support import shop
 from tests.topics.support import positions
+
+__all__ = ["shop"]
 
 HOUR = 3600.0
 
@@ -138,10 +141,10 @@ def test_a_setting_of_0_keeps_everything(gib: float, hours: float, expected: Ret
     assert retention_of(SpoolSettings(retention_gib=gib, retention_hours=hours)) == expected
 
 
-def test_an_engine_told_to_keep_everything_deletes_nothing(folder: Path) -> None:
-    given = {"spool": {"retention_gib": 0, "retention_hours": 0}, "streams": {"process": {"topic": str(folder)}}}
+def test_an_engine_told_to_keep_everything_deletes_nothing(folder: Path, shop: None) -> None:
+    given = {"spool": {"retention_gib": 0, "retention_hours": 0}, "streams": {"visit": {"topic": str(folder)}}}
     sources = inputs_of(Settings.model_validate(given | {"data": folder / "data"}))
-    sources["process"].reader.commit({0: 50})
+    sources["visit"].reader.commit({0: 50})
     for source in sources.values():
         source.reader.close()
     assert bases(folder) == [0, 10, 20, 30, 40]

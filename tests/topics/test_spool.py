@@ -23,7 +23,7 @@ from tests.topics.support import everything, lines, positions
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tmp_path / "spool" / "process"
+    return tmp_path / "spool" / "visit"
 
 
 def writer(folder: Path, segment_bytes: int = 64 << 20, durability: Durability = "none") -> SpoolWriter:
@@ -304,7 +304,7 @@ def test_a_topic_by_its_address_from_both_ends(folder: Path) -> None:
     for number in range(4):
         out.append([b"%d" % number])
     reader = open_reader(str(folder))
-    assert (reader.topic, everything(reader)) == ("process", [b"0", b"2", b"1", b"3"])
+    assert (reader.topic, everything(reader)) == ("visit", [b"0", b"2", b"1", b"3"])
 
 
 def test_a_topic_exists_once_somebody_has_opened_it_to_write(tmp_path: Path) -> None:

@@ -28,9 +28,10 @@ from hackwatch.runtime.detectors import Models
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.testing import MemoryTopic
-from tests.engine.support import NAMES, JumpyClock, PlantedSource, Quiet, work_off
+from tests.engine.support import JumpyClock, PlantedSource, Quiet, work_off
 from tests.streams import test_fuzz as fuzz
 
+NAMES = ("process", "memory")
 LATENESS, REACH, WINDOW = 20_000_000, 30_000_000, 120
 PLACE = ["partition", "offset"]
 Topics = Mapping[str, MemoryTopic]
@@ -121,7 +122,7 @@ def oracle_records(name: str, topic: MemoryTopic) -> pl.DataFrame:
         pl.concat(parts)
         .with_columns(
             (time < newest_before - LATENESS).fill_null(False).alias("late"),
-            (pl.col("PID") % 7 == 0).cast(pl.Int8).alias("prediction"),
+            (pl.col("CMD_PID").str.len_bytes() % 3 == 0).cast(pl.Int8).alias("prediction"),
         )
         .sort(PLACE)
     )
