@@ -1,4 +1,4 @@
-"""What needs no run on Spark: rows as messages, Java's options, batches of a spool, ledgers, files, engine time."""
+"""What needs no run on Spark: rows as messages, Java's options, batches of a spool, checkpoints, files, engine time."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ pytest.importorskip("pyspark")
 from hackwatch.spark.context import Context, SparkQuery
 from hackwatch.spark.folder import LocalFolder, open_folder
 from hackwatch.spark.kafka import java_options
-from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.messages import kafka_messages
 from hackwatch.spark.progress import lag_of
+from hackwatch.spark.querycheckpoint import QueryCheckpoint
 from hackwatch.spark.rounds import EngineTime
 from hackwatch.spark.shipping import Shipped, pack
 from hackwatch.spark.spool import Planner
@@ -148,14 +148,14 @@ def test_lag_is_what_kafka_has_and_spark_has_not_read() -> None:
 
 def test_a_batch_counts_once_and_is_repeated_as_it_was_logged(tmp_path: Path) -> None:
     with open_store(tmp_path / "store.sqlite") as store:
-        first = Ledger(store, "main", "process")
+        first = QueryCheckpoint(store, "main", "process")
         entry = first.begin(0, "query", Now(100.0, 1.0), {"process": "one"})
         assert entry is not None
-        again = Ledger(store, "main", "process").begin(0, "query", Now(200.0, 2.0), {"process": "two"})
+        again = QueryCheckpoint(store, "main", "process").begin(0, "query", Now(200.0, 2.0), {"process": "two"})
         assert again == entry, "what was logged holds, whatever the time and the models are now"
         place = ("process", "topic", 0)
         first.commit(entry, {"newest": 7}, 100.0, offsets={place: 5}, counts={place: Counts(messages=5)})
-        later = Ledger(store, "main", "process")
+        later = QueryCheckpoint(store, "main", "process")
         assert later.begin(0, "query", Now(300.0, 3.0), {}) is None
         assert (later.state["newest"], later.elapsed) == (7, 1.0)
         assert later.totals[place].messages == 5
@@ -165,19 +165,19 @@ def test_a_batch_counts_once_and_is_repeated_as_it_was_logged(tmp_path: Path) ->
 def test_time_may_pass_between_two_batches_of_spark(tmp_path: Path) -> None:
     """Spark knows nothing of it: its numbers go on, and those of the epochs too."""
     with open_store(tmp_path / "store.sqlite") as store:
-        ledger = Ledger(store, "main", "process")
-        first = ledger.begin(0, "query", Now(1.0, 1.0), {})
+        checkpoint = QueryCheckpoint(store, "main", "process")
+        first = checkpoint.begin(0, "query", Now(1.0, 1.0), {})
         assert first is not None
-        ledger.commit(first, {}, 1.0)
-        ledger.tick("process", Now(2.0, 2.0), {})
-        killed = Ledger(store, "main", "process")
+        checkpoint.commit(first, {}, 1.0)
+        checkpoint.tick("process", Now(2.0, 2.0), {})
+        killed = QueryCheckpoint(store, "main", "process")
         assert killed.tick_logged()
         tick = killed.tick("process", Now(3.0, 3.0), {})
         assert (tick.epoch, tick.elapsed) == (2, 2.0)
         killed.commit(tick, {}, 3.0)
         assert not killed.tick_logged()
         assert killed.begin(0, "query", Now(4.0, 4.0), {}) is None
-        second = Ledger(store, "main", "process").begin(1, "query", Now(5.0, 5.0), {})
+        second = QueryCheckpoint(store, "main", "process").begin(1, "query", Now(5.0, 5.0), {})
         assert second is not None
         assert (second.epoch, second.elapsed) == (3, 5.0)
 
@@ -187,17 +187,17 @@ def test_a_commit_that_the_store_did_not_take_counts_once_when_it_is_tried_again
 ) -> None:
     place = ("process", "topic", 0)
     with open_store(tmp_path / "store.sqlite") as store:
-        ledger = Ledger(store, "main", "process")
-        entry = ledger.begin(0, "query", Now(100.0, 0.0), {})
+        checkpoint = QueryCheckpoint(store, "main", "process")
+        entry = checkpoint.begin(0, "query", Now(100.0, 0.0), {})
         assert entry is not None
         with monkeypatch.context() as broken:
             broken.setattr(store, "commit_epoch", away)
             for _ in range(3):
                 with pytest.raises(EnvironmentError_):
-                    ledger.commit(entry, {}, 100.0, counts={place: Counts(messages=5)})
-        ledger.commit(entry, {}, 100.0, counts={place: Counts(messages=5)})
-        assert (ledger.totals, ledger.epoch) == ({place: Counts(messages=5)}, 1)
-        assert Ledger(store, "main", "process").totals == {place: Counts(messages=5)}
+                    checkpoint.commit(entry, {}, 100.0, counts={place: Counts(messages=5)})
+        checkpoint.commit(entry, {}, 100.0, counts={place: Counts(messages=5)})
+        assert (checkpoint.totals, checkpoint.epoch) == ({place: Counts(messages=5)}, 1)
+        assert QueryCheckpoint(store, "main", "process").totals == {place: Counts(messages=5)}
 
 
 def away(*_: object) -> None:
@@ -250,12 +250,12 @@ def test_models_and_tables_arrive_as_they_were_sent(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(("batch", "query", "says"), [(1, "other", "another checkpoint"), (5, "query", "belong")])
 def test_a_ledger_refuses_the_checkpoint_of_another_store(tmp_path: Path, batch: int, query: str, says: str) -> None:
     with open_store(tmp_path / "store.sqlite") as store:
-        ledger = Ledger(store, "main", "process")
-        entry = ledger.begin(0, "query", Now(100.0, 0.0), {})
+        checkpoint = QueryCheckpoint(store, "main", "process")
+        entry = checkpoint.begin(0, "query", Now(100.0, 0.0), {})
         assert entry is not None
-        ledger.commit(entry, {}, 100.0)
+        checkpoint.commit(entry, {}, 100.0)
         with pytest.raises(DataError, match=says):
-            ledger.begin(batch, query, Now(200.0, 1.0), {})
+            checkpoint.begin(batch, query, Now(200.0, 1.0), {})
 
 
 def test_engine_time_stands_still_while_the_driver_does() -> None:

@@ -20,7 +20,7 @@ from tests.pipeline.support import START
 pytest.importorskip("pyspark")
 
 from hackwatch.spark.folder import LocalFolder
-from hackwatch.spark.ledger import Ledger
+from hackwatch.spark.querycheckpoint import QueryCheckpoint
 from hackwatch.spark.upgrade import Before
 from tests.spark.test_correlate import ATTACKS, NAMES, Place, suspects
 
@@ -71,11 +71,11 @@ def leave(place: Place) -> None:
         )
         lake.append("attacks", placed, number, "before")
     with open_store(place.path / "store.sqlite") as store:
-        ledger = Ledger(store, "main", "attacks")
-        first = ledger.begin(0, "query", Now(DONE, 0.0), {})
+        checkpoint = QueryCheckpoint(store, "main", "attacks")
+        first = checkpoint.begin(0, "query", Now(DONE, 0.0), {})
         assert first is not None
-        ledger.commit(first, {}, DONE)
-        ledger.begin(1, "query", Now(UNFINISHED, 0.0), {})
+        checkpoint.commit(first, {}, DONE)
+        checkpoint.begin(1, "query", Now(UNFINISHED, 0.0), {})
     offsets = LocalFolder(place.path / "offsets")
     offsets.prepare()
     offsets.write("0", b'v1\n{"batchWatermarkMs":0}\n{}')

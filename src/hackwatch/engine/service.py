@@ -30,7 +30,7 @@ from hackwatch.lake import open_lake
 from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import Scored
 from hackwatch.pipeline.enriching import Enriching
-from hackwatch.pipeline.options import StreamOptions
+from hackwatch.pipeline.options import MAX_SOURCES, StreamOptions
 from hackwatch.store import Store
 from hackwatch.streams.declarations import Correlation
 from hackwatch.streams.options import of_settings
@@ -229,7 +229,7 @@ def stream_options(settings: Settings, name: str) -> StreamOptions:
         window_seconds=stream.window_seconds,
         duplicates_key=stream.duplicates_key,
         alert_on_suspect=stream.alert_on_suspect,
-        max_sources=settings.engine.max_sources,
+        max_sources=settings.engine.max_sources or MAX_SOURCES,
         aggregates=streams.aggregates(name),
     )
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from hackwatch.pipeline.arrivals import Arrival, arrivals, arrivals_of_few, count_late, few
 from hackwatch.pipeline.clocktable import BEFORE, OTHERS, ClockTable
-from hackwatch.pipeline.marks import NEVER, Judged, Marks, Mask, Times
+from hackwatch.pipeline.marks import NEVER, Judged, Marks, Mask, Sweep, Times
 from hackwatch.pipeline.skew import SkewWatch
 
 __all__ = ["HOLD_SECONDS", "NEVER", "OTHERS", "Judged", "Marks", "SourceClocks"]
@@ -66,11 +66,13 @@ class SourceClocks:
         self.skew = SkewWatch()
         self._partitions: dict[int, _Partition] = {}
         self._elapsed, self._swept, self._looked = 0.0, float("-inf"), 0.0
-        self._table = ClockTable(max_sources)
+        self.table = ClockTable(max_sources)
         self._touched: set[int] = set()
+        #: What the last step was, if it has looked at all sources.
+        self.sweep: Sweep | None = None
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self.table)
 
     # -- what a step tells ---------------------------------------------------------------------------------------
 
@@ -96,7 +98,7 @@ class SourceClocks:
             return self._observe_few(partition, sources, event_time, elapsed, wall)
         names = sources.fill_null("") if sources.null_count() else sources
         rows, seen = self._crowded_together(pl.DataFrame({"partition": partition, "source": names, "time": event_time}))
-        slots = self._table.places(seen, self._quiet())
+        slots = self.table.places(seen, self._quiet())
         self._tell_clocks(seen, slots)
         before = self._watermarks(np.array(slots, np.intp))
         late = self._judge(rows, seen, slots, before)
@@ -112,8 +114,8 @@ class SourceClocks:
         self._pass(elapsed)
         for one in seen:
             self.know(one.partition)
-            one.source = self._table.known_as(one.source)
-        slots = self._table.places(seen, self._quiet())
+            one.source = self.table.known_as(one.source)
+        slots = self.table.places(seen, self._quiet())
         self.skew.take(seen, elapsed)
         self._take(seen, slots, self._watermarks(np.array(slots, np.intp)))
 
@@ -121,13 +123,13 @@ class SourceClocks:
         self, partition: Numbers, sources: pl.Series, event_time: Times, elapsed: float, wall: float
     ) -> Judged:
         """The same, record by record: queries would cost more."""
-        names = [self._table.known_as(name or "") for name in sources.to_list()]
+        names = [self.table.known_as(name or "") for name in sources.to_list()]
         numbers, times = partition.tolist(), event_time.tolist()
         seen = arrivals_of_few(numbers, names, times)
-        slots = self._table.places(seen, self._quiet())
+        slots = self.table.places(seen, self._quiet())
         before = self._watermarks(np.array(slots, np.intp))
         marks = {
-            (one.partition, one.source): ([int(self._table.newest[slot]), mark], one)
+            (one.partition, one.source): ([int(self.table.newest[slot]), mark], one)
             for one, slot, mark in zip(seen, slots, before.tolist(), strict=True)
         }
         late = np.zeros(len(times), dtype=np.bool_)
@@ -148,12 +150,12 @@ class SourceClocks:
 
     def _tell_clocks(self, seen: Sequence[Arrival], slots: Sequence[int]) -> None:
         for one, slot in zip(seen, slots, strict=True):
-            one.clock = max(one.greatest, int(self._table.newest[slot]))
+            one.clock = max(one.greatest, int(self.table.newest[slot]))
 
     def _crowded_together(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Sequence[Arrival]]:
         """What has arrived, with the sources beyond the limit under one name."""
         seen = arrivals(rows)
-        beyond = [one.source for one in seen if self._table.known_as(one.source) != one.source]
+        beyond = [one.source for one in seen if self.table.known_as(one.source) != one.source]
         if not beyond:
             return rows, seen
         source = pl.col("source")
@@ -177,7 +179,7 @@ class SourceClocks:
 
     def _clocks(self, seen: Sequence[Arrival], slots: Sequence[int], before: Times) -> pl.DataFrame:
         """How far clocks are: partition, source, newest, mark."""
-        columns = {"newest": self._table.newest[list(slots)], "mark": before}
+        columns = {"newest": self.table.newest[list(slots)], "mark": before}
         places = {"partition": [one.partition for one in seen], "source": [one.source for one in seen]}
         return pl.DataFrame(places | columns, schema_overrides={"partition": pl.Int32(), "source": pl.String()})
 
@@ -210,13 +212,13 @@ class SourceClocks:
         for one, slot, mark in zip(seen, slots, before.tolist(), strict=True):
             state = self._partitions[one.partition]
             state.newest = max(state.newest, one.greatest)
-            source = int(self._table.source[slot])
-            self._table.late[source] += one.late
+            source = int(self.table.source[slot])
+            self.table.late[source] += one.late
             self._touched.add(source)
-            if one.greatest > self._table.newest[slot]:
-                self._table.floor[slot] = mark
-                self._table.newest[slot] = one.greatest
-                self._table.moved[slot] = state.quiet
+            if one.greatest > self.table.newest[slot]:
+                self.table.floor[slot] = mark
+                self.table.newest[slot] = one.greatest
+                self.table.moved[slot] = state.quiet
 
     def advance(self, elapsed: float, waiting: Iterable[int]) -> Marks:
         """Time has come to `elapsed`, and the partitions `waiting` have unread messages: move the watermarks."""
@@ -224,32 +226,47 @@ class SourceClocks:
         behind = set(waiting)
         for number, state in self._partitions.items():
             state.waiting = number in behind
-        if len(self._table) <= FEW_SOURCES or elapsed - self._swept >= SWEEP_SECONDS:
-            self._swept = elapsed
-            moved = self._merge(np.arange(len(self._table)))
+        if len(self.table) <= FEW_SOURCES or elapsed - self._swept >= SWEEP_SECONDS:
+            self._swept, clocks = elapsed, len(self.table)
+            moved = self._merge(np.arange(clocks))
             self._forget(elapsed)
+            waiting_now = frozenset(behind & self._partitions.keys())
+            self.sweep = Sweep(waiting_now, self._quiet(), forgot=len(self.table) < clocks)
         else:
-            touched = [slot for source in self._touched for slot in self._table.slots_of[source]]
+            self.sweep = None
+            touched = [slot for source in self._touched for slot in self.table.slots_of[source]]
             moved = self._merge(np.array(touched, np.intp))
         self._touched = set()
         return moved
+
+    def replay(self, sweeps: Iterable[tuple[int, Sweep]], known: Times) -> None:
+        """Move the watermarks as earlier steps did, each with its number, oldest first. `known`: by source, up to which
+        step its watermark has been moved; its clocks have not moved since."""
+        now = self._partitions
+        for number, sweep in sweeps:
+            self._partitions = {
+                partition: _Partition(state.newest, sweep.quiet.get(partition, 0.0), partition in sweep.waiting)
+                for partition, state in now.items()
+            }
+            self._merge(np.flatnonzero(known[self.table.source] < number))
+        self._partitions = now
 
     def _merge(self, slots: Slots) -> Marks:
         """Move the watermarks of the sources with these clocks (all clocks of a source, or none)."""
         if not len(slots):
             return Marks({})
-        sources = self._table.source[slots]
-        least = np.full(len(self._table.names), 2**62, np.int64)
+        sources = self.table.source[slots]
+        least = np.full(len(self.table.names), 2**62, np.int64)
         np.minimum.at(least, sources, self._watermarks(slots))
         waiting = [number for number, state in self._partitions.items() if state.waiting]
         if waiting:
-            seen = sources[np.isin(self._table.partition[slots], waiting)]
+            seen = sources[np.isin(self.table.partition[slots], waiting)]
             missed = np.bincount(seen, minlength=len(least)) < len(waiting)
             least[missed] -= self.hold
         touched = np.unique(sources)
-        ahead = touched[least[touched] > self._table.mark[touched]]
-        self._table.mark[ahead] = least[ahead]
-        found = {self._table.names[source]: int(self._table.mark[source]) for source in ahead.tolist()}
+        ahead = touched[least[touched] > self.table.mark[touched]]
+        self.table.mark[ahead] = least[ahead]
+        found = {self.table.names[source]: int(self.table.mark[source]) for source in ahead.tolist()}
         return Marks(found, found.pop(OTHERS, None))
 
     def _pass(self, elapsed: float) -> None:
@@ -268,14 +285,14 @@ class SourceClocks:
         """For how long each clock has stood still, in seconds that count."""
         numbers = np.array(sorted(self._partitions), np.int64)
         quiet = np.array([self._partitions[number].quiet for number in numbers.tolist()], np.float64)
-        return quiet[np.searchsorted(numbers, self._table.partition[slots])] - self._table.moved[slots]
+        return quiet[np.searchsorted(numbers, self.table.partition[slots])] - self.table.moved[slots]
 
     def _watermarks(self, slots: Slots) -> Times:
         """The watermark of each clock now."""
-        newest = self._table.newest[slots]
+        newest = self.table.newest[slots]
         beyond = np.maximum(self._silence(slots) - self.idle_seconds, 0.0)
         moved = newest - self.lateness + np.rint(beyond * 1e6).astype(np.int64)
-        marks: Times = np.maximum(np.where(newest > NEVER, moved, NEVER), self._table.floor[slots])
+        marks: Times = np.maximum(np.where(newest > NEVER, moved, NEVER), self.table.floor[slots])
         return marks
 
     def _forget(self, elapsed: float) -> None:
@@ -283,10 +300,10 @@ class SourceClocks:
         if elapsed - self._looked < LOOK_SECONDS:
             return
         self._looked = elapsed
-        slots = np.arange(len(self._table))
+        slots = np.arange(len(self.table))
         gone = self._silence(slots) > FORGET_SECONDS
         if gone.any():
-            self._table.keep(~gone)
+            self.table.keep(~gone)
 
     # -- what others ask ------------------------------------------------------------------------------------------
 
@@ -298,83 +315,87 @@ class SourceClocks:
     @property
     def crowded(self) -> bool:
         """Whether there are more sources than the limit, so that some share a clock."""
-        return OTHERS in self._table.ids
+        return OTHERS in self.table.ids
 
     def mark(self, source: str) -> int:
         """The watermark of a source, NEVER for one that has not been seen."""
-        number = self._table.ids.get(source)
+        number = self.table.ids.get(source)
         if number is None and self.crowded:
-            number = self._table.ids[OTHERS]
-        return NEVER if number is None else int(self._table.mark[number])
+            number = self.table.ids[OTHERS]
+        return NEVER if number is None else int(self.table.mark[number])
 
     def knows(self, source: str) -> bool:
         """Whether a source has a clock of its own."""
-        return source in self._table.ids
+        return source in self.table.ids
 
     def slowest(self) -> int:
         """The least watermark of the sources that are not idle, or of all if all are."""
-        marks = self._active(self._table.mark[self._table.source])
+        marks = self._active(self.table.mark[self.table.source])
         return int(marks.min()) if len(marks) else NEVER
 
     def typical(self, partition: int | None = None) -> int:
         """The median of the clocks (newest event times) that are not idle, of one partition or of all."""
-        newest = self._active(self._table.newest, partition)
+        newest = self._active(self.table.newest, partition)
         return int(np.sort(newest)[(len(newest) - 1) // 2]) if len(newest) else NEVER
 
     def watermark(self) -> int:
         """The median of the watermarks of sources that are not idle, or of all if all are: how far the stream is."""
-        marks = self._active(self._table.mark[self._table.source])
+        marks = self._active(self.table.mark[self.table.source])
         return int(np.sort(marks)[(len(marks) - 1) // 2]) if len(marks) else NEVER
 
     def _active(self, values: Times, partition: int | None = None) -> Times:
         """Those values (one a clock) whose clocks are not idle; all, if all are."""
-        slots = np.arange(len(self._table))
+        slots = np.arange(len(self.table))
         if partition is not None:
-            slots = np.flatnonzero(self._table.partition == partition)
+            slots = np.flatnonzero(self.table.partition == partition)
         moving = slots[self._silence(slots) <= self.idle_seconds]
         return values[moving if len(moving) else slots]
 
     def _moving(self, partition: int) -> Times:
         """The newest times of the sources of a partition that are not idle."""
-        slots = np.flatnonzero((self._table.partition == partition) & (self._table.newest > NEVER))
-        return self._table.newest[slots[self._silence(slots) <= self.idle_seconds]]
+        slots = np.flatnonzero((self.table.partition == partition) & (self.table.newest > NEVER))
+        return self.table.newest[slots[self._silence(slots) <= self.idle_seconds]]
 
     def late_sources(self, most: int = 5) -> dict[str, int]:
         """The sources with the most late records, and how many."""
-        order = np.argsort(-self._table.late, kind="stable")[:most].tolist()
-        return {
-            self._table.names[source]: int(self._table.late[source]) for source in order if self._table.late[source]
-        }
+        order = np.argsort(-self.table.late, kind="stable")[:most].tolist()
+        return {self.table.names[source]: int(self.table.late[source]) for source in order if self.table.late[source]}
 
     def idle_after(self) -> float:
         """The engine time at which the first clock may become idle, if nothing waits and nothing comes."""
-        if not len(self._table):
+        if not len(self.table):
             return float("inf")
-        longest = float(self._silence(np.arange(len(self._table))).max())
+        longest = float(self._silence(np.arange(len(self.table))).max())
         return self._elapsed + self.idle_seconds - longest
 
     # -- state ------------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
         """(small values, frames): taken at the end of an epoch."""
-        small = {
+        return self.summary(), {"clocks": self.table.clocks(), "sources": self.table.sources()}
+
+    def summary(self) -> dict[str, Any]:
+        """The small values of a snapshot."""
+        return {
             "elapsed": self._elapsed,
             "swept": None if self._swept == float("-inf") else self._swept,
             "looked": self._looked,
-            "start": self._table.start,
+            "start": self.table.start,
             "partitions": [[n, s.newest, s.quiet, s.waiting] for n, s in sorted(self._partitions.items())],
             "skew": self.skew.snapshot(),
         }
-        return small, {"clocks": self._table.clocks(), "sources": self._table.sources()}
 
     def restore(self, small: Mapping[str, Any], frames: Mapping[str, bytes]) -> None:
         """Take up a snapshot (frames as Arrow IPC streams)."""
-        self._elapsed, self._looked, self._table.start = small["elapsed"], small["looked"], small["start"]
+        self.take_up(small, *(pl.read_ipc_stream(io.BytesIO(frames[name])) for name in ("clocks", "sources")))
+
+    def take_up(self, small: Mapping[str, Any], clocks: pl.DataFrame, sources: pl.DataFrame) -> None:
+        """Take up the small values of a snapshot, with clocks as CLOCKS and sources as SOURCES."""
+        self._elapsed, self._looked, self.table.start = small["elapsed"], small["looked"], small["start"]
         self._swept = float("-inf") if small["swept"] is None else small["swept"]
         self._partitions = {n: _Partition(newest, quiet, waiting) for n, newest, quiet, waiting in small["partitions"]}
         self.skew.restore(small["skew"])
-        clocks, sources = (pl.read_ipc_stream(io.BytesIO(frames[name])) for name in ("clocks", "sources"))
-        self._table.restore(clocks, sources)
+        self.table.restore(clocks, sources)
 
     def restore_partitions(
         self, watermark: int, newest: Mapping[int, int], elapsed: float, sources: Iterable[str]
@@ -383,7 +404,7 @@ class SourceClocks:
 
         `sources`: those with open state. Until they send again they are as far as the stream was.
         """
-        self._elapsed, self._table.start = elapsed, watermark
+        self._elapsed, self.table.start = elapsed, watermark
         self._partitions = {number: _Partition(time) for number, time in newest.items()}
         self._partitions.setdefault(BEFORE, _Partition(waiting=False))
-        self._table.restore_sources(sources, max((watermark + self.lateness, *newest.values())))
+        self.table.restore_sources(sources, max((watermark + self.lateness, *newest.values())))

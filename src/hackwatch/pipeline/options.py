@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from hackwatch.streams.declarations import Aggregate
 
-__all__ = ["AlertOptions", "StreamOptions"]
+__all__ = ["MAX_SOURCES", "AlertOptions", "StreamOptions"]
+
+#: Sources of a stream with a clock of their own, unless somebody says how many.
+MAX_SOURCES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class StreamOptions:
     window_seconds: int = 120
     duplicates_key: str | None = None
     alert_on_suspect: bool = False
-    max_sources: int = 100_000
+    max_sources: int = MAX_SOURCES
     hold_seconds: float = 600.0
     aggregates: tuple[Aggregate, ...] = ()
 

@@ -74,7 +74,7 @@ class StreamState:
             if watch is not None and closed:
                 found += policy.outliers(self.stream, watch.outliers, watch.look(closed), wall)
         if self.options.duplicates_key is not None:
-            self.duplicates.evict(self.clocks.mark)
+            self.duplicates.evict(lambda names: [self.clocks.mark(name) for name in names])
         found += policy.skewed(self.stream, self.clocks.skew.due(self.clocks.elapsed, wall), wall)
         if self.clocks.crowded and not self._crowded:
             self._crowded = True
@@ -98,10 +98,10 @@ class StreamState:
             return True
         return any(one.has_open() for one in self.aggregates) and elapsed >= self.clocks.idle_after()
 
-    def snapshot(self) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
-        """(small values, frames)."""
-        clocks, frames = self.clocks.snapshot()
-        small = {"topic": self.topic, "clocks": clocks, "crowded": self._crowded}
+    def snapshot(self, *, clocks: bool = True) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
+        """(small values, frames); without those of the `clocks`, if they are kept elsewhere."""
+        summary, frames = self.clocks.snapshot() if clocks else (self.clocks.summary(), {})
+        small = {"topic": self.topic, "clocks": summary, "crowded": self._crowded}
         small["outliers"] = {
             one.aggregate.name: watch.snapshot()
             for one, watch in zip(self.aggregates, self.outliers, strict=True)
@@ -111,14 +111,16 @@ class StreamState:
         return small, {**frames, "duplicates": self.duplicates.snapshot()}
 
     def restore(self, small: Mapping[str, Any], parts: Mapping[str, bytes], history: Sequence[Any]) -> None:
-        """Take up a snapshot. `history`: of windows, where a version kept it elsewhere."""
+        """Take up a snapshot; without frames of the clocks these are left as they are. `history`: of windows, where a
+        version kept it elsewhere."""
         self.topic, self._crowded = small["topic"], small.get("crowded", False)
         if "duplicates" in parts:
             self.duplicates.restore(parts["duplicates"])
         if "clocks" not in small:
             self._restore_partitions(small, history)
             return
-        self.clocks.restore(small["clocks"], parts)
+        if "clocks" in parts:
+            self.clocks.restore(small["clocks"], parts)
         for one, watch in zip(self.aggregates, self.outliers, strict=True):
             name = one.aggregate.name
             if f"aggregate.{name}" in parts:

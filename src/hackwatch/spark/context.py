@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -17,13 +18,13 @@ from hackwatch.detect.base import Detector
 from hackwatch.detect.rules import RuleSet
 from hackwatch.engine.models import Deciders, Models
 from hackwatch.engine.patience import Patience
-from hackwatch.errors import EnvironmentError_, HackwatchError
+from hackwatch.errors import DataError, EnvironmentError_, HackwatchError
 from hackwatch.lake import Lake
 from hackwatch.pipeline.alerting import AlertPolicy
 from hackwatch.pipeline.core import Now
 from hackwatch.spark.checkpoint import clear_unfinished
-from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.progress import Board
+from hackwatch.spark.querycheckpoint import QueryCheckpoint
 from hackwatch.spark.rounds import EngineTime, Rounds
 from hackwatch.store.base import BatchEntry, EngineStore
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Context", "Query", "SparkQuery", "collected", "gist"]
 
 _Found = TypeVar("_Found")
+#: For what a task could not do, if its error does not say.
+_NEXT = "free space, check the folders, and the brokers of an enriched topic"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,11 +68,11 @@ class Query(ABC):
 
     def __init__(self, context: Context, name: str, streams: tuple[str, ...]) -> None:
         self.context, self.name = context, name
-        self.ledger = Ledger(context.store, context.settings.pipeline, name)
+        self.checkpoint = QueryCheckpoint(context.store, context.settings.pipeline, name)
         self.lake, self.models, self.policy = context.lake(), context.models(streams), context.policy()
-        if "policy" in self.ledger.state:
-            self.policy.restore(self.ledger.state["policy"])
-        self.time = EngineTime(context.clock, self.ledger.elapsed, context.settings.spark.trigger_seconds)
+        if "policy" in self.checkpoint.state:
+            self.policy.restore(self.checkpoint.state["policy"])
+        self.time = EngineTime(context.clock, self.checkpoint.elapsed, context.settings.spark.trigger_seconds)
         self.error: HackwatchError | None = None
         self.running: StreamingQuery | Rounds | None = None
         self._gate = threading.Lock()
@@ -112,7 +115,7 @@ class Query(ABC):
     def versions(self, now: Now) -> dict[str, str]:
         """What decides about a batch that begins: the newest of everything."""
         self.models.refresh(now.wall)
-        return self.models.logged(self.models.current(), self.ledger.epoch + 1)
+        return self.models.logged(self.models.current(), self.checkpoint.epoch + 1)
 
     def deciders(self, entry: BatchEntry) -> Deciders:
         """What a batch was logged with."""
@@ -139,12 +142,12 @@ class SparkQuery(Query):
 
     @abstractmethod
     def take(self, frame: DataFrame, entry: BatchEntry, deciders: Deciders) -> None:
-        """Write what a batch gives, and commit it to the ledger."""
+        """Write what a batch gives, and commit it to the checkpoint."""
 
     def start(self, *, available_now: bool) -> None:
         """EnvironmentError_ if Spark does not start it: mostly it cannot use the checkpoint folder."""
         try:
-            clear_unfinished(self.context.spark, self._checkpoint)
+            clear_unfinished(self.context.spark, self._checkpoint_folder)
             self.running = self._writer(available_now=available_now).start()
         except HackwatchError:
             raise
@@ -161,7 +164,7 @@ class SparkQuery(Query):
         writer = (
             self.frame()
             .writeStream.queryName(f"{settings.pipeline}-{self.name}")
-            .option("checkpointLocation", self._checkpoint)
+            .option("checkpointLocation", self._checkpoint_folder)
             .foreachBatch(self._batch)
         )
         if available_now:
@@ -169,7 +172,7 @@ class SparkQuery(Query):
         return writer.trigger(processingTime=f"{round(settings.spark.trigger_seconds * 1000)} milliseconds")
 
     @property
-    def _checkpoint(self) -> str:
+    def _checkpoint_folder(self) -> str:
         settings = self.context.settings
         return f"{settings.spark_checkpoint}/{settings.pipeline}/{self.name}"
 
@@ -181,24 +184,21 @@ class SparkQuery(Query):
         now = self.now()
         spark_query = str(frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId"))
         versions = self.versions(now)
-        entry = self.patiently("store", lambda: self.ledger.begin(number, spark_query, now, versions))
+        entry = self.patiently("store", lambda: self.checkpoint.begin(number, spark_query, now, versions))
         if entry is not None:
             self.take(frame, entry, self.deciders(entry))
 
 
 def collected(frame: DataFrame) -> pa.Table:
-    """The rows of a batch, here. EnvironmentError_ if a task could not write."""
+    """The rows of a batch, here. EnvironmentError_ if a task could not write, DataError if its files are not sound."""
     from pyspark.errors import PySparkException
 
     try:
         return frame.toArrow()
     except PySparkException as error:
-        if "EnvironmentError_" in str(error):
-            raise EnvironmentError_(
-                _last_line(str(error)),
-                where="a task of Spark",
-                next_step="free space, check the folders, and the brokers of an enriched topic",
-            ) from error
+        for kind in (EnvironmentError_, DataError):
+            if told := re.findall(rf"{kind.__name__}: (.*)\n(?:  next: (.*))?", f"{error}\n"):
+                raise kind(told[-1][0], where="a task of Spark", next_step=told[-1][1] or _NEXT) from error
         raise
 
 
@@ -211,8 +211,3 @@ def gist(error: BaseException) -> str:
     lines = [line.strip().removeprefix(": ") for line in str(error).splitlines()]
     told = [line for line in lines if line and not line.startswith(("at ", "An error occurred while calling"))]
     return " ".join(told[:3])[:600]
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if "EnvironmentError_" in line]
-    return lines[-1] if lines else "a task failed"

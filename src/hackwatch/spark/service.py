@@ -24,8 +24,10 @@ from hackwatch.spark.context import Context, Query, gist
 from hackwatch.spark.correlate import Correlate
 from hackwatch.spark.folder import open_folder
 from hackwatch.spark.ingest import Ingest
+from hackwatch.spark.partitionfiles import PartitionFiles
 from hackwatch.spark.progress import Board
 from hackwatch.spark.session import close_session, open_session
+from hackwatch.spark.statefiles import StateFiles
 from hackwatch.spark.suspects import Suspects
 from hackwatch.store import Store
 from hackwatch.topics.kafka.address import is_kafka
@@ -112,7 +114,7 @@ class _Service:
         ]
         self.ingest = [self._ingest(name) for name in _enabled(settings)]
         for query in self.ingest:
-            for counts in query.ledger.totals.values():
+            for counts in query.checkpoint.totals.values():
                 self.board.known(query.name, counts)
         sides = {query.name: query for query in self.ingest}
         self.after = [Correlate(self.context, declared, sides) for declared in self.correlations]
@@ -135,10 +137,11 @@ class _Service:
                 self._end()
 
     def _ingest(self, stream: str) -> Ingest:
-        settings = self.settings
-        folder = open_folder(self.spark, f"{settings.spark_checkpoint}/{settings.pipeline}/suspects-{stream}")
+        place = f"{self.settings.spark_checkpoint}/{self.settings.pipeline}"
+        suspects, state = (open_folder(self.spark, f"{place}/{what}-{stream}") for what in ("suspects", "state"))
+        files = PartitionFiles(StateFiles(state, self.spark.sparkContext.broadcast))
         mine = [one.name for one in self.correlations if stream in (one.left, one.right)]
-        return Ingest(self.context, stream, Suspects(stream, folder), mine)
+        return Ingest(self.context, stream, Suspects(stream, suspects), files, mine)
 
     def _forget(self, _: float) -> None:
         """Delete the suspects that all correlations have taken."""

@@ -20,9 +20,10 @@ from hackwatch.detect.base import Driver
 from hackwatch.detect.panel import CHAMPION, Panel
 from hackwatch.pipeline.core import STAMP, Counts, accounted
 from hackwatch.pipeline.detection import Scored, detect_messages, score_records, with_rules
+from hackwatch.spark.ipc import to_ipc
 from hackwatch.spark.judging import Judge
 from hackwatch.spark.messages import kafka_messages
-from hackwatch.spark.plan import ADDED, ALERTING, Enriched, Plan, Report, pack_told, to_ipc
+from hackwatch.spark.plan import ADDED, ALERTING, Enriched, Plan, Report, pack_told
 from hackwatch.spark.spool import Spool
 from hackwatch.streams.base import REJECTED_SCHEMA, Messages, Stream
 

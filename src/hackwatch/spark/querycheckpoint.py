@@ -13,7 +13,7 @@ from hackwatch.pipeline.core import Changed, Counts, Now
 from hackwatch.store.aggregates import aggregate_rows, window_rows
 from hackwatch.store.base import BatchEntry, EngineStore, EpochCommit, OffsetRange
 
-__all__ = ["DRIVER", "Ledger"]
+__all__ = ["DRIVER", "QueryCheckpoint"]
 
 Place = tuple[str, str, int]
 #: In place of the name of Spark's query: batches that the driver plans.
@@ -22,7 +22,7 @@ DRIVER = "spool"
 TICK = "(time)"
 
 
-class Ledger:
+class QueryCheckpoint:
     """The store's side of one query: `<pipeline>/<query>` there, with epochs that count its batches from 1.
 
     Before a batch writes anything, what it depends on beside its messages (wall clock, engine time, versions of models)
