@@ -87,7 +87,7 @@ def fill(data: Path, sources: int, batches: int) -> int:
                 RECORD
                 | {
                     "machine": f"host-{number:07}.example.org",
-                    "ts": START + 60 + batch + place / RECORDS,
+                    "ts": START + 1 + batch + place / RECORDS,
                     "uuid": f"{batch}-{partition}-{place}",
                 }
                 for place, number in enumerate(mine.tolist())
@@ -165,13 +165,9 @@ def main() -> None:
     seconds, cpu = (np.diff(values).tolist() for values in (sizes.done, sizes.cpu))
     for row in zip(seconds, cpu, sizes.commits[1:], sizes.plans[1:], sizes.files[1:], strict=True):
         say("{:.2f} s, CPU {:.2f} s, store {:.2f} MB, plan {:.2f} MB, files {:.2f} MB".format(*row))
-    told = {
-        "sources": sources,
-        "seconds": median(seconds[1:]),
-        "cpu": median(cpu[1:]),
-        "store_mb": median(sizes.commits[2:]),
-    }
-    print(json.dumps(told | {"plan_mb": median(sizes.plans[2:]), "files_mb": median(sizes.files[2:])}))
+    told = {"seconds": seconds[1:], "cpu": cpu[1:], "store_mb": sizes.commits[2:], "plan_mb": sizes.plans[2:]}
+    told["files_mb"] = sizes.files[2:]
+    print(json.dumps({"sources": sources} | {name: round(median(values), 3) for name, values in told.items()}))
 
 
 if __name__ == "__main__":

@@ -248,7 +248,7 @@ def test_models_and_tables_arrive_as_they_were_sent(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(("batch", "query", "says"), [(1, "other", "another checkpoint"), (5, "query", "belong")])
-def test_a_ledger_refuses_the_checkpoint_of_another_store(tmp_path: Path, batch: int, query: str, says: str) -> None:
+def test_the_checkpoint_of_another_store_is_refused(tmp_path: Path, batch: int, query: str, says: str) -> None:
     with open_store(tmp_path / "store.sqlite") as store:
         checkpoint = QueryCheckpoint(store, "main", "process")
         entry = checkpoint.begin(0, "query", Now(100.0, 0.0), {})

@@ -263,7 +263,7 @@ class SourceClocks:
             seen = sources[np.isin(self.table.partition[slots], waiting)]
             missed = np.bincount(seen, minlength=len(least)) < len(waiting)
             least[missed] -= self.hold
-        touched = np.unique(sources)
+        touched = np.flatnonzero(np.bincount(sources, minlength=len(least)))
         ahead = touched[least[touched] > self.table.mark[touched]]
         self.table.mark[ahead] = least[ahead]
         found = {self.table.names[source]: int(self.table.mark[source]) for source in ahead.tolist()}
