@@ -113,10 +113,11 @@ class Sizes:
         make, commit = Ingest._plan, Ingest._commit
 
         def planned(query: Ingest, *given: Any) -> Any:
-            from pyspark.serializers import CPickleSerializer
+            from pyspark import cloudpickle  # with which Spark sends it
 
             plan = make(query, *given)
-            self.plans.append(len(CPickleSerializer().dumps(plan)) / 1e6)
+            sent: bytes = cloudpickle.dumps(plan)  # type: ignore[no-untyped-call,unused-ignore]  # it has no types
+            self.plans.append(len(sent) / 1e6)
             return plan
 
         def committed(query: Ingest, *given: Any) -> None:
@@ -128,7 +129,7 @@ class Sizes:
             self.done.append(time.monotonic())
             self.cpu.append(cpu_of_tree(os.getpid()))
 
-        Ingest._plan, Ingest._commit = planned, committed  # type: ignore[method-assign]
+        Ingest._plan, Ingest._commit = planned, committed  # type: ignore[method-assign,assignment]
 
     def written(self) -> int:
         """Bytes of new files beside the checkpoint."""
@@ -154,9 +155,9 @@ def main() -> None:
         }
         settings = Settings(
             data=data,
-            spark=spark,  # type: ignore[arg-type]
-            engine={"max_sources": 2_000_000},  # type: ignore[arg-type]
-            streams={"process": {"duplicates_key": "uuid"}, "memory": {"enabled": False}},  # type: ignore[dict-item]
+            spark=spark,
+            engine={"max_sources": 2_000_000},
+            streams={"process": {"duplicates_key": "uuid"}, "memory": {"enabled": False}},
         )
         session = open_session(settings)
         sizes = Sizes(data / "spark")

@@ -140,8 +140,9 @@ class Sent:
 
     value: bytes
 
-    def unpersist(self) -> None:
-        """It is nowhere else."""
+    def destroy(self) -> None:
+        """Whoever reads it now has not been told in time."""
+        del self.value
 
 
 class FarFolder:

@@ -19,7 +19,7 @@ from hackwatch.pipeline.core import Now
 from hackwatch.spark import clockfiles
 from hackwatch.spark.folder import LocalFolder
 from hackwatch.spark.statefiles import write_state
-from tests.pipeline.support import Record
+from tests.pipeline.support import START, Record
 from tests.spark.rounds import OPTIONS, PARTITIONS, Driver, Round, files_in, rounds
 
 WALL = 2e9
@@ -205,6 +205,22 @@ def test_a_key_is_not_repeated_in_later_batches_and_after_restarts() -> None:
             found += told["repeated"].to_list()
             driver = driver.restarted()
         assert found == [False, False, True, False, True]
+
+
+def test_what_one_watermark_of_version_0_1_had_passed_stays_passed() -> None:
+    """Its sources with open windows are in no partition until they send again; then their clocks take over."""
+    with files_in() as place:
+        driver = Driver(place)
+        passed = round((START + 500) * 1e6)
+        driver.state.clocks.restore_partitions(passed, {0: passed + 20_000_000}, 0.0, ["a", "b"])
+        driver.files.begin(driver.state.clocks, {}, 0)
+        driver.commit()
+        driver = driver.restarted()
+        found, _ = driver.step(of("a", "new", at=499), Now(WALL, 1.0))
+        assert found["late"].to_list() == [True, True]
+        found, marks = driver.step(of("a", at=700), Now(WALL, 2.0))
+        assert (found["late"].to_list(), set(marks.moved)) == ([False], {"a"})
+        assert_same(driver.restarted(), driver)
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from hackwatch.detect.panel import Member, Panel
 from hackwatch.detect.registry import Registry
 from hackwatch.engine.models import Models
 from hackwatch.engine.patience import Patience
+from hackwatch.engine.service import stream_options
 from hackwatch.errors import ConfigurationError, DataError, EnvironmentError_
 from hackwatch.pipeline.core import Counts, Now
 from hackwatch.store import open_store
@@ -34,6 +35,7 @@ pytest.importorskip("pyspark")
 
 from hackwatch.spark.context import Context, SparkQuery
 from hackwatch.spark.folder import LocalFolder, open_folder
+from hackwatch.spark.ingest import spark_options
 from hackwatch.spark.kafka import java_options
 from hackwatch.spark.messages import kafka_messages
 from hackwatch.spark.progress import lag_of
@@ -267,14 +269,22 @@ def test_engine_time_stands_still_while_the_driver_does() -> None:
     assert engine.tick() == 102.5, "no more than a step, and what it waits between two"
 
 
+@pytest.mark.parametrize(("given", "embedded", "spark"), [(None, 100_000, 2_000_000), (7, 7, 7)])
+def test_how_many_sources_have_a_clock_of_their_own(given: int | None, embedded: int, spark: int) -> None:
+    settings = Settings.model_validate({"engine": {"max_sources": given}})
+    assert stream_options(settings, "process").max_sources == embedded
+    assert spark_options(settings, "process").max_sources == spark
+
+
 def test_files_beside_the_checkpoints_are_whole_or_not_there(tmp_path: Path) -> None:
     folder = LocalFolder(tmp_path / "a" / "b")
     folder.prepare()
     assert (folder.names(), folder.read("1")) == ([], None)
     folder.write("1", b"one")
     folder.write("1", b"other")
-    (tmp_path / "a" / "b" / ".2.tmp").write_bytes(b"a write that was cut off")
-    assert (folder.names(), folder.read("1")) == (["1"], b"other")
+    cut_off = f".2.{'0' * 32}.tmp"
+    (tmp_path / "a" / "b" / cut_off).write_bytes(b"a write that was cut off")
+    assert (folder.names(), folder.unfinished(), folder.read("1")) == (["1"], [cut_off], b"other")
     folder.delete(["1", "2"])
     assert folder.names() == []
 
@@ -297,7 +307,7 @@ def test_a_folder_of_hadoop_is_like_one_of_this_machine(spark: SparkSession, tmp
         content = bytes(range(256)) * 100
         for given in (b"", content):
             folder.write("1", given)
-        assert (folder.names(), folder.read("1")) == (["1"], content)
+        assert (folder.names(), folder.unfinished(), folder.read("1")) == (["1"], [], content)
         folder.delete(["1", "2"])
         assert folder.names() == []
     finally:

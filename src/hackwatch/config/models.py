@@ -56,6 +56,7 @@ class EngineSettings(Table):
     )
     max_sources: int | None = Field(
         None,
+        examples=[100_000],
         ge=1,
         description="Sources of a stream with a clock of their own; those beyond share one. Without a number: 100,000, "
         "on Spark 2,000,000.",

@@ -8,12 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hackwatch import streams
+from hackwatch.config import Settings
 from hackwatch.engine.enrichments import Enrichments
 from hackwatch.engine.models import Deciders, system_alert
 from hackwatch.engine.service import stream_options
 from hackwatch.engine.upkeep import alert_options
 from hackwatch.lake.distributed import commit_files, share
 from hackwatch.pipeline.core import TICK_SECONDS, Now, changes_of, serialise
+from hackwatch.pipeline.options import StreamOptions
 from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.spark.context import Context, SparkQuery, collected
 from hackwatch.spark.judging import known, merged
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
     from hackwatch.spark.spool import Offsets, Planner, Waiting
 
-__all__ = ["Ingest"]
+__all__ = ["Ingest", "spark_options"]
 
 #: How often it is looked whether Spark waits for messages, seconds.
 LOOK_SECONDS = 0.5
@@ -76,8 +78,7 @@ class Ingest(SparkQuery):
         self.models.enrichments = Enrichments(
             (stream,), settings.enrichment.tables, settings.tables_folder / f"{settings.pipeline}-{stream}", self._tell
         )
-        most = settings.engine.max_sources or MAX_SOURCES
-        self._options = replace(stream_options(settings, stream), max_sources=most)
+        self._options = spark_options(settings, stream)
         folder = settings.streams[stream].spark_ml
         keyed = self._options.duplicates_key is not None
         self._scorer = Scorer(context.spark, folder, self.stream, keyed=keyed) if folder is not None else None
@@ -334,6 +335,11 @@ class Ingest(SparkQuery):
             shipped = pack(self.name, panel, deciders.enrichments[self.name].tables, rules)
             self._shipped = versions, self.context.spark.sparkContext.broadcast(shipped)
         return self._shipped[1]
+
+
+def spark_options(settings: Settings, stream: str) -> StreamOptions:
+    """How a stream is read in event time here: with clocks for more sources than the embedded engine has."""
+    return replace(stream_options(settings, stream), max_sources=settings.engine.max_sources or MAX_SOURCES)
 
 
 def _progress(ends: Offsets, done: Mapping[int, int]) -> dict[str, object]:

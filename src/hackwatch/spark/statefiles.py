@@ -124,7 +124,7 @@ class StateFiles:
         self._folder.delete(names)
         for name in names:
             if (sent := self._sent.pop(name, None)) is not None:
-                sent.unpersist()
+                sent.destroy()
 
     def for_tasks(self) -> StateFolder:
         """What tasks read with."""
