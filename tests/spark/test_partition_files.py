@@ -176,9 +176,9 @@ def test_neither_the_commit_nor_the_plan_grows_with_sources_and_keys() -> None:
 
 def test_a_task_reads_only_the_files_of_its_partitions(tmp_path: Path) -> None:
     """Those of others only for a source that is new to it."""
-    driver = Driver(LocalFolder(tmp_path))
+    driver = Driver(LocalFolder(tmp_path), options=replace(OPTIONS, max_sources=1))
     for partition in range(PARTITIONS):
-        driver.step(of("a", partition=partition), Now(WALL, 1.0))
+        driver.step(of("a", "crowd", partition=partition), Now(WALL, 1.0))
     for path in tmp_path.glob("*.[12].*"):
         path.unlink()
     found, _ = driver.judge(of("a", at=-1000), Now(WALL, 2.0))

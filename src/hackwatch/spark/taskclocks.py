@@ -81,8 +81,7 @@ class TaskClocks(SourceClocks):
         found = rows.filter(pl.col("source").is_in(wanted))
         self._add(found)
         there = set(found["source"].to_list())
-        missing = [name for name in wanted if name not in there]
-        if missing != [OTHERS]:
+        if missing := [name for name in wanted if name not in there and name != OTHERS]:
             self._look_elsewhere(missing)
 
     def _look_elsewhere(self, names: Iterable[str]) -> None:
