@@ -56,6 +56,14 @@ def test_lateness(times: list[float], late: list[bool], at_once: bool) -> None:
     assert found == late
 
 
+def test_no_records_are_none_late_also_where_watermarks_are_asked_for() -> None:
+    """All messages of a batch may be rejected, and its stream may have a key that must not be repeated."""
+    nobody, never = pl.Series([], dtype=pl.String()), np.empty(0, np.int64)
+    judged = clocks().observe(np.empty(0, np.int32), nobody, never, 0.0, WALL, watermarks=True)
+    assert judged.watermarks is not None
+    assert (len(judged.late), len(judged.watermarks), list(judged.seen)) == (0, 0, [])
+
+
 records = st.lists(st.tuples(st.integers(0, 2), st.sampled_from("abc"), st.integers(0, 200)), min_size=1, max_size=60)
 
 

@@ -1,4 +1,4 @@
-"""What needs no run on Spark: rows as messages, Java's options, batches of a spool, ledgers, files, engine time."""
+"""What needs no run on Spark: rows as messages, Java's options, batches of a spool, checkpoints, files, engine time."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from hackwatch.detect.registry import Registry
 from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.pipeline.core import Now
 from hackwatch.runtime.detectors import Models
+from hackwatch.runtime.options import stream_options
 from hackwatch.runtime.retry import Retry
 from hackwatch.store import open_store
 from hackwatch.store.commits import BatchEntry
@@ -35,10 +36,11 @@ pytest.importorskip("pyspark")
 
 from hackwatch.spark.context import Context, SparkQuery
 from hackwatch.spark.folder import LocalFolder, open_folder
+from hackwatch.spark.ingest import spark_options
 from hackwatch.spark.kafka import java_options
-from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.messages import kafka_messages
 from hackwatch.spark.observing import lag_of
+from hackwatch.spark.querycheckpoint import QueryCheckpoint
 from hackwatch.spark.rounds import EngineTime
 from hackwatch.spark.shipping import Shipped, pack
 from hackwatch.spark.spool import Planner
@@ -149,14 +151,16 @@ def test_lag_is_what_kafka_has_and_spark_has_not_read() -> None:
 
 def test_a_batch_counts_once_and_is_repeated_as_it_was_logged(tmp_path: Path) -> None:
     with open_store(tmp_path / "store.sqlite") as store:
-        first = Ledger(store.checkpoints, "main", "process")
+        first = QueryCheckpoint(store.checkpoints, "main", "process")
         entry = first.begin(0, "query", Now(100.0, 1.0), {"process": "one"})
         assert entry is not None
-        again = Ledger(store.checkpoints, "main", "process").begin(0, "query", Now(200.0, 2.0), {"process": "two"})
+        again = QueryCheckpoint(store.checkpoints, "main", "process").begin(
+            0, "query", Now(200.0, 2.0), {"process": "two"}
+        )
         assert again == entry, "what was logged holds, whatever the time and the models are now"
         place = ("process", "topic", 0)
         first.commit(entry, {"newest": 7}, 100.0, offsets={place: 5}, counts={place: Counts(messages=5)})
-        later = Ledger(store.checkpoints, "main", "process")
+        later = QueryCheckpoint(store.checkpoints, "main", "process")
         assert later.begin(0, "query", Now(300.0, 3.0), {}) is None
         assert (later.state["newest"], later.elapsed) == (7, 1.0)
         assert later.totals[place].messages == 5
@@ -166,19 +170,19 @@ def test_a_batch_counts_once_and_is_repeated_as_it_was_logged(tmp_path: Path) ->
 def test_time_may_pass_between_two_batches_of_spark(tmp_path: Path) -> None:
     """Spark knows nothing of it: its numbers go on, and those of the epochs too."""
     with open_store(tmp_path / "store.sqlite") as store:
-        ledger = Ledger(store.checkpoints, "main", "process")
-        first = ledger.begin(0, "query", Now(1.0, 1.0), {})
+        checkpoint = QueryCheckpoint(store.checkpoints, "main", "process")
+        first = checkpoint.begin(0, "query", Now(1.0, 1.0), {})
         assert first is not None
-        ledger.commit(first, {}, 1.0)
-        ledger.tick("process", Now(2.0, 2.0), {})
-        killed = Ledger(store.checkpoints, "main", "process")
+        checkpoint.commit(first, {}, 1.0)
+        checkpoint.tick("process", Now(2.0, 2.0), {})
+        killed = QueryCheckpoint(store.checkpoints, "main", "process")
         assert killed.tick_logged()
         tick = killed.tick("process", Now(3.0, 3.0), {})
         assert (tick.epoch, tick.elapsed) == (2, 2.0)
         killed.commit(tick, {}, 3.0)
         assert not killed.tick_logged()
         assert killed.begin(0, "query", Now(4.0, 4.0), {}) is None
-        second = Ledger(store.checkpoints, "main", "process").begin(1, "query", Now(5.0, 5.0), {})
+        second = QueryCheckpoint(store.checkpoints, "main", "process").begin(1, "query", Now(5.0, 5.0), {})
         assert second is not None
         assert (second.epoch, second.elapsed) == (3, 5.0)
 
@@ -188,17 +192,17 @@ def test_a_commit_that_the_store_did_not_take_counts_once_when_it_is_tried_again
 ) -> None:
     place = ("process", "topic", 0)
     with open_store(tmp_path / "store.sqlite") as store:
-        ledger = Ledger(store.checkpoints, "main", "process")
-        entry = ledger.begin(0, "query", Now(100.0, 0.0), {})
+        checkpoint = QueryCheckpoint(store.checkpoints, "main", "process")
+        entry = checkpoint.begin(0, "query", Now(100.0, 0.0), {})
         assert entry is not None
         with monkeypatch.context() as broken:
             broken.setattr(store.checkpoints, "commit_epoch", away)
             for _ in range(3):
                 with pytest.raises(ResourceError):
-                    ledger.commit(entry, {}, 100.0, counts={place: Counts(messages=5)})
-        ledger.commit(entry, {}, 100.0, counts={place: Counts(messages=5)})
-        assert (ledger.totals, ledger.epoch) == ({place: Counts(messages=5)}, 1)
-        assert Ledger(store.checkpoints, "main", "process").totals == {place: Counts(messages=5)}
+                    checkpoint.commit(entry, {}, 100.0, counts={place: Counts(messages=5)})
+        checkpoint.commit(entry, {}, 100.0, counts={place: Counts(messages=5)})
+        assert (checkpoint.totals, checkpoint.epoch) == ({place: Counts(messages=5)}, 1)
+        assert QueryCheckpoint(store.checkpoints, "main", "process").totals == {place: Counts(messages=5)}
 
 
 def away(*_: object) -> None:
@@ -250,14 +254,14 @@ def test_models_and_tables_arrive_as_they_were_sent(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(("batch", "query", "says"), [(1, "other", "another checkpoint"), (5, "query", "belong")])
-def test_a_ledger_refuses_the_checkpoint_of_another_store(tmp_path: Path, batch: int, query: str, says: str) -> None:
+def test_the_checkpoint_of_another_store_is_refused(tmp_path: Path, batch: int, query: str, says: str) -> None:
     with open_store(tmp_path / "store.sqlite") as store:
-        ledger = Ledger(store.checkpoints, "main", "process")
-        entry = ledger.begin(0, "query", Now(100.0, 0.0), {})
+        checkpoint = QueryCheckpoint(store.checkpoints, "main", "process")
+        entry = checkpoint.begin(0, "query", Now(100.0, 0.0), {})
         assert entry is not None
-        ledger.commit(entry, {}, 100.0)
+        checkpoint.commit(entry, {}, 100.0)
         with pytest.raises(DataError, match=says):
-            ledger.begin(batch, query, Now(200.0, 1.0), {})
+            checkpoint.begin(batch, query, Now(200.0, 1.0), {})
 
 
 def test_engine_time_stands_still_while_the_driver_does() -> None:
@@ -269,14 +273,22 @@ def test_engine_time_stands_still_while_the_driver_does() -> None:
     assert engine.tick() == 102.5, "no more than a step, and what it waits between two"
 
 
+@pytest.mark.parametrize(("given", "embedded", "spark"), [(None, 100_000, 2_000_000), (7, 7, 7)])
+def test_how_many_sources_have_a_clock_of_their_own(given: int | None, embedded: int, spark: int) -> None:
+    settings = Settings.model_validate({"engine": {"max_sources": given}})
+    assert stream_options(settings, "process").max_sources == embedded
+    assert spark_options(settings, "process").max_sources == spark
+
+
 def test_files_beside_the_checkpoints_are_whole_or_not_there(tmp_path: Path) -> None:
     folder = LocalFolder(tmp_path / "a" / "b")
     folder.prepare()
     assert (folder.names(), folder.read("1")) == ([], None)
     folder.write("1", b"one")
     folder.write("1", b"other")
-    (tmp_path / "a" / "b" / ".2.tmp").write_bytes(b"a write that was cut off")
-    assert (folder.names(), folder.read("1")) == (["1"], b"other")
+    cut_off = f".2.{'0' * 32}.tmp"
+    (tmp_path / "a" / "b" / cut_off).write_bytes(b"a write that was cut off")
+    assert (folder.names(), folder.unfinished(), folder.read("1")) == (["1"], [cut_off], b"other")
     folder.delete(["1", "2"])
     assert folder.names() == []
 
@@ -299,7 +311,7 @@ def test_a_folder_of_hadoop_is_like_one_of_this_machine(spark: SparkSession, tmp
         content = bytes(range(256)) * 100
         for given in (b"", content):
             folder.write("1", given)
-        assert (folder.names(), folder.read("1")) == (["1"], content)
+        assert (folder.names(), folder.unfinished(), folder.read("1")) == (["1"], [], content)
         folder.delete(["1", "2"])
         assert folder.names() == []
     finally:

@@ -1,28 +1,44 @@
-"""What version 0.1 left of a correlation on Spark, killed at its worst moment: no pair is lost, none comes twice."""
+"""What earlier versions left on Spark: a correlation of 0.1, killed at its worst moment; clocks in the store."""
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import orjson
 import polars as pl
 import pytest
 
 from hackwatch import streams
+from hackwatch.errors import InternalError
 from hackwatch.lake import Lake
-from hackwatch.pipeline.core import Now
+from hackwatch.pipeline.core import Now, serialise
 from hackwatch.pipeline.correlation import Correlator
 from hackwatch.pipeline.detection import SCORED
+from hackwatch.pipeline.options import StreamOptions
+from hackwatch.pipeline.streamstate import new_clocks
 from hackwatch.store import open_store
 from hackwatch.streams.base import POSITION
+from tests.engine.processes import Folder, Outcome, feed
 from tests.pipeline.support import START
+from tests.servers.spark import missing
 
 pytest.importorskip("pyspark")
 
 from hackwatch.spark.folder import LocalFolder
-from hackwatch.spark.ledger import Ledger
+from hackwatch.spark.partitionfiles import PartitionFiles
+from hackwatch.spark.querycheckpoint import QueryCheckpoint
+from hackwatch.spark.statefiles import StateFiles, keys_name
 from hackwatch.spark.upgrade import Before
+from tests.spark.support import SPARK, assert_same, on_spark, work_off_embedded
 from tests.spark.test_correlate import ATTACKS, NAMES, Place, suspects
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 #: Times of suspects, epoch by epoch; ingest has committed two of the three, the third is in the lake.
 TIMES = {"process": [[0.0, 40.0], [60.0], [90.0]], "memory": [[1.0], [62.0, 41.0], [91.0, 63.0]]}
@@ -71,11 +87,11 @@ def leave(place: Place) -> None:
         )
         lake.append("attacks", placed, number, "before")
     with open_store(place.path / "store.sqlite") as store:
-        ledger = Ledger(store.checkpoints, "main", "attacks")
-        first = ledger.begin(0, "query", Now(DONE, 0.0), {})
+        checkpoint = QueryCheckpoint(store.checkpoints, "main", "attacks")
+        first = checkpoint.begin(0, "query", Now(DONE, 0.0), {})
         assert first is not None
-        ledger.commit(first, {}, DONE)
-        ledger.begin(1, "query", Now(UNFINISHED, 0.0), {})
+        checkpoint.commit(first, {}, DONE)
+        checkpoint.begin(1, "query", Now(UNFINISHED, 0.0), {})
     offsets = LocalFolder(place.path / "offsets")
     offsets.prepare()
     offsets.write("0", b'v1\n{"batchWatermarkMs":0}\n{}')
@@ -112,3 +128,74 @@ def finish(place: Place) -> None:
 def told() -> int:
     """Pairs of which version 0.1 had told: their alerts are in its store."""
     return sum(at == DONE for at in WRITTEN.values())
+
+
+# -- clocks and keys that were in the store ----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
+def test_what_was_in_the_store_goes_into_files(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """Of the version that kept clocks and keys there. `killed`: the first start after it fails before its commit."""
+    embedded, sparkling = (Folder.make(tmp_path / name, more=more) for name, more in (("calm", ""), ("run", SPARK)))
+    for part in (1, 2):
+        for folder in (embedded, sparkling):
+            feed(folder, 3000, seed=part)
+        work_off_embedded(embedded)
+        if part == 2:
+            put_into_store(sparkling)
+            if killed:
+                with monkeypatch.context() as patch:
+                    patch.setattr(QueryCheckpoint, "commit", lambda *_, **__: cut_off())
+                    with pytest.raises(InternalError):
+                        on_spark(sparkling, spark)
+        on_spark(sparkling, spark)
+    found = Outcome.of(sparkling)
+    assert_same(found, Outcome.of(embedded))
+    assert found.accounting["late"].sum() > 20
+    assert found.accounting["duplicate"].sum() > 20
+    with sparkling.store() as store:
+        for name in NAMES:
+            kept = store.checkpoints.latest(f"main/{name}")
+            assert kept is not None
+            assert not [part for part in kept.states if part.startswith("keys.") or part in OF_CLOCKS]
+            assert len(list(files_of(sparkling, name).glob("clocks.*"))) == 2
+
+
+OF_CLOCKS = ("stream.clocks", "stream.sources")
+
+
+def cut_off() -> None:
+    raise InternalError("the process ends here")
+
+
+def files_of(folder: Folder, stream: str) -> Path:
+    return folder.data / "spark" / "main" / f"state-{stream}"
+
+
+def put_into_store(folder: Folder) -> None:
+    """State as that version left it: clocks and keys are parts in the store, and there are no files."""
+    path = folder.data / "store.sqlite"
+    for name in NAMES:
+        place = files_of(folder, name)
+        with open_store(path) as store:
+            found = store.checkpoints.latest(f"main/{name}")
+        assert found is not None
+        kept, files = orjson.loads(found.states["state"]), PartitionFiles(StateFiles(LocalFolder(place), bytes))
+        clocks = new_clocks(StreamOptions())
+        files.restore(kept.pop("files"), clocks, kept["stream"]["clocks"])
+        parts = serialise({f"stream.{part}": frame for part, frame in clocks.snapshot()[1].items()})
+        keys = {f"keys.{n}": files.folder.read(keys_name(n, epoch)) for n, epoch in files.keys.items()}
+        assert keys
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO state VALUES (?, ?, ?, 0, ?)",
+                [
+                    (f"main/{name}", found.epoch, *part)
+                    for part in {**parts, **keys, "state": orjson.dumps(kept)}.items()
+                ],
+            )
+        shutil.rmtree(place)

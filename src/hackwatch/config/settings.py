@@ -54,10 +54,12 @@ class EngineSettings(Table):
         gt=0,
         description="A source silent for longer moves on with the engine's clock, seconds.",
     )
-    max_sources: int = Field(
-        100_000,
+    max_sources: int | None = Field(
+        None,
+        examples=[100_000],
         ge=1,
-        description="Sources of a stream with a clock of their own; those beyond share one.",
+        description="Sources of a stream with a clock of their own; those beyond share one. Without a number: 100,000, "
+        "on Spark 2,000,000.",
     )
     in_flight: int = Field(
         2, ge=1, description="Micro-batches being scored at a time; while there are so many, nothing more is read."

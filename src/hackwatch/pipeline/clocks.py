@@ -14,7 +14,7 @@ import polars as pl
 
 from hackwatch.pipeline.arrivals import Arrival, arrivals, arrivals_of_few, count_late, few
 from hackwatch.pipeline.clocktable import BEFORE, OTHERS, ClockTable, Place
-from hackwatch.pipeline.marks import NEVER, Judged, Marks, Mask, Times
+from hackwatch.pipeline.marks import NEVER, Judged, Marks, Mask, Sweep, Times
 from hackwatch.pipeline.skew import SkewWatch
 
 __all__ = ["HOLD_SECONDS", "NEVER", "OTHERS", "Judged", "Marks", "SourceClocks"]
@@ -69,11 +69,13 @@ class SourceClocks:
         self.skew = SkewWatch()
         self._partitions: dict[int, _Partition] = {}
         self._elapsed, self._swept, self._looked = 0.0, float("-inf"), 0.0
-        self._table = ClockTable(max_sources)
+        self.table = ClockTable(max_sources)
         self._touched: set[int] = set()
+        #: What the last step was, if it has looked at all sources.
+        self.sweep: Sweep | None = None
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self.table)
 
     # -- what a step tells ---------------------------------------------------------------------------------------
 
@@ -113,7 +115,7 @@ class SourceClocks:
         """Move the clocks by records that a copy of them has judged: that of a task, for the partitions it read."""
         self._pass(elapsed)
         for one in seen:
-            one.source = self._table.known_as(one.source)
+            one.source = self.table.known_as(one.source)
         slots = self._places(seen)
         self.skew.take(seen, elapsed)
         self._take(seen, slots, self._watermarks(np.array(slots, np.intp)).tolist())
@@ -152,23 +154,23 @@ class SourceClocks:
 
     def _known_as(self, sources: list[str | None]) -> list[str]:
         """What sources are called, made known in the order in which they come."""
-        names = {source: self._table.known_as(source or "") for source in dict.fromkeys(sources)}
+        names = {source: self.table.known_as(source or "") for source in dict.fromkeys(sources)}
         return [names[source] for source in sources]
 
     def _places(self, seen: Sequence[Arrival]) -> list[int]:
         """The clocks of what has arrived, made where there are none."""
         for number in {one.partition for one in seen}:
             self.know(number)
-        return self._table.places(seen, {number: state.quiet for number, state in self._partitions.items()})
+        return self.table.places(seen, self._quiet())
 
     def _tell_clocks(self, seen: Sequence[Arrival], slots: Sequence[int]) -> None:
-        for one, newest in zip(seen, self._table.newest[slots].tolist(), strict=True):
+        for one, newest in zip(seen, self.table.newest[slots].tolist(), strict=True):
             one.clock = one.greatest if one.greatest > newest else newest
 
     def _crowded_together(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Sequence[Arrival]]:
         """What has arrived, with the sources beyond the limit under one name."""
         seen = arrivals(rows)
-        table = self._table
+        table = self.table
         beyond = [
             one.source for one in seen if one.source not in table.ids and table.known_as(one.source) != one.source
         ]
@@ -195,7 +197,7 @@ class SourceClocks:
 
     def _clocks(self, seen: Sequence[Arrival], slots: Sequence[int], before: Times) -> pl.DataFrame:
         """How far clocks are: partition, source, newest, mark."""
-        columns = {"newest": self._table.newest[list(slots)], "mark": before}
+        columns = {"newest": self.table.newest[list(slots)], "mark": before}
         places = {"partition": [one.partition for one in seen], "source": [one.source for one in seen]}
         return pl.DataFrame(places | columns, schema_overrides={"partition": pl.Int32(), "source": pl.String()})
 
@@ -212,6 +214,8 @@ class SourceClocks:
 
         Who is not behind the fastest clock is not behind its own, and one pass over the times tells.
         """
+        if rows.is_empty():
+            return set()
         partition = rows["partition"].to_numpy()
         if (partition[1:] < partition[:-1]).any():
             rows = rows[np.argsort(partition, kind="stable")]
@@ -228,7 +232,7 @@ class SourceClocks:
 
     def _take(self, seen: Sequence[Arrival], slots: Sequence[int], before: Sequence[int]) -> None:
         """Move the clocks. `before`: the watermark of each until now."""
-        table = self._table
+        table = self.table
         sources = table.source[slots].tolist()
         self._touched.update(sources)
         for one, slot, source, mark in zip(seen, slots, sources, before, strict=True):
@@ -244,17 +248,37 @@ class SourceClocks:
         """Time has come to `elapsed`, and the partitions `waiting` have unread messages: move the watermarks."""
         self._pass(elapsed)
         turned = self._wait_for(set(waiting))
-        if elapsed - self._swept >= SWEEP_SECONDS or (turned and len(self._table) <= FEW_SOURCES):
-            self._swept = elapsed
-            found = self._merge(np.arange(len(self._table)))
-            self._forget(elapsed)
+        self.sweep = None
+        if elapsed - self._swept >= SWEEP_SECONDS or (turned and len(self.table) <= FEW_SOURCES):
+            found = self._sweep(elapsed)
         elif len(self._touched) <= FEW_TOUCHED:
             found = self._merge_few()
         else:
-            touched = [slot for source in self._touched for slot in self._table.slots_of[source]]
+            touched = [slot for source in self._touched for slot in self.table.slots_of[source]]
             found = self._merge(np.array(touched, np.intp))
         self._touched = set()
         return Marks(found, found.pop(OTHERS, None))
+
+    def _sweep(self, elapsed: float) -> dict[str, int]:
+        """Move the watermarks of all sources."""
+        self._swept, clocks = elapsed, len(self.table)
+        found = self._merge(np.arange(clocks))
+        self._forget(elapsed)
+        waiting = frozenset(number for number, state in self._partitions.items() if state.waiting)
+        self.sweep = Sweep(waiting, self._quiet(), forgot=len(self.table) < clocks)
+        return found
+
+    def replay(self, sweeps: Iterable[tuple[int, Sweep]], known: Times) -> None:
+        """Move the watermarks as earlier steps did, each with its number, oldest first. `known`: by source, up to which
+        step its watermark has been moved; its clocks have not moved since."""
+        now = self._partitions
+        for number, sweep in sweeps:
+            self._partitions = {
+                partition: _Partition(state.newest, sweep.quiet.get(partition, 0.0), partition in sweep.waiting)
+                for partition, state in now.items()
+            }
+            self._merge(np.flatnonzero(known[self.table.source] < number))
+        self._partitions = now
 
     def _wait_for(self, waiting: Set[int]) -> bool:
         """Tell the partitions whether they have unread messages; whether that is new of one."""
@@ -266,7 +290,7 @@ class SourceClocks:
 
     def _merge_few(self) -> dict[str, int]:
         """Move the watermarks of the sources that have sent something, one by one: columns would cost more."""
-        table, found = self._table, {}
+        table, found = self.table, {}
         waiting = {number for number, state in self._partitions.items() if state.waiting}
         for source in self._touched:
             slots = table.slots_of[source]
@@ -281,18 +305,18 @@ class SourceClocks:
         """Move the watermarks of the sources with these clocks (all clocks of a source, or none)."""
         if not len(slots):
             return {}
-        sources = self._table.source[slots]
-        least = np.full(len(self._table.names), 2**62, np.int64)
+        sources = self.table.source[slots]
+        least = np.full(len(self.table.names), 2**62, np.int64)
         np.minimum.at(least, sources, self._watermarks(slots))
         waiting = [number for number, state in self._partitions.items() if state.waiting]
         if waiting:
-            seen = sources[np.isin(self._table.partition[slots], waiting)]
+            seen = sources[np.isin(self.table.partition[slots], waiting)]
             missed = np.bincount(seen, minlength=len(least)) < len(waiting)
             least[missed] -= self.hold
-        touched = np.unique(sources)
-        ahead = touched[least[touched] > self._table.mark[touched]]
-        self._table.mark[ahead] = least[ahead]
-        return {self._table.names[source]: int(self._table.mark[source]) for source in ahead.tolist()}
+        touched = np.flatnonzero(np.bincount(sources, minlength=len(least)))
+        ahead = touched[least[touched] > self.table.mark[touched]]
+        self.table.mark[ahead] = least[ahead]
+        return {self.table.names[source]: int(self.table.mark[source]) for source in ahead.tolist()}
 
     def _pass(self, elapsed: float) -> None:
         """Let engine time pass: for partitions of which nothing waits it is silence."""
@@ -303,23 +327,27 @@ class SourceClocks:
                 if not state.waiting:
                     state.quiet += seconds
 
+    def _quiet(self) -> dict[int, float]:
+        """The silence of each partition in which nothing waited, in engine seconds."""
+        return {number: state.quiet for number, state in self._partitions.items()}
+
     def _silence(self, slots: Slots) -> npt.NDArray[np.float64]:
         """For how long each clock has stood still, in seconds that count."""
         numbers = np.array(sorted(self._partitions), np.int64)
         quiet = np.array([self._partitions[number].quiet for number in numbers.tolist()], np.float64)
-        return quiet[np.searchsorted(numbers, self._table.partition[slots])] - self._table.moved[slots]
+        return quiet[np.searchsorted(numbers, self.table.partition[slots])] - self.table.moved[slots]
 
     def _watermarks(self, slots: Slots) -> Times:
         """The watermark of each clock now."""
-        newest = self._table.newest[slots]
+        newest = self.table.newest[slots]
         beyond = np.maximum(self._silence(slots) - self.idle_seconds, 0.0)
         moved = newest - self.lateness + np.rint(beyond * 1e6).astype(np.int64)
-        marks: Times = np.maximum(np.where(newest > NEVER, moved, NEVER), self._table.floor[slots])
+        marks: Times = np.maximum(np.where(newest > NEVER, moved, NEVER), self.table.floor[slots])
         return marks
 
     def _watermark(self, slot: int) -> int:
         """The same of one clock."""
-        table = self._table
+        table = self.table
         newest, floor = int(table.newest[slot]), int(table.floor[slot])
         if newest <= NEVER:
             return floor
@@ -331,10 +359,10 @@ class SourceClocks:
         if elapsed - self._looked < LOOK_SECONDS:
             return
         self._looked = elapsed
-        slots = np.arange(len(self._table))
+        slots = np.arange(len(self.table))
         gone = self._silence(slots) > FORGET_SECONDS
         if gone.any():
-            self._table.keep(~gone)
+            self.table.keep(~gone)
 
     # -- what others ask ------------------------------------------------------------------------------------------
 
@@ -346,83 +374,87 @@ class SourceClocks:
     @property
     def crowded(self) -> bool:
         """Whether there are more sources than the limit, so that some share a clock."""
-        return OTHERS in self._table.ids
+        return OTHERS in self.table.ids
 
     def mark(self, source: str) -> int:
         """The watermark of a source, NEVER for one that has not been seen."""
-        number = self._table.ids.get(source)
+        number = self.table.ids.get(source)
         if number is None and self.crowded:
-            number = self._table.ids[OTHERS]
-        return NEVER if number is None else int(self._table.mark[number])
+            number = self.table.ids[OTHERS]
+        return NEVER if number is None else int(self.table.mark[number])
 
     def knows(self, source: str) -> bool:
         """Whether a source has a clock of its own."""
-        return source in self._table.ids
+        return source in self.table.ids
 
     def slowest(self) -> int:
         """The least watermark of the sources that are not idle, or of all if all are."""
-        marks = self._active(self._table.mark[self._table.source])
+        marks = self._active(self.table.mark[self.table.source])
         return int(marks.min()) if len(marks) else NEVER
 
     def typical(self, partition: int | None = None) -> int:
         """The median of the clocks (newest event times) that are not idle, of one partition or of all."""
-        newest = self._active(self._table.newest, partition)
+        newest = self._active(self.table.newest, partition)
         return int(np.sort(newest)[(len(newest) - 1) // 2]) if len(newest) else NEVER
 
     def watermark(self) -> int:
         """The median of the watermarks of sources that are not idle, or of all if all are: how far the stream is."""
-        marks = self._active(self._table.mark[self._table.source])
+        marks = self._active(self.table.mark[self.table.source])
         return int(np.sort(marks)[(len(marks) - 1) // 2]) if len(marks) else NEVER
 
     def _active(self, values: Times, partition: int | None = None) -> Times:
         """Those values (one a clock) whose clocks are not idle; all, if all are."""
-        slots = np.arange(len(self._table))
+        slots = np.arange(len(self.table))
         if partition is not None:
-            slots = np.flatnonzero(self._table.partition == partition)
+            slots = np.flatnonzero(self.table.partition == partition)
         moving = slots[self._silence(slots) <= self.idle_seconds]
         return values[moving if len(moving) else slots]
 
     def _moving(self, partition: int) -> Times:
         """The newest times of the sources of a partition that are not idle."""
-        slots = np.flatnonzero((self._table.partition == partition) & (self._table.newest > NEVER))
-        return self._table.newest[slots[self._silence(slots) <= self.idle_seconds]]
+        slots = np.flatnonzero((self.table.partition == partition) & (self.table.newest > NEVER))
+        return self.table.newest[slots[self._silence(slots) <= self.idle_seconds]]
 
     def late_sources(self, most: int = 5) -> dict[str, int]:
         """The sources with the most late records, and how many."""
-        order = np.argsort(-self._table.late, kind="stable")[:most].tolist()
-        return {
-            self._table.names[source]: int(self._table.late[source]) for source in order if self._table.late[source]
-        }
+        order = np.argsort(-self.table.late, kind="stable")[:most].tolist()
+        return {self.table.names[source]: int(self.table.late[source]) for source in order if self.table.late[source]}
 
     def idle_after(self) -> float:
         """The engine time at which the first clock may become idle, if nothing waits and nothing comes."""
-        if not len(self._table):
+        if not len(self.table):
             return float("inf")
-        longest = float(self._silence(np.arange(len(self._table))).max())
+        longest = float(self._silence(np.arange(len(self.table))).max())
         return self._elapsed + self.idle_seconds - longest
 
     # -- state ------------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
         """(small values, frames): taken at the end of an epoch."""
-        small = {
+        return self.summary(), {"clocks": self.table.clocks(), "sources": self.table.sources()}
+
+    def summary(self) -> dict[str, Any]:
+        """The small values of a snapshot."""
+        return {
             "elapsed": self._elapsed,
             "swept": None if self._swept == float("-inf") else self._swept,
             "looked": self._looked,
-            "start": self._table.start,
+            "start": self.table.start,
             "partitions": [[n, s.newest, s.quiet, s.waiting] for n, s in sorted(self._partitions.items())],
             "skew": self.skew.snapshot(),
         }
-        return small, {"clocks": self._table.clocks(), "sources": self._table.sources()}
 
     def restore(self, small: Mapping[str, Any], frames: Mapping[str, bytes]) -> None:
         """Take up a snapshot (frames as Arrow IPC streams)."""
-        self._elapsed, self._looked, self._table.start = small["elapsed"], small["looked"], small["start"]
+        self.take_up(small, *(pl.read_ipc_stream(io.BytesIO(frames[name])) for name in ("clocks", "sources")))
+
+    def take_up(self, small: Mapping[str, Any], clocks: pl.DataFrame, sources: pl.DataFrame) -> None:
+        """Take up the small values of a snapshot, with clocks as CLOCKS and sources as SOURCES."""
+        self._elapsed, self._looked, self.table.start = small["elapsed"], small["looked"], small["start"]
         self._swept = float("-inf") if small["swept"] is None else small["swept"]
         self._partitions = {n: _Partition(newest, quiet, waiting) for n, newest, quiet, waiting in small["partitions"]}
         self.skew.restore(small["skew"])
-        clocks, sources = (pl.read_ipc_stream(io.BytesIO(frames[name])) for name in ("clocks", "sources"))
-        self._table.restore(clocks, sources)
+        self.table.restore(clocks, sources)
 
     def restore_partitions(
         self, watermark: int, newest: Mapping[int, int], elapsed: float, sources: Iterable[str]
@@ -431,7 +463,7 @@ class SourceClocks:
 
         `sources`: those with open state. Until they send again they are as far as the stream was.
         """
-        self._elapsed, self._table.start = elapsed, watermark
+        self._elapsed, self.table.start = elapsed, watermark
         self._partitions = {number: _Partition(time) for number, time in newest.items()}
         self._partitions.setdefault(BEFORE, _Partition(waiting=False))
-        self._table.restore_sources(sources, max((watermark + self.lateness, *newest.values())))
+        self.table.restore_sources(sources, max((watermark + self.lateness, *newest.values())))

@@ -12,7 +12,7 @@ import polars as pl
 from hackwatch.pipeline.arrivals import Arrival
 from hackwatch.pipeline.marks import NEVER
 
-__all__ = ["BEFORE", "CLOCKS", "OTHERS", "SOURCES", "ClockTable", "Place"]
+__all__ = ["BEFORE", "CLOCKS", "OTHERS", "ROWS", "SOURCES", "ClockTable", "Place"]
 
 #: Later than any watermark.
 _PASSED = 2**61
@@ -33,6 +33,8 @@ CLOCKS = pl.Schema(
 )
 #: Sources as a frame: their watermark, and how many of their records were late.
 SOURCES = pl.Schema({"source": pl.String(), "mark": pl.Int64(), "late": pl.Int64()})
+#: Both in one row a clock. `number`: the clock's, which gives their order.
+ROWS = pl.Schema({**CLOCKS, "number": pl.Int64(), "mark": pl.Int64(), "late": pl.Int64()})
 
 Place = tuple[int, str]
 
@@ -125,18 +127,49 @@ class ClockTable:
     def restore(self, clocks: pl.DataFrame, sources: pl.DataFrame) -> None:
         """Take up what `clocks` and `sources` gave."""
         self.clear()
-        self.names = sources["source"].to_list()
-        self.ids = {name: number for number, name in enumerate(self.names)}
-        self.mark, self.late = (sources[name].to_numpy().copy() for name in ("mark", "late"))
-        self.slots_of = [[] for _ in self.names]
-        names = clocks["source"].to_list()
-        for slot, (partition, name) in enumerate(zip(clocks["partition"].to_list(), names, strict=True)):
-            self._slots[(partition, name)] = slot
-            self.slots_of[self.ids[name]].append(slot)
-        self.newest, self.floor, self.moved, self.partition = (
-            clocks[name].to_numpy().copy() for name in ("newest", "floor", "moved", "partition")
+        self.extend(clocks, sources)
+
+    def extend(self, clocks: pl.DataFrame, sources: pl.DataFrame) -> int:
+        """Take up further clocks and their sources; those that are there stay. How many sources are new."""
+        names = sources["source"].to_list()
+        new = [place for place, name in enumerate(names) if name not in self.ids]
+        for place in new:
+            self.ids[names[place]] = len(self.names)
+            self.names.append(names[place])
+            self.slots_of.append([])
+        self.mark, self.late = (
+            np.concatenate([getattr(self, name), sources[name].to_numpy()[new]]) for name in ("mark", "late")
         )
-        self.source = np.array([self.ids[name] for name in names], np.int64)
+        places = list(zip(clocks["partition"].to_list(), clocks["source"].to_list(), strict=True))
+        rows = [row for row, place in enumerate(places) if place not in self._slots]
+        for slot, row in enumerate(rows, len(self._slots)):
+            self._slots[places[row]] = slot
+            self.slots_of[self.ids[places[row][1]]].append(slot)
+        self.newest, self.floor, self.moved, self.partition = (
+            np.concatenate([getattr(self, name), clocks[name].to_numpy()[rows]])
+            for name in ("newest", "floor", "moved", "partition")
+        )
+        known = np.array([self.ids[places[row][1]] for row in rows], np.int64)
+        self.source = np.concatenate([self.source, known])
+        return len(new)
+
+    def find(self, places: Iterable[Place]) -> list[int]:
+        """The clocks of these partitions and sources, as far as there are any."""
+        return [self._slots[place] for place in places if place in self._slots]
+
+    def rows(self, slots: npt.NDArray[np.int64]) -> pl.DataFrame:
+        """Some clocks, each with what is known of its source, as ROWS."""
+        source = self.source[slots]
+        columns = {name: getattr(self, name)[slots] for name in ("partition", "newest", "floor", "moved")}
+        columns |= {"number": slots, "mark": self.mark[source], "late": self.late[source]}
+        names = [self.names[number] for number in source.tolist()]
+        return pl.DataFrame({**columns, "source": names}).select(pl.col(n).cast(kind) for n, kind in ROWS.items())
+
+    def supersede_before(self) -> None:
+        """What was before there were source clocks holds nobody back who has a clock."""
+        for slot in np.flatnonzero(self.partition == BEFORE).tolist():
+            if len(self.slots_of[self.source[slot]]) > 1:
+                self.floor[slot] = _PASSED
 
     def restore_sources(self, names: Iterable[str], newest: int) -> None:
         """Begin with sources of which only their names are known, and how far they may have been."""

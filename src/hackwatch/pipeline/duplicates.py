@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,14 +62,15 @@ class Duplicates:
         joined = rows.join(old, on="key", how="left", maintain_order="left")
         return joined.with_columns(pl.coalesce("event_time_seen", "old").alias("event_time_seen")).drop("old")
 
-    def evict(self, mark: Callable[[str], int]) -> None:
-        """Forget what is needed no more. `mark`: the watermark of a source, microseconds."""
+    def evict(self, marks: Callable[[Sequence[str]], Sequence[int]]) -> None:
+        """Forget what is needed no more. `marks`: the watermarks of sources, microseconds."""
         if len(self._seen) < 2 * self._needed + SLACK:
             return
-        names = self._seen["source"].unique().to_list()
-        least = max((mark(name) for name in names if name is not None), default=0)
-        marks = pl.DataFrame({"source": names, "mark": [least if name is None else mark(name) for name in names]})
-        joined = self._seen.join(marks, on="source", how="left", nulls_equal=True, maintain_order="left")
+        names = self._seen["source"].drop_nulls().unique().to_list()
+        found = list(marks(names))
+        schema = {"source": pl.String(), "mark": pl.Int64()}
+        passed = pl.DataFrame({"source": [*names, None], "mark": [*found, max(found, default=0)]}, schema)
+        joined = self._seen.join(passed, on="source", how="left", nulls_equal=True, maintain_order="left")
         self._seen = joined.filter(pl.col("event_time") >= pl.col("mark")).select(_SCHEMA.names())
         self._needed = len(self._seen)
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from hackwatch.pipeline.arrivals import Arrival
 
-__all__ = ["NEVER", "Judged", "Marks", "Mask", "Times"]
+__all__ = ["NEVER", "Judged", "Marks", "Mask", "Sweep", "Times"]
 
 #: The watermark before the first record (microseconds).
 NEVER = -(2**62)
@@ -34,3 +34,13 @@ class Marks:
 
     moved: Mapping[str, int]
     others: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """When the clocks of all sources were looked at: the partitions with unread messages, and how many seconds each
+    partition had been without. `forgot`: whether clocks were given up then."""
+
+    waiting: frozenset[int]
+    quiet: Mapping[int, float]
+    forgot: bool = False

@@ -8,7 +8,10 @@ from hackwatch.config import EngineSettings, StreamSettings
 from hackwatch.pipeline.clocks import HOLD_SECONDS
 from hackwatch.streams.declarations import Aggregate
 
-__all__ = ["StreamOptions"]
+__all__ = ["MAX_SOURCES", "StreamOptions"]
+
+#: Sources of a stream with a clock of their own, unless the settings say how many.
+MAX_SOURCES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +26,8 @@ class StreamOptions:
     engine: EngineSettings = field(default_factory=EngineSettings)
     hold_seconds: float = HOLD_SECONDS
     aggregates: tuple[Aggregate, ...] = ()
+
+    @property
+    def max_sources(self) -> int:
+        """How many sources have a clock of their own; those beyond share one."""
+        return self.engine.max_sources or MAX_SOURCES

@@ -69,11 +69,11 @@ class StreamState:
             if watch is not None and closed:
                 found += policy.outliers(self.stream, watch.look(closed), wall)
         if self.options.stream.duplicates_key is not None:
-            self.duplicates.evict(self.clocks.mark)
+            self.duplicates.evict(lambda names: [self.clocks.mark(name) for name in names])
         found += policy.skewed(self.stream, self.clocks.skew.due(self.clocks.elapsed, wall), wall)
         if self.clocks.crowded and not self._crowded:
             self._crowded = True
-            found.append(policy.crowded(self.stream, self.options.engine.max_sources, wall))
+            found.append(policy.crowded(self.stream, self.options.max_sources, wall))
         return found
 
     def _moved(self, marks: Marks, aggregates: Aggregates) -> Mapping[str, int]:
@@ -103,10 +103,10 @@ class StreamState:
         held = {f"{one.aggregate.name}_{self.stream.name}": len(one) for one in self.aggregates}
         return {**held, f"sources_{self.stream.name}": len(self.clocks)}
 
-    def snapshot(self) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
-        """(small values, frames)."""
-        clocks, frames = self.clocks.snapshot()
-        small = {"topic": self.topic, "clocks": clocks, "crowded": self._crowded}
+    def snapshot(self, *, clocks: bool = True) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
+        """(small values, frames); without those of the `clocks`, if they are kept elsewhere."""
+        summary, frames = self.clocks.snapshot() if clocks else (self.clocks.summary(), {})
+        small = {"topic": self.topic, "clocks": summary, "crowded": self._crowded}
         small["outliers"] = {
             one.aggregate.name: watch.snapshot()
             for one, watch in zip(self.aggregates, self.outliers, strict=True)
@@ -116,14 +116,16 @@ class StreamState:
         return small, {**frames, "duplicates": self.duplicates.snapshot()}
 
     def restore(self, small: Mapping[str, Any], parts: Mapping[str, bytes], history: Sequence[Any]) -> None:
-        """Take up a snapshot. `history`: of windows, where a version kept it elsewhere."""
+        """Take up a snapshot; without frames of the clocks these are left as they are. `history`: of windows, where a
+        version kept it elsewhere."""
         self.topic, self._crowded = small["topic"], small.get("crowded", False)
         if "duplicates" in parts:
             self.duplicates.restore(parts["duplicates"])
         if "clocks" not in small:
             self._restore_partitions(small, history)
             return
-        self.clocks.restore(small["clocks"], parts)
+        if "clocks" in parts:
+            self.clocks.restore(small["clocks"], parts)
         for one, watch in zip(self.aggregates, self.outliers, strict=True):
             name = one.aggregate.name
             if f"aggregate.{name}" in parts:
@@ -149,7 +151,7 @@ def new_clocks(options: StreamOptions) -> SourceClocks:
     return SourceClocks(
         options.stream.lateness_seconds,
         options.engine.idle_seconds,
-        max_sources=options.engine.max_sources,
+        max_sources=options.max_sources,
         hold_seconds=options.hold_seconds,
     )
 

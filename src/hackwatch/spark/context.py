@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -16,15 +17,15 @@ from hackwatch.clock import Clock
 from hackwatch.config import Settings
 from hackwatch.detect.base import Detector
 from hackwatch.detect.rules import RuleSet
-from hackwatch.errors import HackwatchError, ResourceError
+from hackwatch.errors import DataError, HackwatchError, ResourceError
 from hackwatch.lake import Lake
 from hackwatch.pipeline.core import Now
 from hackwatch.runtime.detectors import Deciders, Models
 from hackwatch.runtime.enrichments import Enrichments
 from hackwatch.runtime.retry import Retry
 from hackwatch.spark.checkpoint import clear_unfinished
-from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.observing import QueryObserver
+from hackwatch.spark.querycheckpoint import QueryCheckpoint
 from hackwatch.spark.rounds import EngineTime, Rounds
 from hackwatch.store.commits import BatchEntry
 from hackwatch.store.protocols import CheckpointStore
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["Context", "Query", "SparkQuery", "collected", "gist"]
 
 _Found = TypeVar("_Found")
+#: For what a task could not do, if its error does not say.
+_NEXT = "free space, check the folders, and the brokers of an enriched topic"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,11 +73,11 @@ class Query(ABC):
         self, context: Context, name: str, streams: tuple[str, ...], enrichments: Enrichments | None = None
     ) -> None:
         self.context, self.name = context, name
-        self.ledger = Ledger(context.checkpoints, context.settings.pipeline, name)
+        self.checkpoint = QueryCheckpoint(context.checkpoints, context.settings.pipeline, name)
         self.lake, self.models, self.policy = context.lake(), context.models(streams, enrichments), context.policy()
-        if "policy" in self.ledger.state:
-            self.policy.restore(self.ledger.state["policy"])
-        self.time = EngineTime(context.clock, self.ledger.elapsed, context.settings.spark.trigger_seconds)
+        if "policy" in self.checkpoint.state:
+            self.policy.restore(self.checkpoint.state["policy"])
+        self.time = EngineTime(context.clock, self.checkpoint.elapsed, context.settings.spark.trigger_seconds)
         self.error: HackwatchError | None = None
         self.running: StreamingQuery | Rounds | None = None
         self._gate = threading.Lock()
@@ -117,7 +120,7 @@ class Query(ABC):
     def versions(self) -> dict[str, str]:
         """What decides about a batch that begins: the newest of everything."""
         self.models.refresh()
-        return self.models.logged(self.models.current(), self.ledger.epoch + 1)
+        return self.models.logged(self.models.current(), self.checkpoint.epoch + 1)
 
     def deciders(self, entry: BatchEntry) -> Deciders:
         """What a batch was logged with."""
@@ -144,12 +147,12 @@ class SparkQuery(Query):
 
     @abstractmethod
     def take(self, frame: DataFrame, entry: BatchEntry, deciders: Deciders) -> None:
-        """Write what a batch gives, and commit it to the ledger."""
+        """Write what a batch gives, and commit it to the checkpoint."""
 
     def start(self, *, available_now: bool) -> None:
         """ResourceError if Spark does not start it: mostly it cannot use the checkpoint folder."""
         try:
-            clear_unfinished(self.context.spark, self._checkpoint)
+            clear_unfinished(self.context.spark, self._checkpoint_folder)
             self.running = self._writer(available_now=available_now).start()
         except HackwatchError:
             raise
@@ -166,7 +169,7 @@ class SparkQuery(Query):
         writer = (
             self.frame()
             .writeStream.queryName(f"{settings.pipeline}-{self.name}")
-            .option("checkpointLocation", self._checkpoint)
+            .option("checkpointLocation", self._checkpoint_folder)
             .foreachBatch(self._batch)
         )
         if available_now:
@@ -174,7 +177,7 @@ class SparkQuery(Query):
         return writer.trigger(processingTime=f"{round(settings.spark.trigger_seconds * 1000)} milliseconds")
 
     @property
-    def _checkpoint(self) -> str:
+    def _checkpoint_folder(self) -> str:
         settings = self.context.settings
         return f"{settings.spark_checkpoint}/{settings.pipeline}/{self.name}"
 
@@ -186,24 +189,21 @@ class SparkQuery(Query):
         now = self.now()
         spark_query = str(frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId"))
         versions = self.versions()
-        entry = self.patiently("store", lambda: self.ledger.begin(number, spark_query, now, versions))
+        entry = self.patiently("store", lambda: self.checkpoint.begin(number, spark_query, now, versions))
         if entry is not None:
             self.take(frame, entry, self.deciders(entry))
 
 
 def collected(frame: DataFrame) -> pa.Table:
-    """The rows of a batch, here. ResourceError if a task could not write."""
+    """The rows of a batch, here. ResourceError if a task could not write, DataError if its files are not sound."""
     from pyspark.errors import PySparkException
 
     try:
         return frame.toArrow()
     except PySparkException as error:
-        if "ResourceError" in str(error):
-            raise ResourceError(
-                _last_line(str(error)),
-                where="a task of Spark",
-                next_step="free space, check the folders, and the brokers of an enriched topic",
-            ) from error
+        for kind in (ResourceError, DataError):
+            if told := re.findall(rf"{kind.__name__}: (.*)\n(?:  next: (.*))?", f"{error}\n"):
+                raise kind(told[-1][0], where="a task of Spark", next_step=told[-1][1] or _NEXT) from error
         raise
 
 
@@ -216,8 +216,3 @@ def gist(error: BaseException) -> str:
     lines = [line.strip().removeprefix(": ") for line in str(error).splitlines()]
     told = [line for line in lines if line and not line.startswith(("at ", "An error occurred while calling"))]
     return " ".join(told[:3])[:600]
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if "ResourceError" in line]
-    return lines[-1] if lines else "a task failed"

@@ -18,8 +18,8 @@ from hackwatch.pipeline.detection import SCORED
 from hackwatch.pipeline.judged import lake_rows, processed_at
 from hackwatch.spark.context import Context, Query
 from hackwatch.spark.folder import open_folder
-from hackwatch.spark.ledger import DRIVER, Ledger
-from hackwatch.spark.plan import from_ipc, to_ipc
+from hackwatch.spark.ipc import from_ipc, to_ipc
+from hackwatch.spark.querycheckpoint import DRIVER, QueryCheckpoint
 from hackwatch.spark.rounds import Rounds
 from hackwatch.spark.spool import Waiting
 from hackwatch.spark.suspects import EpochSuspects, SourceMarks, Suspects
@@ -144,7 +144,7 @@ class Correlate(Query):
         self._restore()
 
     def _restore(self) -> None:
-        state, parts = self.ledger.state, self.ledger.parts
+        state, parts = self.checkpoint.state, self.checkpoint.parts
         #: By stream: the last epoch that is done.
         self.done = {
             name: max(state.get("done", {}).get(name, side.committed), side.since[self.declared.name])
@@ -156,14 +156,14 @@ class Correlate(Query):
                 marks.restore(state["marks"][name], parts[f"marks.{name}"])
             if "ahead" in parts:
                 self._ahead = from_ipc(parts["ahead"])
-        elif self.ledger.epoch == 0:
+        elif self.checkpoint.epoch == 0:
             self._begin()
 
     def _begin(self) -> None:
         """Keep where it begins: what ingest did before the correlation was there is left out."""
         now = self.now()
         versions = self.versions()
-        entry = self.patiently("store", lambda: self.ledger.begin(None, DRIVER, now, versions))
+        entry = self.patiently("store", lambda: self.checkpoint.begin(None, DRIVER, now, versions))
         assert entry is not None
         before = [self._sides[name].before for name in self.names]
         if before[0] is not None and before[1] is not None:
@@ -173,7 +173,7 @@ class Correlate(Query):
     def _take_up(self, before: Sequence[Before], entry: BatchEntry) -> None:
         """Go on where a query of Spark, as version 0.1 had it, was."""
         settings = self.context.settings
-        old = Ledger(self.context.checkpoints, settings.pipeline, self.declared.name)
+        old = QueryCheckpoint(self.context.checkpoints, settings.pipeline, self.declared.name)
         if "policy" in old.state:
             self.policy.restore(old.state["policy"])
         checkpoint = f"{settings.spark_checkpoint}/{settings.pipeline}/{self.declared.name}/offsets"
@@ -192,7 +192,7 @@ class Correlate(Query):
     def round(self) -> bool:
         """A batch; False if there is nothing to take."""
         now = self.now()
-        logged = self.ledger.logged(self.ledger.epoch + 1)
+        logged = self.checkpoint.logged(self.checkpoint.epoch + 1)
         if logged is not None:
             ranges, waiting = logged.ranges, logged.waiting
         else:
@@ -201,7 +201,7 @@ class Correlate(Query):
             return False
         with self.open_gate():
             versions = self.versions()
-            entry = self.patiently("store", lambda: self.ledger.begin(None, DRIVER, now, versions, ranges, waiting))
+            entry = self.patiently("store", lambda: self.checkpoint.begin(None, DRIVER, now, versions, ranges, waiting))
             assert entry is not None
             self._take(entry)
         return True
@@ -255,14 +255,14 @@ class Correlate(Query):
         """Write pairs to the lake, and raise alerts of pairs."""
         if len(fresh):
             append = partial(
-                self.lake.append, self.declared.name, self._rows(fresh, entry), entry.epoch, self.ledger.application
+                self.lake.append, self.declared.name, self._rows(fresh, entry), entry.epoch, self.checkpoint.application
             )
             self.patiently(f"lake table {self.declared.name}", append)
         topics = {name: side.topic for name, side in self._sides.items()}
         champions = self.deciders(entry).champions
         alerts = self.policy.pairs(Pairs(self.declared, self.left, self.right, topics, untold), champions, entry.wall)
         updates = self.policy.take_updates()
-        self.patiently("store", lambda: self.ledger.tell(alerts, updates))
+        self.patiently("store", lambda: self.checkpoint.tell(alerts, updates))
         return alerts
 
     @property
@@ -289,4 +289,4 @@ class Correlate(Query):
         if self._ahead is not None and len(self._ahead):
             parts["ahead"] = to_ipc(self._ahead)
         state = {"done": done, "marks": marks, "policy": self.policy.snapshot()}
-        self.ledger.commit(entry, state, self.context.clock.wall(), parts=parts)
+        self.checkpoint.commit(entry, state, self.context.clock.wall(), parts=parts)

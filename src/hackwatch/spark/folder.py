@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -16,10 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["Folder", "LocalFolder", "open_folder"]
 
 _Found = TypeVar("_Found")
+#: What a write has that is not finished: it is its own, since two copies of a task may write the same file.
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 
 class Folder(Protocol):
     """Files by name. A file is whole or not there. All raise ResourceError (disk, server)."""
+
+    @property
+    def where(self) -> str:
+        """The folder's address."""
+        ...
 
     def prepare(self) -> None:
         """Make the folder, unless it is there."""
@@ -37,6 +46,10 @@ class Folder(Protocol):
         """The names of all files."""
         ...
 
+    def unfinished(self) -> list[str]:
+        """The names of what writes have left that were cut off."""
+        ...
+
     def delete(self, names: Iterable[str]) -> None:
         """Delete files; those that are not there do not matter."""
         ...
@@ -48,6 +61,10 @@ class LocalFolder:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @property
+    def where(self) -> str:
+        return str(self._path)
+
     def prepare(self) -> None:
         self._explained(lambda: self._path.mkdir(parents=True, exist_ok=True))
 
@@ -55,7 +72,7 @@ class LocalFolder:
         self._explained(lambda: self._write(name, content))
 
     def _write(self, name: str, content: bytes) -> None:
-        unfinished = self._path / f".{name}.tmp"
+        unfinished = self._path / _unfinished(name)
         with unfinished.open("wb") as file:
             file.write(content)
             file.flush()
@@ -73,7 +90,13 @@ class LocalFolder:
         return None
 
     def names(self) -> list[str]:
-        return self._explained(lambda: [path.name for path in self._path.iterdir() if not path.name.startswith(".")])
+        return [name for name in self._all() if not name.startswith(".")]
+
+    def unfinished(self) -> list[str]:
+        return [name for name in self._all() if _UNFINISHED.fullmatch(name)]
+
+    def _all(self) -> list[str]:
+        return self._explained(lambda: [path.name for path in self._path.iterdir()])
 
     def delete(self, names: Iterable[str]) -> None:
         for name in names:
@@ -94,6 +117,10 @@ class HadoopFolder:
     def __init__(self, jvm: Any, files: Any, path: Any) -> None:
         self._jvm, self._files, self._path = jvm, files, path
 
+    @property
+    def where(self) -> str:
+        return str(self._path)
+
     def _of(self, name: str) -> Any:
         return self._jvm.org.apache.hadoop.fs.Path(self._path, name)
 
@@ -104,7 +131,7 @@ class HadoopFolder:
         self._explained(lambda: self._write(name, content))
 
     def _write(self, name: str, content: bytes) -> None:
-        unfinished, place = self._of(f".{name}.tmp"), self._of(name)
+        unfinished, place = self._of(_unfinished(name)), self._of(name)
         stream = self._files.create(unfinished, True)
         try:
             stream.write(bytearray(content))
@@ -128,11 +155,15 @@ class HadoopFolder:
             stream.close()
 
     def names(self) -> list[str]:
-        return self._explained(self._names)
+        return [name for name in self._all() if not name.startswith(".")]
 
-    def _names(self) -> list[str]:
-        found = [str(status.getPath().getName()) for status in self._files.listStatus(self._path)]
-        return [name for name in found if not name.startswith(".")]
+    def unfinished(self) -> list[str]:
+        return [name for name in self._all() if _UNFINISHED.fullmatch(name)]
+
+    def _all(self) -> list[str]:
+        return self._explained(
+            lambda: [str(status.getPath().getName()) for status in self._files.listStatus(self._path)]
+        )
 
     def delete(self, names: Iterable[str]) -> None:
         for name in names:
@@ -140,6 +171,10 @@ class HadoopFolder:
 
     def _explained(self, action: Callable[[], _Found]) -> _Found:
         return _explained(action, str(self._path))
+
+
+def _unfinished(name: str) -> str:
+    return f".{name}.{uuid.uuid4().hex}.tmp"
 
 
 def _error(what: str, where: str) -> ResourceError:

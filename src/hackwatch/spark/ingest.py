@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 
 from hackwatch import streams
 from hackwatch.alerts.observed import Records
+from hackwatch.config import Settings
 from hackwatch.counts import Counts
 from hackwatch.lake.distributed import commit_files, share
 from hackwatch.pipeline.core import TICK_SECONDS, Now, changes_of, serialise
 from hackwatch.pipeline.judged import records_schema, rejected_schema
+from hackwatch.pipeline.options import StreamOptions
 from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.runtime.detectors import Deciders
 from hackwatch.runtime.options import enriched_topic, stream_options
 from hackwatch.spark.context import Context, SparkQuery, collected
 from hackwatch.spark.judging import known, merged
-from hackwatch.spark.ledger import Ledger
+from hackwatch.spark.partitionfiles import PartitionFiles
 from hackwatch.spark.plan import (
     REPORTS,
     Plan,
@@ -28,12 +30,13 @@ from hackwatch.spark.plan import (
     read_told,
     spark_type,
 )
+from hackwatch.spark.querycheckpoint import QueryCheckpoint
 from hackwatch.spark.rounds import Rounds
 from hackwatch.spark.scorer import Scorer
 from hackwatch.spark.shipping import pack
 from hackwatch.spark.sources import KafkaTopic, SpoolTopic, source_of
 from hackwatch.spark.suspects import EpochSuspects, Suspects
-from hackwatch.spark.upgrade import Before, is_of_before, take_up_stream
+from hackwatch.spark.upgrade import Before, is_of_before, keys_before, take_up_stream
 from hackwatch.spark.work import finish, normalise, work
 from hackwatch.store.commits import BatchEntry
 
@@ -42,11 +45,13 @@ if TYPE_CHECKING:
 
     from hackwatch.spark.spool import Offsets, Planner, Waiting
 
-__all__ = ["Ingest"]
+__all__ = ["Ingest", "spark_options"]
 
 #: How often it is looked whether Spark waits for messages, seconds.
 LOOK_SECONDS = 0.5
-_KEYS, _FRAMES = "keys.", "stream."
+_FRAMES = "stream."
+#: Sources of a stream with a clock of their own, unless the settings say how many.
+MAX_SOURCES = 2_000_000
 
 
 class Ingest(SparkQuery):
@@ -57,15 +62,18 @@ class Ingest(SparkQuery):
     for the correlations.
     """
 
-    def __init__(self, context: Context, stream: str, suspects: Suspects, correlations: Sequence[str]) -> None:
-        """`suspects`: where those go that one of the `correlations` takes."""
+    def __init__(
+        self, context: Context, stream: str, suspects: Suspects, files: PartitionFiles, correlations: Sequence[str]
+    ) -> None:
+        """`suspects`: where those go that one of the `correlations` takes. `files`: for clocks and keys."""
         super().__init__(context, stream, (stream,), context.enrichments(stream))
         settings = context.settings
-        self.stream, self.source, self.suspects = streams.get(stream), source_of(settings, stream), suspects
-        known = self.ledger.state.get("since", {})
+        self.stream, self.source = streams.get(stream), source_of(settings, stream)
+        self.suspects, self.files = suspects, files
+        known = self.checkpoint.state.get("since", {})
         #: By correlation: the last epoch whose suspects were not kept for it.
-        self.since: dict[str, int] = {name: known.get(name, self.ledger.epoch) for name in correlations}
-        self._options = stream_options(settings, stream)
+        self.since: dict[str, int] = {name: known.get(name, self.checkpoint.epoch) for name in correlations}
+        self._options = spark_options(settings, stream)
         folder = settings.streams[stream].spark_ml
         keyed = self._options.stream.duplicates_key is not None
         self._scorer = Scorer(context.spark, folder, self.stream, keyed=keyed) if folder is not None else None
@@ -73,11 +81,10 @@ class Ingest(SparkQuery):
             context.given[stream] = self._scorer.detector
         self.state = StreamState(self.stream, self._options, settings.alerts)
         self.state.topic = self.source.topic
-        self._keys: dict[int, bytes] = {}
         #: What version 0.1 has left, if it was the last one that ran.
         self.before: Before | None = None
-        if is_of_before(self.ledger):
-            self.before = Before.of(self.stream, self.source.topic, settings.site, self.ledger)
+        if is_of_before(self.checkpoint):
+            self.before = Before.of(self.stream, self.source.topic, settings.site, self.checkpoint)
         self._restore()
         self._shipped: tuple[dict[str, str], object] | None = None
         columns = records_schema(self.stream, settings.streams[stream].detectors)
@@ -87,22 +94,23 @@ class Ingest(SparkQuery):
         self._ticks: Rounds | None = None
 
     def _restore(self) -> None:
-        parts = self.ledger.parts
-        if "stream" in self.ledger.state:
+        kept, parts = self.checkpoint.state, self.checkpoint.parts
+        if "stream" in kept:
             frames = {name.removeprefix(_FRAMES): part for name, part in parts.items() if name.startswith(_FRAMES)}
-            self.state.restore(self.ledger.state["stream"], frames, ())
+            self.state.restore(kept["stream"], frames, ())
         elif self.before is not None:
-            windows = Ledger(self.context.checkpoints, self.context.settings.pipeline, f"windows-{self.name}")
-            take_up_stream(self.before, self.state, self.policy, self.ledger, windows, self.lake)
-            if (kept := parts.get("duplicates")) is not None:
-                self._keys = dict.fromkeys(self._positions(), kept)
-            return
-        self._keys = {int(name.removeprefix(_KEYS)): part for name, part in parts.items() if name.startswith(_KEYS)}
+            windows = QueryCheckpoint(self.context.checkpoints, self.context.settings.pipeline, f"windows-{self.name}")
+            take_up_stream(self.before, self.state, self.policy, self.checkpoint, windows, self.lake)
+        if "files" in kept:
+            self.files.restore(kept["files"], self.state.clocks, kept["stream"]["clocks"])
+        else:
+            keys = keys_before(parts, self._positions())
+            self.files.begin(self.state.clocks, keys, self.checkpoint.epoch)
 
     @property
     def committed(self) -> int:
         """The last epoch that is done."""
-        return self.ledger.epoch
+        return self.checkpoint.epoch
 
     @property
     def topic(self) -> str:
@@ -112,7 +120,7 @@ class Ingest(SparkQuery):
     def totals(self) -> Counts:
         """Where the records of all partitions went since the pipeline began."""
         whole = Counts()
-        for counts in self.ledger.totals.values():
+        for counts in self.checkpoint.totals.values():
             whole.add(counts)
         return whole
 
@@ -126,7 +134,7 @@ class Ingest(SparkQuery):
         if isinstance(self.source, SpoolTopic):
             self._start_rounds(self.source.planner(self.name), available_now=available_now)
             return
-        if self.ledger.tick_logged():
+        if self.checkpoint.tick_logged():
             with self.open_gate():
                 self._tick(self.now())
         super().start(available_now=available_now)
@@ -157,11 +165,11 @@ class Ingest(SparkQuery):
         """A batch of a spool; False if nothing is there."""
         assert isinstance(self.source, SpoolTopic)
         now = self.now()
-        if self.ledger.tick_logged():
+        if self.checkpoint.tick_logged():
             with self.open_gate():
                 self._tick(now)
             return True
-        logged = self.ledger.logged(self.ledger.epoch + 1)
+        logged = self.checkpoint.logged(self.checkpoint.epoch + 1)
         if logged is not None:
             ranges, waiting = logged.ranges, logged.waiting
         else:
@@ -171,7 +179,7 @@ class Ingest(SparkQuery):
             return ends is None and self._tick_if_due(now)
         with self.open_gate():
             versions = self.versions()
-            begin = partial(self.ledger.begin, None, self.ledger.spark_query, now, versions, ranges, waiting)
+            begin = partial(self.checkpoint.begin, None, self.checkpoint.spark_query, now, versions, ranges, waiting)
             entry = self.patiently("store", begin)
             assert entry is not None
             self.take(self.source.batch(self.context.spark, entry.ranges), entry, self.deciders(entry))
@@ -179,7 +187,7 @@ class Ingest(SparkQuery):
         return True
 
     def _positions(self) -> dict[int, int]:
-        return {partition: at for (_, _, partition), at in self.ledger.offsets.items()}
+        return {partition: at for (_, _, partition), at in self.checkpoint.offsets.items()}
 
     # -- time without messages -----------------------------------------------------------------------------------
 
@@ -195,16 +203,16 @@ class Ingest(SparkQuery):
 
     def _tick_if_due(self, now: Now) -> bool:
         """A batch without messages, if sources are idle and state waits for them."""
-        if now.elapsed - self.ledger.elapsed < TICK_SECONDS or not self.state.waits(now.elapsed):
+        if now.elapsed - self.checkpoint.elapsed < TICK_SECONDS or not self.state.waits(now.elapsed):
             return False
         with self.open_gate():
-            if self.ledger.logged(self.ledger.epoch + 1) is None:
+            if self.checkpoint.logged(self.checkpoint.epoch + 1) is None:
                 self._tick(now)
         return True
 
     def _tick(self, now: Now) -> None:
         versions = self.versions()
-        entry = self.patiently("store", lambda: self.ledger.tick(self.name, now, versions))
+        entry = self.patiently("store", lambda: self.checkpoint.tick(self.name, now, versions))
         self._commit(entry, nothing_told(self.stream), self.deciders(entry), self.context.clock.monotonic())
 
     # -- a batch --------------------------------------------------------------------------------------------------
@@ -215,7 +223,7 @@ class Ingest(SparkQuery):
         told = self.patiently("tasks of Spark", lambda: self._run(frame, plan))
         for table, actions in sorted(told.report.actions.items()):
             commit = partial(
-                commit_files, self.lake, table, self._schemas[table], actions, entry.epoch, self.ledger.application
+                commit_files, self.lake, table, self._schemas[table], actions, entry.epoch, self.checkpoint.application
             )
             self.patiently(f"lake table {table}", commit)
         self._commit(entry, told, deciders, began)
@@ -236,22 +244,29 @@ class Ingest(SparkQuery):
         if self.since:
             left = EpochSuspects.of(told.suspects, marks, state.clocks.slowest(), state.clocks.typical())
             self.patiently("checkpoint folder", partial(self.suspects.write, entry.epoch, left))
-        self.patiently("store", lambda: self.ledger.tell(alerts, updates))
-        self._keys |= told.keys
+        self.patiently("store", lambda: self.checkpoint.tell(alerts, updates))
+        files = self.files.take(state.clocks, told.arrivals, told.keys, entry.epoch)
+        self.patiently("checkpoint folder", partial(self.files.folder.write, files))
         changed = changes_of(state)
-        small, frames = state.snapshot()
+        small, frames = state.snapshot(clocks=False)
         parts = serialise({f"{_FRAMES}{name}": frame for name, frame in frames.items()})
         commit = partial(
-            self.ledger.commit,
+            self.checkpoint.commit,
             entry,
-            {"stream": small, "policy": self.policy.snapshot(), "since": self.since},
+            {
+                "stream": small,
+                "policy": self.policy.snapshot(),
+                "since": self.since,
+                "files": self.files.snapshot(),
+            },
             self.context.clock.wall(),
             changed=changed,
             offsets={(self.name, topic, number): at for number, at in told.report.next_offsets.items()},
             counts={(self.name, topic, number): found for number, found in told.report.counts.items()},
-            parts=parts | {f"{_KEYS}{number}": keys for number, keys in self._keys.items()},
+            parts=parts,
         )
         self.patiently("store", commit)
+        self.patiently("checkpoint folder", self.files.drop)
         self.caught_up = not waiting
         self.models.committed(entry.epoch)
         champion = deciders.champions[self.name]
@@ -286,7 +301,7 @@ class Ingest(SparkQuery):
         return read_told(second, plan).reported(read_told(first, plan).report)
 
     def _plan(self, entry: BatchEntry, deciders: Deciders) -> Plan:
-        application, settings = self.ledger.application, self.context.settings
+        application, settings = self.checkpoint.application, self.context.settings
         shares = {
             table: share(self.lake, table, schema)
             for table, schema in self._schemas.items()
@@ -302,7 +317,7 @@ class Ingest(SparkQuery):
             latest=entry.wall + settings.streams[self.name].future_seconds,
             options=self._options,
             decode=self.source.decode,
-            known=known(self.state, self._keys),
+            known=known(self.state, self.files),
             shares=shares,
             shipped=self._ship(deciders),  # type: ignore[arg-type]  # a broadcast variable
             suspects=bool(self.since),
@@ -319,6 +334,13 @@ class Ingest(SparkQuery):
             shipped = pack(self.name, panel, deciders.enrichments[self.name].tables, rules)
             self._shipped = versions, self.context.spark.sparkContext.broadcast(shipped)
         return self._shipped[1]
+
+
+def spark_options(settings: Settings, stream: str) -> StreamOptions:
+    """How a stream is read in event time here: with clocks for more sources than the embedded engine has."""
+    options = stream_options(settings, stream)
+    most = settings.engine.max_sources or MAX_SOURCES
+    return replace(options, engine=options.engine.model_copy(update={"max_sources": most}))
 
 
 def _progress(ends: Offsets, done: Mapping[int, int]) -> dict[str, object]:

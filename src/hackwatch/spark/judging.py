@@ -1,12 +1,13 @@
 """What a task decides of the records of its partitions and counts of them, and how the driver merges that.
 
-A task owns the partitions that it reads, so it judges their records as the embedded engine does, by the clocks that the
-driver sends with the plan; what it found goes back, and the driver moves the clocks of all.
+A task owns the partitions that it reads, so it judges their records as the embedded engine does, by the clocks and keys
+in their files; what it found goes back, and the driver moves the clocks of all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,13 @@ import polars as pl
 from hackwatch.pipeline.aggregates import Aggregates
 from hackwatch.pipeline.arrivals import Arrival, joined, to_frame
 from hackwatch.pipeline.clocks import Marks
-from hackwatch.pipeline.core import serialise
 from hackwatch.pipeline.duplicates import Duplicates
-from hackwatch.pipeline.streamstate import StreamState, declared_aggregates, new_clocks, source_names
-from hackwatch.spark.plan import ARRIVED, COUNTED, KEYS, SUSPECTS, Known, Plan, Told, suspects_schema, to_ipc
+from hackwatch.pipeline.streamstate import StreamState, declared_aggregates, source_names
+from hackwatch.spark.ipc import to_ipc
+from hackwatch.spark.partitionfiles import PartitionFiles
+from hackwatch.spark.plan import ARRIVED, COUNTED, KEYS, SUSPECTS, Known, Plan, Told, suspects_schema
+from hackwatch.spark.statefiles import keys_name, read_state, write_state
+from hackwatch.spark.taskclocks import TaskClocks
 from hackwatch.streams.base import Stream, microseconds
 
 __all__ = ["Judge", "known", "merged"]
@@ -31,8 +35,7 @@ class Judge:
 
     def __init__(self, plan: Plan, stream: Stream) -> None:
         self._plan, self._stream, options = plan, stream, plan.options
-        self._clocks = new_clocks(options)
-        self._clocks.restore(*plan.known.clocks)
+        self._clocks = TaskClocks(options, plan.known.clocks)
         self._aggregates = [Aggregates(one, stream) for one in declared_aggregates(stream, options)]
         for aggregates, lengths in zip(self._aggregates, plan.known.lengths, strict=True):
             aggregates.lengths = lengths
@@ -60,8 +63,9 @@ class Judge:
         found = self._keys.get(partition)
         if found is None:
             found = self._keys[partition] = Duplicates()
-            if (kept := self._plan.known.keys.get(partition)) is not None:
-                found.restore(kept)
+            known = self._plan.known
+            if (epoch := known.keys.get(partition)) is not None:
+                found.restore(read_state(known.clocks.folder, keys_name(partition, epoch)))
         return found
 
     def count(self, on_time: pl.DataFrame) -> None:
@@ -83,15 +87,23 @@ class Judge:
                 counted = aggregates.snapshot().filter(pl.col("_rows") > 0)
                 frames[f"{COUNTED}{aggregates.aggregate.name}"] = to_ipc(counted)
         for number, keys in self._keys.items():
-            keys.evict(self._clocks.mark)
-            frames[f"{KEYS}{number}"] = to_ipc(keys.snapshot())
+            keys.evict(partial(self._clocks.passed, number))
+            frames[f"{KEYS}{number}"] = self._kept(number, to_ipc(keys.snapshot()))
         return frames
 
+    def _kept(self, partition: int, keys: bytes) -> bytes:
+        """Write the keys of a partition where that is possible; what is left for the driver to write. A copy of the
+        task writes the same."""
+        if (folder := self._plan.known.keys_folder) is None:
+            return keys
+        write_state(folder, keys_name(partition, self._plan.epoch), keys)
+        return b""
 
-def known(state: StreamState, keys: Mapping[int, bytes]) -> Known:
+
+def known(state: StreamState, files: PartitionFiles) -> Known:
     """What tasks need of the state of a stream, before a batch."""
-    small, frames = state.clocks.snapshot()
-    return Known((small, serialise(dict(frames))), dict(keys), tuple(one.lengths for one in state.aggregates))
+    lengths = tuple(one.lengths for one in state.aggregates)
+    return Known(files.clocks.known(state.clocks), dict(files.keys), files.folder.local, lengths)
 
 
 def merged(state: StreamState, told: Told, elapsed: float, waiting: Iterable[int]) -> Marks:

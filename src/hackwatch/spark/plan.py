@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 import polars as pl
@@ -21,6 +20,9 @@ from hackwatch.pipeline.judged import LAYOUT, records_schema
 from hackwatch.pipeline.lengths import Lengths
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.runtime.options import EnrichedTopic
+from hackwatch.spark.clockfiles import KnownClocks
+from hackwatch.spark.folder import LocalFolder
+from hackwatch.spark.ipc import from_ipc
 from hackwatch.spark.scorer import rows_schema
 from hackwatch.spark.shipping import Shipped
 from hackwatch.spark.spool import Spool
@@ -32,13 +34,11 @@ __all__ = [
     "Plan",
     "Report",
     "Told",
-    "from_ipc",
     "nothing_told",
     "pack_told",
     "read_told",
     "spark_type",
     "suspects_schema",
-    "to_ipc",
 ]
 
 #: What a task gives back, as Spark sees it: its report, and under their names the frames that go with it.
@@ -73,11 +73,15 @@ class Box(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a stream before a batch, for its tasks: the state of its clocks (see SourceClocks.snapshot), the
-    keys of each partition that must not be repeated, and how long the intervals of each aggregate are."""
+    """What is known of a stream before a batch, for its tasks.
 
-    clocks: tuple[dict[str, Any], dict[str, bytes]]
-    keys: Mapping[int, bytes]
+    `keys`: by partition the epoch whose file holds the keys that must not be repeated, in the folder of the clocks;
+    tasks write the new ones there themselves if that is `keys_folder`. `lengths`: of the intervals of each aggregate.
+    """
+
+    clocks: KnownClocks
+    keys: Mapping[int, int]
+    keys_folder: LocalFolder | None
     lengths: tuple[Lengths, ...]
 
 
@@ -153,7 +157,8 @@ class Told:
     """What all tasks of a batch have told.
 
     `alerting`: the rows that may raise alerts, and `suspects`, both in order of their positions. `arrivals`: what each
-    source sent. `counted`: partial states of each aggregate. `keys`: of each partition, see Known.
+    source sent. `counted`: partial states of each aggregate. `keys`: of each partition that has new ones, None where
+    the task has written them into a file.
     """
 
     report: Report
@@ -161,7 +166,7 @@ class Told:
     suspects: pl.DataFrame
     arrivals: list[Arrival]
     counted: Mapping[str, Sequence[pl.DataFrame]]
-    keys: Mapping[int, bytes]
+    keys: Mapping[int, bytes | None]
 
     def reported(self, also: Report) -> Told:
         """The same with another report, of another pass over the batch."""
@@ -211,7 +216,7 @@ def read_told(table: pa.Table, plan: Plan) -> Told:
         _joined(frames.get(SUSPECTS, ()), suspects_schema(stream).to_frame()).sort(places),
         sorted(seen, key=lambda one: one.partition),
         {_under(name): [*map(from_ipc, found)] for name, found in frames.items() if name.startswith(COUNTED)},
-        {int(_under(name)): found[0] for name, found in frames.items() if name.startswith(KEYS)},
+        {int(_under(name)): found[0] or None for name, found in frames.items() if name.startswith(KEYS)},
     )
 
 
@@ -226,15 +231,3 @@ def _joined(found: Sequence[bytes], empty: pl.DataFrame) -> pl.DataFrame:
 def spark_type(kind: pl.DataType) -> str:
     """The name of a column's type in Spark."""
     return _TYPES[kind]
-
-
-def to_ipc(frame: pl.DataFrame) -> bytes:
-    """A frame as an Arrow stream."""
-    buffer = io.BytesIO()
-    frame.write_ipc_stream(buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def from_ipc(content: bytes) -> pl.DataFrame:
-    """What `to_ipc` was given."""
-    return pl.read_ipc_stream(io.BytesIO(content))

@@ -22,7 +22,9 @@ from hackwatch.spark.correlate import Correlate
 from hackwatch.spark.folder import open_folder
 from hackwatch.spark.ingest import Ingest
 from hackwatch.spark.observing import QueryObserver
+from hackwatch.spark.partitionfiles import PartitionFiles
 from hackwatch.spark.session import close_session, open_session
+from hackwatch.spark.statefiles import StateFiles
 from hackwatch.spark.suspects import Suspects
 
 if TYPE_CHECKING:
@@ -116,10 +118,11 @@ class _Service:
         self.observer.board.entered("running")
 
     def _ingest(self, stream: str) -> Ingest:
-        settings = self.settings
-        folder = open_folder(self.spark, f"{settings.spark_checkpoint}/{settings.pipeline}/suspects-{stream}")
+        place = f"{self.settings.spark_checkpoint}/{self.settings.pipeline}"
+        suspects, state = (open_folder(self.spark, f"{place}/{what}-{stream}") for what in ("suspects", "state"))
+        files = PartitionFiles(StateFiles(state, self.spark.sparkContext.broadcast))
         mine = [one.name for one in self.correlations if stream in (one.left, one.right)]
-        return Ingest(self.context, stream, Suspects(stream, folder), mine)
+        return Ingest(self.context, stream, Suspects(stream, suspects), files, mine)
 
     def _forget(self) -> None:
         """Delete the suspects that all correlations have taken."""

@@ -11,7 +11,7 @@ import polars as pl
 from hackwatch.errors import DataError
 from hackwatch.pipeline.clocks import NEVER, Marks
 from hackwatch.spark.folder import Folder
-from hackwatch.spark.plan import from_ipc, to_ipc
+from hackwatch.spark.ipc import from_ipc, to_ipc
 
 __all__ = ["MARKS", "EpochSuspects", "SourceMarks", "Suspects"]
 

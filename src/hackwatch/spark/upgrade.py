@@ -1,13 +1,13 @@
 """Taking up what version 0.1 left: it had windows and suspects in Spark's state, which is made anew from the lake.
 
 That version judged by one watermark a stream, read the tables of ingest with queries of Spark (`windows-STREAM`,
-`attacks`), and counted their batches in ledgers of their own. Its ingest goes on where it was; what the other queries
-had not read yet is found by what is in lake and store.
+`attacks`), and counted their batches in checkpoints of their own. Its ingest goes on where it was; what the other
+queries had not read yet is found by what is in lake and store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,16 +20,19 @@ from hackwatch.pipeline.clocks import NEVER
 from hackwatch.pipeline.correlation import Correlator
 from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.spark.folder import Folder
-from hackwatch.spark.ledger import Ledger
 from hackwatch.spark.plan import suspects_schema
+from hackwatch.spark.querycheckpoint import QueryCheckpoint
 from hackwatch.streams.base import POSITION, Stream
 
-__all__ = ["Before", "Earlier", "earlier_pairs", "is_of_before", "take_up_stream"]
+__all__ = ["Before", "Earlier", "earlier_pairs", "is_of_before", "keys_before", "take_up_stream"]
+
+#: What the parts of a store were called with the keys of a partition, before these were in files.
+_KEYS = "keys."
 
 
-def is_of_before(ledger: Ledger) -> bool:
-    """Whether a ledger of ingest was last written by version 0.1."""
-    return "marks" in ledger.state
+def is_of_before(checkpoint: QueryCheckpoint) -> bool:
+    """Whether a checkpoint of ingest was last written by version 0.1."""
+    return "marks" in checkpoint.state
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,8 @@ class Before:
     began: float
 
     @classmethod
-    def of(cls, stream: Stream, topic: str, site: str, ledger: Ledger) -> Before:
-        return cls(stream, topic, site, ledger.epoch, float(ledger.state.get("began", 0.0)))
+    def of(cls, stream: Stream, topic: str, site: str, checkpoint: QueryCheckpoint) -> Before:
+        return cls(stream, topic, site, checkpoint.epoch, float(checkpoint.state.get("began", 0.0)))
 
     def rows(self, lake: Lake, after: int) -> pl.LazyFrame | None:
         """On-time rows with event times from `after` (microseconds) on; None without a table."""
@@ -68,13 +71,18 @@ def _moment(seconds: float) -> pl.Expr:
 
 
 def take_up_stream(
-    before: Before, state: StreamState, policy: AlertPolicy, ledger: Ledger, windows: Ledger, lake: Lake
+    before: Before,
+    state: StreamState,
+    policy: AlertPolicy,
+    checkpoint: QueryCheckpoint,
+    windows: QueryCheckpoint,
+    lake: Lake,
 ) -> None:
     """Give clocks, open windows, their history and what was counted for alerts to the state of a stream.
 
-    `ledger`, `windows`: those of ingest and of the windows, as version 0.1 left them.
+    `checkpoint`, `windows`: those of ingest and of the windows, as version 0.1 left them.
     """
-    marks = ledger.state["marks"]
+    marks = checkpoint.state["marks"]
     closed = windows.state.get("watermark", NEVER)
     # A window that ends at the watermark was closed.
     rows = before.rows(lake, closed - state.aggregates[0].aggregate.seconds * 1_000_000)
@@ -88,9 +96,16 @@ def take_up_stream(
     told = windows.state.get("policy", {})
     if (watch := state.outliers[0]) is not None:
         watch.restore([[[entity], counts] for _, entity, counts in told.get("history", ())])
-    counts = [one.get("suppressor", {}) for one in (ledger.state.get("policy", {}), told)]
+    counts = [one.get("suppressor", {}) for one in (checkpoint.state.get("policy", {}), told)]
     joined = {name: [each for one in counts for each in one.get(name, ())] for name in ("tallies", "recent")}
     policy.restore({"suppressor": joined})
+
+
+def keys_before(parts: Mapping[str, bytes], partitions: Iterable[int]) -> dict[int, bytes]:
+    """The keys of each partition that a version has left in the store; version 0.1 did not tell partitions apart."""
+    if (kept := parts.get("duplicates")) is not None:
+        return dict.fromkeys(partitions, kept)
+    return {int(name.removeprefix(_KEYS)): keys for name, keys in parts.items() if name.startswith(_KEYS)}
 
 
 def _with(rows: pl.LazyFrame, schema: Mapping[str, pl.DataType], *more: str) -> pl.LazyFrame:
@@ -118,14 +133,19 @@ class Earlier:
 
 
 def earlier_pairs(
-    correlator: Correlator, before: Sequence[Before], lake: Lake, ledger: Ledger, offsets: Folder, wall: float
+    correlator: Correlator,
+    before: Sequence[Before],
+    lake: Lake,
+    checkpoint: QueryCheckpoint,
+    offsets: Folder,
+    wall: float,
 ) -> Earlier:
     """Fill the correlator with the suspects that may still match, and find the pairs among them.
 
-    `ledger`: that of Spark's query. `offsets`: the folder in its checkpoint that says how far its watermark was.
+    `checkpoint`: that of Spark's query. `offsets`: the folder in its checkpoint that says how far its watermark was.
     `wall`: the time of the batch that takes up, which may have written before it was killed.
     """
-    there = _there(correlator, before, lake, ledger, wall)
+    there = _there(correlator, before, lake, checkpoint, wall)
     after = _passed(offsets) - correlator.reach
     suspects = []
     for each in before:
@@ -155,13 +175,15 @@ def _places(correlator: Correlator) -> list[str]:
     return [f"{side.name}_{name}" for side in sides for name in (*POSITION, "event_time")]
 
 
-def _there(correlator: Correlator, before: Sequence[Before], lake: Lake, ledger: Ledger, wall: float) -> pl.DataFrame:
+def _there(
+    correlator: Correlator, before: Sequence[Before], lake: Lake, checkpoint: QueryCheckpoint, wall: float
+) -> pl.DataFrame:
     """The pairs of before in the lake: their positions, and whether the batch that wrote them was done (`told`)."""
     table, places = correlator.declared.name, _places(correlator)
     schema = {name: correlator.schema[name] for name in places} | {"told": pl.Boolean()}
     if table not in lake.tables():
         return pl.DataFrame(schema=schema)
-    unfinished = ledger.logged(ledger.epoch + 1)
+    unfinished = checkpoint.logged(checkpoint.epoch + 1)
     processed, began = pl.col("processing_time").dt.epoch("us"), min(each.began for each in before)
     rows = lake.scan(table).filter(
         (pl.col("site") == before[0].site)

@@ -21,9 +21,10 @@ from hackwatch.detect.panel import CHAMPION, Panel
 from hackwatch.pipeline.detection import Scored, detect_messages, score_records
 from hackwatch.pipeline.judged import judged, lake_rows
 from hackwatch.runtime.options import EnrichedTopic
+from hackwatch.spark.ipc import to_ipc
 from hackwatch.spark.judging import Judge
 from hackwatch.spark.messages import kafka_messages
-from hackwatch.spark.plan import ALERTING, Plan, Report, pack_told, to_ipc
+from hackwatch.spark.plan import ALERTING, Plan, Report, pack_told
 from hackwatch.spark.spool import Spool
 from hackwatch.streams.base import REJECTED_SCHEMA, Messages, Stream
 

@@ -15,7 +15,7 @@ from hackwatch.store.aggregates import aggregate_rows, window_rows
 from hackwatch.store.commits import BatchEntry, EpochCommit, OffsetRange
 from hackwatch.store.protocols import CheckpointStore
 
-__all__ = ["DRIVER", "Ledger"]
+__all__ = ["DRIVER", "QueryCheckpoint"]
 
 Place = tuple[str, str, int]
 #: In place of the name of Spark's query: batches that the driver plans.
@@ -24,7 +24,7 @@ DRIVER = "spool"
 TICK = "(time)"
 
 
-class Ledger:
+class QueryCheckpoint:
     """The store's side of one query: `<pipeline>/<query>` there, with epochs that count its batches from 1.
 
     Before a batch writes anything, what it depends on beside its messages (wall clock, engine time, versions of models)
