@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.pipeline.support import Record
+from tests.third.scored import Record
 
 __all__ = ["JOINS", "LATENESS", "ORDERS", "WINDOW_EDGES"]
 
@@ -26,18 +26,18 @@ LATENESS: dict[str, tuple[list[float], list[bool]]] = {
     "the same times in another order": ([105, 100, 130], [False, False, False]),
 }
 
-#: A record of each stream, and how many attacks they are.
+#: A record of the left and of the right stream, and how many pairs they are.
 JOINS: dict[str, tuple[Record, Record, int]] = {
     "just less than 30 s apart": (Record(0, suspect=True), Record(29.999999, suspect=True), 1),
     "30 s apart is too far": (Record(0, suspect=True), Record(30, suspect=True), 0),
-    "memory first": (Record(29.999999, suspect=True), Record(0, suspect=True), 1),
-    "memory too long before": (Record(30, suspect=True), Record(0, suspect=True), 0),
+    "right first": (Record(29.999999, suspect=True), Record(0, suspect=True), 1),
+    "right too long before": (Record(30, suspect=True), Record(0, suspect=True), 0),
     "at the same time": (Record(7, suspect=True), Record(7, suspect=True), 1),
     "suspect in one stream only": (Record(0, suspect=True), Record(0), 0),
-    "another PID": (Record(0, suspect=True), Record(0, suspect=True, pid=2), 0),
-    "another CMD": (Record(0, suspect=True), Record(0, suspect=True, cmd="x"), 0),
-    "another machine": (Record(0, suspect=True), Record(0, suspect=True, machine="m2"), 0),
+    "another session": (Record(0, suspect=True), Record(0, suspect=True, session=2), 0),
+    "another agent": (Record(0, suspect=True), Record(0, suspect=True, agent="x"), 0),
+    "another client": (Record(0, suspect=True), Record(0, suspect=True, client="c2"), 0),
 }
 
 #: In which order the two records may arrive.
-ORDERS = ("process first", "memory first", "together")
+ORDERS = ("left first", "right first", "together")

@@ -9,15 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hackwatch import streams
 from hackwatch.config import StreamSettings
 from hackwatch.detect.panel import Panel
 from hackwatch.engine.parts import StreamInput
 from hackwatch.pipeline.detection import Scored, detect_messages
 from hackwatch.streams.base import DecodeOptions, Messages
 from tests.streams.support import record
+from tests.third.shop import VISIT
 
-PROCESS = streams.get("process")
 CLOCK, AHEAD = 1_700_000_000.0, 3600.0
 REASON = "event time is too far ahead of the clock"
 
@@ -30,11 +29,11 @@ def run(*lines: Any, partition: int = 0, first: int = 100) -> Messages:
 
 def at(seconds: float, **more: Any) -> dict[str, Any]:
     """A record so many seconds after the clock."""
-    return record("process", ts=CLOCK + seconds, **more)
+    return record("visit", ts=CLOCK + seconds, **more)
 
 
 def detect(*runs: Messages) -> Scored:
-    return detect_messages(PROCESS, runs, DecodeOptions(), Panel(), None, latest=CLOCK + AHEAD)
+    return detect_messages(VISIT, runs, DecodeOptions(), Panel(), None, latest=CLOCK + AHEAD)
 
 
 def test_an_hour_is_what_settings_and_engine_allow() -> None:
@@ -59,16 +58,16 @@ def test_how_far_ahead_a_record_may_be(seconds: float, rejected: bool, others: i
 
 
 def test_one_record_of_a_message_is_rejected_with_its_place_and_the_message_as_it_came() -> None:
-    array = [at(0, PID=1), at(9999, PID=2), at(0, PID=-3), at(5, PID=4)]
+    array = [at(0, bytes=1), at(9999, bytes=2), at(0, bytes=-3), at(5, bytes=4)]
     scored = detect(run(at(7)), run(at(8), array, partition=1, first=40))
-    rows = scored.records.select("partition", "offset", "index", "PID").rows()
-    assert rows == [(0, 100, 0, 3081), (1, 40, 0, 3081), (1, 41, 0, 1), (1, 41, 3, 4)]
+    rows = scored.records.select("partition", "offset", "index", "bytes").rows()
+    assert rows == [(0, 100, 0, 12_800), (1, 40, 0, 12_800), (1, 41, 0, 1), (1, 41, 3, 4)]
     found = scored.rejected.sort("index")
     assert found.select("stream", "topic", "partition", "offset", "index").rows() == [
-        ("process", "t", 1, 41, 1),
-        ("process", "t", 1, 41, 2),
+        ("visit", "t", 1, 41, 1),
+        ("visit", "t", 1, 41, 2),
     ]
-    assert [reason.partition(":")[0] for reason in found["reason"]] == [REASON, "PID"]
+    assert [reason.partition(":")[0] for reason in found["reason"]] == [REASON, "bytes"]
     assert json.loads(found["raw"][0]) == array
     assert scored.messages == {0: 1, 1: 2}
 
@@ -85,7 +84,7 @@ def test_nothing_is_lost_however_many_there_are(many: int) -> None:
     """The two ways to decode, and the split after them, keep every record in one of two places."""
     chance = np.random.default_rng(many)
     ahead = chance.random(many) < 0.3
-    scored = detect(run(*[at(1e6 if one else -1, PID=number) for number, one in enumerate(ahead.tolist())]))
+    scored = detect(run(*[at(1e6 if one else -1, bytes=number) for number, one in enumerate(ahead.tolist())]))
     offsets = pl.concat([scored.records["offset"], scored.rejected["offset"]])
     assert sorted(offsets) == list(range(100, 100 + many))
     assert sorted(scored.rejected["offset"]) == (np.flatnonzero(ahead) + 100).tolist()

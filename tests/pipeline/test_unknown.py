@@ -9,21 +9,24 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from hackwatch.alerts.policy import AlertPolicy
+from hackwatch.config import AlertSettings
 from hackwatch.detect.panel import Panel
-from hackwatch.pipeline.core import Batch, Now
+from hackwatch.pipeline.core import Batch, Now, Pipeline
 from hackwatch.pipeline.detection import Scored, detect_messages
+from hackwatch.pipeline.options import StreamOptions
 from hackwatch.streams.base import DecodeOptions, Messages
-from tests.pipeline.support import pipeline
-from tests.streams.support import named, record
+from tests.streams.support import record
+from tests.third.shop import VISIT
 
 #: A message, and how many unknown fields it has.
 SHAPES: list[tuple[bytes, int]] = [
-    (json.dumps(record("process")).encode(), 0),
-    (json.dumps(record("process", colour=1)).encode(), 1),
-    (json.dumps(record("process", colour=1, size=None, PID=-1)).encode(), 2),
-    (json.dumps([record("process", colour=1), record("process", rack="a:b")]).encode(), 2),
-    (json.dumps(record("process", CMD=None, odd=1)).encode(), 1),
-    (json.dumps(record("process", nested={"a": [1]}, aé=1)).encode(), 2),
+    (json.dumps(record("visit")).encode(), 0),
+    (json.dumps(record("visit", colour=1)).encode(), 1),
+    (json.dumps(record("visit", colour=1, size=None, status=-1)).encode(), 2),
+    (json.dumps([record("visit", colour=1), record("visit", rack="a:b")]).encode(), 2),
+    (json.dumps(record("visit", path=None, odd=1)).encode(), 1),
+    (json.dumps(record("visit", nested={"a": [1]}, aé=1)).encode(), 2),
     (b"{", 0),
     (b"", 0),
 ]
@@ -32,18 +35,19 @@ SHAPES: list[tuple[bytes, int]] = [
 def run(partition: int, messages: list[bytes], first: int) -> Messages:
     payload = b"".join(message + b"\n" for message in messages)
     offsets = np.arange(first, first + len(messages), dtype=np.int64)
-    return Messages("process-topic", partition, payload, offsets, first + len(messages))
+    return Messages("visit-topic", partition, payload, offsets, first + len(messages))
 
 
 def detect(runs: list[Messages]) -> Scored:
-    return detect_messages(named("process"), runs, DecodeOptions(), Panel(), None, latest=2.0**33)
+    return detect_messages(VISIT, runs, DecodeOptions(), Panel(), None, latest=2.0**33)
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_each_partition_has_its_own(seed: int) -> None:
     chance = random.Random(seed)
     kinds = SHAPES if seed % 2 else SHAPES[:2]  # also what small payloads are read as the quick way
-    target, expected = pipeline(), Counter[int]()
+    target = Pipeline({"visit": (VISIT, StreamOptions())}, [], AlertPolicy(AlertSettings()))
+    expected = Counter[int]()
     for batch in range(3):
         runs = []
         for partition in chance.sample(range(4), chance.randint(1, 4)) * chance.choice([1, 1, 2]):

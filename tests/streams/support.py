@@ -12,6 +12,7 @@ from hackwatch import streams
 from hackwatch.streams.base import Decoded, DecodeOptions, Messages, Stream
 from tests.streams import request
 from tests.streams.request import REQUEST
+from tests.third import shop
 
 PROCESS: dict[str, Any] = {
     "sequence": 17,
@@ -68,11 +69,12 @@ LOGIN: dict[str, Any] = {
     "ts": 1554218915.25,
 }
 BASE = {"process": PROCESS, "memory": MEMORY, "request": REQUEST, "visit": VISIT, "login": LOGIN}
+_OWN = {"request": request.STREAM, "visit": shop.VISIT, "login": shop.LOGIN}
 
 
 def named(name: str) -> Stream:
-    """A registered stream, or that of these tests."""
-    return request.STREAM if name == "request" else streams.get(name)
+    """A registered stream, or one of the tests."""
+    return _OWN.get(name) or streams.get(name)
 
 
 def messages(lines: Sequence[bytes], *, partition: int = 3) -> Messages:

@@ -16,10 +16,10 @@ from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, Stream
 from hackwatch.streams.declarations import Aggregate, Correlation
 from tests.third.oracle import Day, Place, Row
 
-__all__ = ["FAMILIES", "PARTITIONS", "Made", "cut", "made", "scored"]
+__all__ = ["FAMILIES", "PARTITIONS", "START", "Made", "cut", "made", "scored"]
 
 #: A multiple of 120 s, Unix seconds.
-START = 1_700_000_040
+START = 1_700_000_040.0
 PARTITIONS = (0, 1)
 _ALL = pl.Schema({**POSITION, **SCORED})
 

@@ -1,72 +1,26 @@
-"""The family `shop` as if its package were installed: here, and in every process that tests start meanwhile."""
+"""What tests do with the family `shop`: labelled records, small models, commands."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
-import pytest
 
 from hackwatch import streams
 from hackwatch.detect.bundle import Bundle
 from hackwatch.detect.training import Options, train
 from hackwatch.streams.base import DecodeOptions, Stream
 from tests.streams.support import messages
+from tests.third.shop import SHOP, SITE, installed, shop, shop_all_along
 
-__all__ = ["RULES", "SHOP", "SITE", "bundles", "decoded", "hackwatch", "installed", "labelled", "shop"]
+__all__ = [
+    "RULES", "SHOP", "SITE", "bundles", "decoded", "hackwatch", "installed", "labelled", "shop", "shop_all_along"
+]  # fmt: skip
 
-SITE = Path(__file__).parent / "site"
 RULES = Path(__file__).parent / "rules.toml"
-#: The streams of the family.
-SHOP = ("visit", "login")
-
-
-@contextmanager
-def installed() -> Iterator[None]:
-    """Within, the family is registered; what hackwatch remembers of the registered ones is asked anew before and after.
-
-    Safe within itself, so that fixtures of a module and of a test may both want it.
-    """
-    if str(SITE) in sys.path:
-        yield
-        return
-    paths = os.environ.get("PYTHONPATH")
-    sys.path.append(str(SITE))
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(SITE), paths)))
-    _ask_anew()
-    try:
-        yield
-    finally:
-        sys.path.remove(str(SITE))
-        if paths is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = paths
-        _ask_anew()
-
-
-def _ask_anew() -> None:
-    for remembered in (streams.get, streams.family, streams.families, streams._registered):
-        remembered.cache_clear()
-
-
-@pytest.fixture
-def shop() -> Iterator[None]:
-    """The family is installed during a test."""
-    with installed():
-        yield
-
-
-@pytest.fixture(scope="module")
-def shop_all_along() -> Iterator[None]:
-    """The family is installed during all tests of a module."""
-    with installed():
-        yield
 
 
 def labelled(name: str, seed: int = 1, records: int = 4_000) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Windows, attacks, lateness and alerts against a brute-force oracle, for any batch split and interleaving."""
+"""Windows, attacks, lateness and alerts of hosts against a brute-force oracle, for any batch split and interleaving."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from itertools import product
 import pytest
 
 from hackwatch.pipeline.core import Pipeline, serialise
-from tests.pipeline.support import Collected, Day, Record, cut, feed, microseconds, pipeline, random_day, window_rows
+from tests.families.host.scored import Collected, Day, Record, cut, feed, microseconds, pipeline, random_day
+from tests.third.scored import window_rows
 
 LATENESS, REACH, WINDOW = 20_000_000, 30_000_000, 120
 
