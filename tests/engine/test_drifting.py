@@ -20,9 +20,9 @@ from tests.detect.support import records, trained
 from tests.engine.processes import START, Folder, simulated, until
 
 USUAL = records(20_000, seed=21, attacks=0.0)
-#: One in five is a new program: a PSI of 1.9.
-SOME = USUAL.with_columns(CMD=pl.when(pl.int_range(pl.len()) % 5 == 0).then(pl.lit("new program")).otherwise("CMD"))
-OTHER = USUAL.with_columns(CMD=pl.lit("new program"))
+#: One in five is a new page: a PSI of 1.9.
+SOME = USUAL.with_columns(path=pl.when(pl.int_range(pl.len()) % 5 == 0).then(pl.lit("/new")).otherwise("path"))
+OTHER = USUAL.with_columns(path=pl.lit("/new"))
 ATTACKED = records(20_000, seed=22, attacks=0.3)
 
 
@@ -36,14 +36,14 @@ def watched(bundle: Bundle, frame: pl.DataFrame, *, enough: int = 1000, limit: f
     raised: list[Notice] = []
     watch = DriftWatch(enough, limit, raised.append)
     for number, part in enumerate(frame.iter_slices(1000)):
-        watch.look([scored(bundle, part)], {"process": bundle}, number * LOOK_SECONDS)
+        watch.look([scored(bundle, part)], {"visit": bundle}, number * LOOK_SECONDS)
         watch.report()
     return raised
 
 
 def scored(bundle: Bundle, part: pl.DataFrame) -> Scored:
     rows = part.with_columns(pl.Series("score", bundle.score(part)))
-    return Scored("process", "t", rows, pl.DataFrame(schema=REJECTED_SCHEMA), {0: len(rows)}, {})
+    return Scored("visit", "t", rows, pl.DataFrame(schema=REJECTED_SCHEMA), {0: len(rows)}, {})
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_one_alert_for_a_model_beyond_the_limit(bundle: Bundle, frame: pl.DataFr
 
 def test_it_says_what_moved(bundle: Bundle) -> None:
     [notice] = watched(bundle, OTHER)
-    assert notice.title == f"process records no longer look like the training data of {bundle.version}"
-    assert "CMD moved (PSI " in notice.detail
+    assert notice.title == f"visit records no longer look like the training data of {bundle.version}"
+    assert "path moved (PSI " in notice.detail
     [notice] = watched(bundle, ATTACKED, limit=100.0)
     assert "of records are suspects, trained for" in notice.detail
 
@@ -78,10 +78,10 @@ def test_a_new_model_is_watched_anew(bundle: Bundle) -> None:
     raised: list[Notice] = []
     watch = DriftWatch(1000, 0.25, raised.append)
     other = Bundle(
-        bundle.description, bundle.encoder, bundle.model, tuple(bundle.statistics.values()), version="process-2"
+        bundle.description, bundle.encoder, bundle.model, tuple(bundle.statistics.values()), version="visit-2"
     )
     for number, model in enumerate((bundle, bundle, other, other)):
-        watch.look([scored(model, OTHER.head(1000))], {"process": model}, number * LOOK_SECONDS)
+        watch.look([scored(model, OTHER.head(1000))], {"visit": model}, number * LOOK_SECONDS)
         watch.report()
     assert [notice.occurrence for notice in raised] == [bundle.version, other.version]
 
@@ -89,8 +89,8 @@ def test_a_new_model_is_watched_anew(bundle: Bundle) -> None:
 def test_only_some_micro_batches_are_looked_at(bundle: Bundle) -> None:
     watch = DriftWatch(1000, 0.25, None)
     for number in range(100):
-        watch.look([scored(bundle, USUAL.head(10))], {"process": bundle}, number * 0.1)
-    assert watch.report()["process"].rows == 10 * 5
+        watch.look([scored(bundle, USUAL.head(10))], {"visit": bundle}, number * 0.1)
+    assert watch.report()["visit"].rows == 10 * 5
 
 
 # -- a real engine -----------------------------------------------------------------------------------------------------

@@ -211,5 +211,5 @@ FAMILY = Family(
             where="waited IS NOT NULL",
         ),
     ),
-    simulator="shop_simulator:generate",
+    simulator="shop_simulator:SIMULATOR",
 )  # fmt: skip

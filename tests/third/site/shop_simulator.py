@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import polars as pl
 from hackwatch.families.host.simulate import Faults, Payload
 from hackwatch.families.host.simulate.messages import encode
 
-__all__ = ["ATTACKS", "Batch", "generate", "labelled"]
+__all__ = ["ATTACKS", "SIMULATOR", "Batch", "generate", "labelled"]
 
 #: What attackers do: they try passwords, read the whole shop, or look for files that are none of their business.
 ATTACKS = ("stuffing", "scraping", "traversal")
@@ -74,6 +75,21 @@ def labelled(seed: int, records: int = 4_000, attack_share: float = 0.1) -> tupl
     frames = world.visits(records, START, 86_400.0), world.logins(records, START, 86_400.0)
     visits, logins = (frame.drop("lane") for frame in frames)
     return visits, logins
+
+
+class _Simulator:
+    """What commands ask for; it is not played in real time."""
+
+    def batches(self, records: int, seed: int, **options: Any) -> Iterator[Mapping[str, Payload]]:
+        for batch in generate(records, seed, **options):
+            yield {"visit": batch.visit, "login": batch.login}
+
+    def labelled(self, seed: int, records: int) -> Mapping[str, bytes]:
+        visits, logins = labelled(seed, records)
+        return {"visit": visits.write_ndjson().encode(), "login": logins.write_ndjson().encode()}
+
+
+SIMULATOR = _Simulator()
 
 
 class _World:
