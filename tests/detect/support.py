@@ -65,7 +65,7 @@ def records(rows: int = 3000, seed: int = 1, attacks: float = 0.1, clients: int 
             "session": random.integers(1, 30_000, rows),
             "path": [f"/page/{number}" for number in pages],
             "method": method,
-            "status": np.where(pages % 7 == 0, 404, 200),
+            "status": np.where(pages % 7 == 0, 200, 304),
             "load": np.round(random.beta(1, 20, rows), 3),
             "bytes": np.round(size, -3),
             "growth": np.round(random.normal(0, 1, rows) * size * 0.01, -3),

@@ -11,24 +11,36 @@ import pytest
 
 from hackwatch.alerts.system import Notice
 from hackwatch.detect.bundle import Bundle
-from hackwatch.families.host.simulate import Faults
 from hackwatch.pipeline.detection import Scored
 from hackwatch.runtime.drift import LOOK_SECONDS, DriftWatch
 from hackwatch.store import StoredAlert
 from hackwatch.streams.base import REJECTED_SCHEMA
-from tests.detect.support import records, trained
-from tests.engine.processes import START, Folder, simulated, until
+from tests.engine.processes import START, Folder, until
+from tests.third.shop import VISIT, installed, shop_all_along
+from tests.third.support import bundles, decoded
 
-USUAL = records(20_000, seed=21, attacks=0.0)
-#: One in five is a new page: a PSI of 1.9.
-SOME = USUAL.with_columns(path=pl.when(pl.int_range(pl.len()) % 5 == 0).then(pl.lit("/new")).otherwise("path"))
-OTHER = USUAL.with_columns(path=pl.lit("/new"))
-ATTACKED = records(20_000, seed=22, attacks=0.3)
+__all__ = ["shop_all_along"]
+
+pytestmark = pytest.mark.usefixtures("shop_all_along")
+
+
+def visits(seed: int, attacks: float) -> pl.DataFrame:
+    with installed():
+        import shop_simulator
+
+        return decoded(VISIT, shop_simulator.labelled(seed, 20_000, attacks)[0])
+
+
+USUAL = visits(21, 0.0)
+#: One in five more is to the cart.
+SOME = USUAL.with_columns(path=pl.when(pl.int_range(pl.len()) % 5 == 0).then(pl.lit("/cart")).otherwise("path"))
+OTHER = USUAL.with_columns(path=pl.lit("/cart"))
+ATTACKED = visits(22, 0.3)
 
 
 @pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    return trained("supervised")
+def bundle(shop_all_along: None) -> Bundle:
+    return bundles()["visit"]
 
 
 def watched(bundle: Bundle, frame: pl.DataFrame, *, enough: int = 1000, limit: float = 0.25) -> list[Notice]:
@@ -51,8 +63,8 @@ def scored(bundle: Bundle, part: pl.DataFrame) -> Scored:
     [
         pytest.param(USUAL, 0.25, 0, id="more of the same"),
         pytest.param(SOME, 0.25, 1, id="a column moved"),
-        pytest.param(SOME, 5.0, 0, id="less than the limit that is set"),
-        pytest.param(OTHER, 5.0, 1, id="more than the limit that is set"),
+        pytest.param(SOME, 1.0, 0, id="less than the limit that is set"),
+        pytest.param(OTHER, 1.0, 1, id="more than the limit that is set"),
         pytest.param(ATTACKED, 100.0, 1, id="too many suspects, whatever the limit"),
     ],
 )
@@ -104,17 +116,19 @@ def drift_alerts(folder: Folder) -> list[StoredAlert]:
 
 
 def feed_strange(folder: Folder, part: int) -> None:
-    """Process records whose programs have names that no training saw."""
+    """Visits to pages that no training saw."""
+    import shop_simulator
+
     with folder.writers() as writers:
-        for batch in simulated(4_000, 1, Faults(), start=START + 10 * part):
-            payload = batch.process
-            data = payload.data.replace(b'"CMD":"', b'"CMD":"x').replace(b'"uuid":"', b'"uuid":"%d-' % part)
-            replace(payload, data=data).write_to(writers["process"])
+        for batch in shop_simulator.generate(4_000, 1, identified=True, start=START + 10 * part):
+            payload = batch.visit
+            data = payload.data.replace(b'"path":"', b'"path":"/new').replace(b'"uuid":"', b'"uuid":"%d-' % part)
+            replace(payload, data=data).write_to(writers["visit"])
 
 
 @pytest.mark.slow
 def test_an_engine_whose_records_are_unlike_the_training_data_says_so(tmp_path: Path) -> None:
-    folder = Folder.make(tmp_path / "run", batch_bytes=1 << 20)
+    folder = Folder.make(tmp_path / "run", batch_bytes=1 << 20, shop=True)
     text = folder.config.read_text().replace("drift_alerts = false", "drift_alerts = true\ndrift_records = 500")
     folder.config.write_text(text)
     with folder.service():
@@ -127,5 +141,5 @@ def test_an_engine_whose_records_are_unlike_the_training_data_says_so(tmp_path: 
 
         until(fed_and_told, "it says that the records have moved", pause=0.5)
     [alert] = drift_alerts(folder)
-    assert (alert.stream, alert.subject) == ("process", folder.registry.current("process"))
-    assert "CMD moved" in str(alert.evidence["detail"])
+    assert (alert.stream, alert.subject) == ("visit", folder.registry.current("visit"))
+    assert "path moved" in str(alert.evidence["detail"])

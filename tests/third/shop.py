@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hackwatch import streams
+from hackwatch.config import registered
 
 __all__ = ["LOGIN", "SHOP", "SITE", "VISIT", "installed", "shop", "shop_all_along"]
 
@@ -44,7 +45,7 @@ def installed() -> Iterator[None]:
 
 
 #: The real ones, though a test may have put others in their place.
-_REMEMBERED = (streams.get, streams.family, streams.families, streams._registered)
+_REMEMBERED = (streams.get, streams.family, streams.families, streams._registered, registered.stream_names)
 
 
 def _ask_anew() -> None:

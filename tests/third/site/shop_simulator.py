@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +14,10 @@ import polars as pl
 
 from hackwatch.families.host.simulate import Faults, Payload
 from hackwatch.families.host.simulate.messages import encode
+from hackwatch.feeds.pace import OnProgress, Progress
+from hackwatch.topics.base import TopicWriter
 
-__all__ = ["ATTACKS", "SIMULATOR", "Batch", "generate", "labelled"]
+__all__ = ["ATTACKS", "SIMULATOR", "Batch", "Simulator", "generate", "labelled"]
 
 #: What attackers do: they try passwords, read the whole shop, or look for files that are none of their business.
 ATTACKS = ("stuffing", "scraping", "traversal")
@@ -48,8 +52,9 @@ def generate(
     labels: bool = False,
     identified: bool = False,
     faults: Faults | None = None,
+    stretch: float = 10.0,
 ) -> Iterator[Batch]:
-    """`records` records, half of them visits and half logins, as payloads in stretches of 10 s at the most.
+    """`records` records, half of them visits and half logins, as payloads in stretches of so many seconds at the most.
 
     Keys are lanes, into which clients are dealt, so that each server's and each gate's records are in all partitions.
     `identified` adds a field `uuid`, unique in its stream. `faults`: as of the simulated hosts; repeated messages come
@@ -59,7 +64,7 @@ def generate(
     random = np.random.default_rng([seed, 2])
     left, now, number = records // 2, start, 0
     while left > 0:
-        rows = min(left, _TOGETHER // 2, max(1, int(10 * records_per_second / 2)))
+        rows = min(left, _TOGETHER // 2, max(1, int(stretch * records_per_second / 2)))
         length = 2 * rows / records_per_second
         visits, logins = (
             _written(frame, random, faults, labels, number if identified else None)
@@ -77,11 +82,50 @@ def labelled(seed: int, records: int = 4_000, attack_share: float = 0.1) -> tupl
     return visits, logins
 
 
-class _Simulator:
-    """What commands ask for; it is not played in real time."""
+@dataclass(frozen=True, slots=True)
+class Playing:
+    """So many clients in real time, a second after the other; attacks are among what they do."""
 
-    def batches(self, records: int, seed: int, **options: Any) -> Iterator[Mapping[str, Payload]]:
-        for batch in generate(records, seed, **options):
+    rate: float
+    seed: int
+    attack_share: float
+    labels: bool
+    entities: tuple[str, ...]
+
+    def run(
+        self, writers: Mapping[str, TopicWriter], stop: threading.Event, on_progress: OnProgress | None = None
+    ) -> Progress:
+        sent = Progress(0, 0, 0)
+        options: dict[str, Any] = {"attack_share": self.attack_share, "labels": self.labels, "start": time.time()}
+        a_second = round(self.rate)
+        for batch in generate(3600 * a_second, self.seed, records_per_second=a_second, stretch=1.0, **options):
+            for name, writer in writers.items():
+                payload: Payload = getattr(batch, name)
+                payload.write_to(writer)
+                count = len(payload)
+                sent = Progress(sent.messages + count, sent.records + count, sent.bytes + len(payload.data))
+            if on_progress is not None:
+                on_progress(sent)
+            if stop.wait(1.0):
+                break
+        return sent
+
+
+class Simulator:
+    """See `hackwatch.feeds.simulator.Simulator`."""
+
+    def play(self, *, rate: float, entities: int, seed: int, quiet: bool, labels: bool, **_attacks: Any) -> Playing:
+        names = tuple(f"client {number}" for number in range(entities))
+        return Playing(rate, seed, 0.0 if quiet else 0.05, labels, names)
+
+    def batches(
+        self, records: int, seed: int, *, clients: int = 100, attack_share: float = 0.2,
+        records_per_second: float = 8.0, faults: Faults | None = None,
+    ) -> Iterator[Mapping[str, Payload]]:  # fmt: skip
+        for batch in generate(
+            records, seed, clients=clients, attack_share=attack_share, records_per_second=records_per_second,
+            faults=faults,
+        ):  # fmt: skip
             yield {"visit": batch.visit, "login": batch.login}
 
     def labelled(self, seed: int, records: int) -> Mapping[str, bytes]:
@@ -89,7 +133,7 @@ class _Simulator:
         return {"visit": visits.write_ndjson().encode(), "login": logins.write_ndjson().encode()}
 
 
-SIMULATOR = _Simulator()
+SIMULATOR = Simulator()
 
 
 class _World:
