@@ -13,15 +13,15 @@ from hackwatch.streams.base import Decoded, DecodeOptions, Features, Messages, N
 
 SCHEMA = pl.Schema(
     {
-        "machine": pl.String(),
-        "PID": pl.Int64(),
-        "CMD": pl.String(),
-        "State": pl.String(),
-        "NICE": pl.Int64(),
-        "CPU": pl.Float64(),
-        "RSIZE": pl.Float64(),
-        "RGROW": pl.Float64(),
-        "CMD_PID": pl.String(),
+        "client": pl.String(),
+        "session": pl.Int64(),
+        "path": pl.String(),
+        "method": pl.String(),
+        "status": pl.Int64(),
+        "load": pl.Float64(),
+        "bytes": pl.Float64(),
+        "growth": pl.Float64(),
+        "path_session": pl.String(),
         "event_time": pl.Datetime("us", "UTC"),
     }
 )
@@ -32,48 +32,48 @@ def _decode(messages: Messages, options: DecodeOptions) -> Decoded:
 
 
 STREAM = Stream(
-    name="process",
+    name="visit",
     schema=SCHEMA,
-    entity="machine",
-    noun=Noun("machine", "machines"),
-    subject="CMD",
-    identity="CMD_PID",
-    source="machine",
-    identifiers=("machine", "PID", "CMD_PID", "event_time"),
-    features=Features(numeric=("NICE", "CPU"), log=("RSIZE", "RGROW"), categorical=("CMD", "State")),
-    units={"CPU": "fraction", "RSIZE": "bytes", "RGROW": "bytes", "NICE": "niceness"},
+    entity="client",
+    noun=Noun("client", "clients"),
+    subject="path",
+    identity="path_session",
+    source="client",
+    identifiers=("client", "session", "path_session", "event_time"),
+    features=Features(numeric=("status", "load"), log=("bytes", "growth"), categorical=("path", "method")),
+    units={"load": "fraction", "bytes": "bytes", "growth": "bytes", "status": "HTTP status"},
     decode=_decode,
 )
 
 #: Type of attack -> what it changes in a record.
 ATTACKS: dict[str, dict[str, object]] = {
-    "dos": {"CPU": 0.97},
-    "injection": {"RSIZE": 3e10},
-    "scanning": {"CPU": 0.9, "State": "R"},
+    "dos": {"load": 0.97},
+    "injection": {"bytes": 3e10},
+    "scanning": {"load": 0.9, "method": "POST"},
 }
 
 
-def records(rows: int = 3000, seed: int = 1, attacks: float = 0.1, machines: int = 2) -> pl.DataFrame:
-    """Labelled records over one day; null NICE for finished processes (State E)."""
+def records(rows: int = 3000, seed: int = 1, attacks: float = 0.1, clients: int = 2) -> pl.DataFrame:
+    """Labelled records over one day; null status where only the head was asked for."""
     random = np.random.default_rng(seed)
-    state = random.choice(["S", "R", "E"], rows, p=[0.9, 0.06, 0.04])
-    programs = random.zipf(1.5, rows) % 40
-    size = np.exp(random.normal(16 + programs % 3, 0.5))
+    method = random.choice(["GET", "POST", "HEAD"], rows, p=[0.9, 0.06, 0.04])
+    pages = random.zipf(1.5, rows) % 40
+    size = np.exp(random.normal(16 + pages % 3, 0.5))
     frame = pl.DataFrame(
         {
-            "machine": [f"host-{number}" for number in random.integers(0, machines, rows)],
-            "PID": random.integers(1, 30_000, rows),
-            "CMD": [f"program-{number}" for number in programs],
-            "State": state,
-            "NICE": np.where(programs % 7 == 0, -20, 0),
-            "CPU": np.round(random.beta(1, 20, rows), 3),
-            "RSIZE": np.round(size, -3),
-            "RGROW": np.round(random.normal(0, 1, rows) * size * 0.01, -3),
+            "client": [f"192.0.2.{number}" for number in random.integers(0, clients, rows)],
+            "session": random.integers(1, 30_000, rows),
+            "path": [f"/page/{number}" for number in pages],
+            "method": method,
+            "status": np.where(pages % 7 == 0, 200, 304),
+            "load": np.round(random.beta(1, 20, rows), 3),
+            "bytes": np.round(size, -3),
+            "growth": np.round(random.normal(0, 1, rows) * size * 0.01, -3),
             "event_time": np.linspace(1.7e15, 1.7e15 + 86_400e6, rows).astype(np.int64),
         }
     ).with_columns(
-        pl.when(pl.col("State") != "E").then("NICE").alias("NICE"),
-        (pl.col("CMD") + "_" + pl.col("PID").cast(pl.String)).alias("CMD_PID"),
+        pl.when(pl.col("method") != "HEAD").then("status").alias("status"),
+        (pl.col("path") + "_" + pl.col("session").cast(pl.String)).alias("path_session"),
         pl.col("event_time").cast(pl.Datetime("us", "UTC")),
     )
     kind = np.where(random.random(rows) < attacks, random.choice(list(ATTACKS), rows), "normal")

@@ -75,7 +75,7 @@ def _rewrite(folder: Path, **changes: object) -> None:
         pytest.param({"method": "guess"}, "unknown method", id="unknown method"),
         pytest.param({"files": {"../x": {"bytes": 1, "sha256": ""}}}, "leads out", id="file outside"),
         pytest.param({"files": {}}, "not a bundle", id="no model file"),
-        pytest.param({"encoder": [{"column": "CPU"}]}, "not a bundle", id="feature without kind"),
+        pytest.param({"encoder": [{"column": "load"}]}, "not a bundle", id="feature without kind"),
         pytest.param({"statistics": [{"nonsense": 1}]}, "not a bundle", id="statistics of another form"),
         pytest.param({"files": []}, "not a bundle", id="files as a list"),
     ],

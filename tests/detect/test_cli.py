@@ -11,17 +11,20 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hackwatch.cli import main
-from hackwatch.families.host.simulate import labelled
+from tests.third.support import labelled, shop_all_along
+
+__all__ = ["shop_all_along"]
+
+pytestmark = pytest.mark.usefixtures("shop_all_along")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, shop_all_along: None) -> Path:
     """Labelled files, and a data folder with a trained model per stream."""
     folder = tmp_path_factory.mktemp("cli")
-    process, memory = labelled(3, records=6000)
-    process.write_ndjson(folder / "process.ndjson")
-    memory.write_csv(folder / "memory.csv")
-    for stream, file in (("process", "process.ndjson"), ("memory", "memory.csv")):
+    labelled("login", 3, 6000).write_ndjson(folder / "login.ndjson")
+    labelled("visit", 3, 6000).write_csv(folder / "visit.csv")
+    for stream, file in (("login", "login.ndjson"), ("visit", "visit.csv")):
         found = _run(folder, "train", "--as", stream, str(folder / file), "--trees", "10", "--alert-budget", "0.01")
         assert found.exit_code == 0, found.output
     return folder
@@ -39,7 +42,7 @@ def _json(folder: Path, *arguments: str) -> dict[str, object]:
 
 
 def test_train_says_what_it_did(folder: Path) -> None:
-    found = _run(folder, "train", "--as", "process", str(folder / "process.ndjson"), "--no-promote", "--trees", "5")
+    found = _run(folder, "train", "--as", "login", str(folder / "login.ndjson"), "--no-promote", "--trees", "5")
     assert "supervised, 6,000 records" in found.output
     assert "attack type never seen" in found.output
     assert "not promoted" in found.output
@@ -47,7 +50,7 @@ def test_train_says_what_it_did(folder: Path) -> None:
 
 def test_train_on_a_simulation(folder: Path, tmp_path: Path) -> None:
     document = _json(
-        folder, "train", "--as", "memory", "--simulated", "--records", "3000", "--trees", "5", "-o", str(tmp_path / "b")
+        folder, "train", "--as", "visit", "--simulated", "--records", "3000", "--trees", "5", "-o", str(tmp_path / "b")
     )
     assert document["records"] == 3000
     assert document["promoted"] is False
@@ -56,26 +59,26 @@ def test_train_on_a_simulation(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("--simulated", "--lake")], ids=["none", "two"])
 def test_train_wants_exactly_one_source(folder: Path, arguments: tuple[str, ...]) -> None:
-    found = _run(folder, "train", "--as", "process", *arguments)
+    found = _run(folder, "train", "--as", "login", *arguments)
     assert found.exit_code == 2
     assert "--simulated" in found.output
 
 
 def test_evaluate_measures_and_reports(folder: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    document = _json(folder, "evaluate", "--as", "memory", str(folder / "memory.csv"), "--html", str(page))
+    document = _json(folder, "evaluate", "--as", "visit", str(folder / "visit.csv"), "--html", str(page))
     assert document["rows"] == 6000
     assert isinstance(document["roc_auc"], float)
     assert document["roc_auc"] > 0.9
     assert page.read_text().startswith("<!doctype html>")
-    found = _run(folder, "evaluate", "--as", "memory", str(folder / "memory.csv"))
+    found = _run(folder, "evaluate", "--as", "visit", str(folder / "visit.csv"))
     assert "recall at 0.1 % FPR" in found.output
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "ndjson"])
 def test_detect_writes_every_form(folder: Path, tmp_path: Path, ending: str) -> None:
     out = tmp_path / f"scored.{ending}"
-    document = _json(folder, "detect", str(folder / "process.ndjson"), "--as", "process", "-o", str(out), "--drivers")
+    document = _json(folder, "detect", str(folder / "login.ndjson"), "--as", "login", "-o", str(out), "--drivers")
     if ending == "parquet":
         rows = pl.read_parquet(out).height
     elif ending == "ndjson":
@@ -88,7 +91,7 @@ def test_detect_writes_every_form(folder: Path, tmp_path: Path, ending: str) -> 
 
 def test_detect_suspects_only_with_their_drivers(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "suspects.parquet"
-    arguments = ["detect", str(folder / "process.ndjson"), "--as", "process", "-o", str(out), "--suspects", "--drivers"]
+    arguments = ["detect", str(folder / "login.ndjson"), "--as", "login", "-o", str(out), "--suspects", "--drivers"]
     document = _json(folder, *arguments)
     found = pl.read_parquet(out)
     assert found.height == document["suspects"]
@@ -98,59 +101,57 @@ def test_detect_suspects_only_with_their_drivers(folder: Path, tmp_path: Path) -
 
 def test_detect_takes_normalised_parquet_and_says_what_is_missing(folder: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first.parquet", tmp_path / "second.parquet"
-    _json(folder, "detect", str(folder / "memory.csv"), "--as", "memory", "-o", str(first))
-    _json(folder, "detect", str(first), "--as", "memory", "-o", str(second))
+    _json(folder, "detect", str(folder / "visit.csv"), "--as", "visit", "-o", str(first))
+    _json(folder, "detect", str(first), "--as", "visit", "-o", str(second))
     assert pl.read_parquet(second)["score"].equals(pl.read_parquet(first)["score"])
-    found = _run(folder, "detect", str(first), "--as", "process", "-o", str(tmp_path / "x.csv"))
+    found = _run(folder, "detect", str(first), "--as", "login", "-o", str(tmp_path / "x.csv"))
     assert found.exit_code != 0
-    assert "TRUN" in str(found.exception) + found.output
+    assert "gate" in str(found.exception) + found.output
 
 
 def test_no_records_at_all_are_no_mistake_in_any_form(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "none.csv").touch()
-    assert _run(
-        folder, "normalise", str(tmp_path / "none.csv"), "--as", "process", "-o", str(tmp_path / "none.parquet")
-    )
+    assert _run(folder, "normalise", str(tmp_path / "none.csv"), "--as", "login", "-o", str(tmp_path / "none.parquet"))
     for name in ("none.csv", "none.parquet"):
-        found = _run(folder, "detect", str(tmp_path / name), "--as", "process", "-o", str(tmp_path / "out.csv"))
+        found = _run(folder, "detect", str(tmp_path / name), "--as", "login", "-o", str(tmp_path / "out.csv"))
         assert found.exit_code == 0, found.output
         assert found.stdout.startswith("0 records")
 
 
 def test_models_list_show_promote_rollback_import(folder: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
-    _json(folder, "train", "--as", "process", str(folder / "process.ndjson"), "--trees", "5", "-o", str(bundle))
+    _json(folder, "train", "--as", "login", str(folder / "login.ndjson"), "--trees", "5", "-o", str(bundle))
     found = _run(folder, "models", "import", str(bundle))
     assert found.exit_code == 0, found.output
     version = found.output.split()[-1]
-    before = _json(folder, "models", "show", "process")["version"]
+    before = _json(folder, "models", "show", "login")["version"]
     assert _run(folder, "models", "promote", version).exit_code == 0
-    assert _json(folder, "models", "show", "process")["version"] == version
+    assert _json(folder, "models", "show", "login")["version"] == version
     assert f"* {version}" in _run(folder, "models", "list").output
-    assert _run(folder, "models", "rollback", "process").exit_code == 0
-    assert _json(folder, "models", "show", "process")["version"] == before
+    assert _run(folder, "models", "rollback", "login").exit_code == 0
+    assert _json(folder, "models", "show", "login")["version"] == before
 
 
 def test_roles(folder: Path) -> None:
     """Promoted beside the champion, which stays; whoever promotes hears when no engine looks at the role."""
-    before = _json(folder, "models", "show", "process")["version"]
+    before = _json(folder, "models", "show", "login")["version"]
     made = _run(
         folder,
         "train",
         "--as",
-        "process",
-        str(folder / "process.ndjson"),
+        "login",
+        str(folder / "login.ndjson"),
         "--trees",
         "5",
         "--role",
         "content",
         "--json",
     )
-    assert 'engines look at content once [streams.process] says detectors = ["content"]' in made.stderr
+    assert 'engines look at content once [streams.login] says detectors = ["content"]' in made.stderr
     document = json.loads(made.stdout)
     version = document["version"]
     assert (document["promoted"], document["role"]) == (True, "content")
-    assert _json(folder, "models", "show", "process")["version"] == before
+    assert _json(folder, "models", "show", "login")["version"] == before
     listed = {
         entry["version"]: entry
         for entry in map(json.loads, _run(folder, "models", "list", "--json").stdout.splitlines())
@@ -162,7 +163,7 @@ def test_roles(folder: Path) -> None:
     assert _run(folder, "models", "promote", str(before), "--role", "content").stdout == (
         f"engines use {before} as content now\n"
     )
-    assert _run(folder, "models", "rollback", "process", "--role", "content").stdout == (
+    assert _run(folder, "models", "rollback", "login", "--role", "content").stdout == (
         f"engines use {version} as content again\n"
     )
     refused = _run(folder, "models", "promote", version, "--role", "../x")
@@ -170,44 +171,8 @@ def test_roles(folder: Path) -> None:
     assert "small letters" in refused.output
 
 
-def test_learn_refuses_no_time_at_all(folder: Path) -> None:
-    found = _run(folder, "learn", "--minutes", "0.1")
-    assert found.exit_code != 0
-    assert "samples" in str(found.exception) + found.output
-
-
-def test_learn_from_a_spool(folder: Path, tmp_path: Path) -> None:
-    from hackwatch.topics import open_writer
-
-    data = tmp_path / "data"
-    (data / "spool").mkdir(mode=0o700, parents=True)
-    data.chmod(0o700)
-    for stream, frame in zip(("process", "memory"), labelled(4, records=3000, attack_share=0.0), strict=True):
-        writer = open_writer(f"spool:{data / 'spool' / stream}")
-        writer.append_payload(frame.drop("label", "type").write_ndjson().encode())
-        writer.close()
-    found = CliRunner().invoke(main, ["--data", str(data), "learn", "--spool", "--json"])
-    assert found.exit_code == 0, found.output
-    assert {name: facts["records"] for name, facts in json.loads(found.stdout).items()} == {
-        "process": 3000,
-        "memory": 3000,
-    }
-
-
-@pytest.mark.slow
-@pytest.mark.platform
-def test_learn_from_this_machine(tmp_path: Path) -> None:
-    if not Path("/proc/self/stat").exists():
-        pytest.skip("needs /proc")
-    found = CliRunner().invoke(
-        main, ["--data", str(tmp_path / "data"), "learn", "--minutes", "0.3", "--interval", "0.2"]
-    )
-    assert found.exit_code == 0, str(found.exception)
-    assert "engines use them now" in found.output
-
-
 def test_drift_without_a_lake_says_what_to_do(folder: Path) -> None:
-    found = _run(folder, "drift", "process")
+    found = _run(folder, "drift", "login")
     assert found.exit_code != 0
     assert "run the engine" in str(found.exception) + found.output
 
@@ -216,10 +181,10 @@ def test_drift_of_the_lake(folder: Path, tmp_path: Path) -> None:
     from hackwatch.lake import Lake
 
     scored = tmp_path / "scored.parquet"
-    _json(folder, "detect", str(folder / "process.ndjson"), "--as", "process", "-o", str(scored))
+    _json(folder, "detect", str(folder / "login.ndjson"), "--as", "login", "-o", str(scored))
     frame = pl.read_parquet(scored).with_columns(date=pl.col("event_time").dt.date(), site=pl.lit("local"))
-    Lake(folder / "data" / "lake").append("process", frame, 1, "main")
-    document = _json(folder, "drift", "process")
+    Lake(folder / "data" / "lake").append("login", frame, 1, "main")
+    document = _json(folder, "drift", "login")
     assert document["rows"] == 6000
     assert document["state"] in ("steady", "watch", "drifted")
-    assert "PSI" in _run(folder, "drift", "process").output
+    assert "PSI" in _run(folder, "drift", "login").output

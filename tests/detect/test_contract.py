@@ -66,7 +66,7 @@ def case_of(name: str, method: str) -> Case:
         return Case(given, method, given.trained(method), given.records(700, 9))
 
 
-CASES = [(name, method) for name in ("process", *SHOP) for method in METHODS]
+CASES = [(name, method) for name in ("made", *SHOP) for method in METHODS]
 
 
 @pytest.fixture(params=CASES, ids=lambda case: "-".join(case))
@@ -211,7 +211,7 @@ def test_attacks_score_higher(bundle: Bundle, test: pl.DataFrame) -> None:
     assert np.median(scores[truth]) > np.median(scores[~truth])
 
 
-@pytest.mark.parametrize("name", ["process", *SHOP])
+@pytest.mark.parametrize("name", ["made", *SHOP])
 @given(st.lists(st.integers(0, 699), min_size=1, max_size=40))
 def test_any_selection_of_rows_keeps_their_scores(name: str, rows: list[int]) -> None:
     for method in METHODS:

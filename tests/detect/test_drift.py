@@ -46,10 +46,10 @@ def test_more_of_the_same_is_steady(bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("column", "change"),
     [
-        pytest.param("CPU", pl.col("CPU") * 3, id="busier"),
-        pytest.param("RSIZE", pl.col("RSIZE") * 10, id="larger"),
-        pytest.param("CMD", pl.lit("new program"), id="other programs"),
-        pytest.param("NICE", pl.lit(None, pl.Int64), id="gone"),
+        pytest.param("load", pl.col("load") * 3, id="busier"),
+        pytest.param("bytes", pl.col("bytes") * 10, id="larger"),
+        pytest.param("path", pl.lit("/new"), id="other pages"),
+        pytest.param("status", pl.lit(None, pl.Int64), id="gone"),
     ],
 )
 def test_a_changed_column_is_named_first(bundle: Bundle, column: str, change: pl.Expr) -> None:
@@ -68,7 +68,7 @@ def test_too_many_suspects_are_drift(bundles: dict[str, Bundle]) -> None:
 
 
 def test_little_data_says_nothing(bundle: Bundle) -> None:
-    assert _drift(bundle, records(100).with_columns(CPU=pl.lit(1.0))).report().state == "collecting"
+    assert _drift(bundle, records(100).with_columns(load=pl.lit(1.0))).report().state == "collecting"
     assert Drift(bundle).report().state == "collecting"
 
 
@@ -101,8 +101,8 @@ def test_a_snapshot_of_another_model_is_ignored(bundles: dict[str, Bundle]) -> N
 def test_old_records_fade(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hackwatch.detect.drift.MEMORY", 3000)
     drift = _drift(bundle, records(3000, seed=1, attacks=0.0))
-    changed = records(20_000, seed=2, attacks=0.0).with_columns(pl.lit("new program").alias("CMD"))
+    changed = records(20_000, seed=2, attacks=0.0).with_columns(pl.lit("/new").alias("path"))
     for part in changed.iter_slices(500):
         drift.update(part, bundle.score(part))
     assert drift.sampled <= 3500
-    assert drift.report().columns["CMD"] > 5
+    assert drift.report().columns["path"] > 5

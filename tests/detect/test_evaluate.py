@@ -21,7 +21,7 @@ from hackwatch.detect.evaluation.report import html
 from hackwatch.errors import DataError
 from tests.detect.support import ATTACKS, STREAM, records
 
-TEST = records(3000, seed=6, attacks=0.2, machines=3)
+TEST = records(3000, seed=6, attacks=0.2, clients=3)
 
 
 def test_counts_are_those_of_the_records(bundle: Bundle) -> None:
@@ -59,7 +59,7 @@ def test_measures_are_those_of_others(bundle: Bundle) -> None:
 def test_false_alarms_are_per_host_and_day(bundle: Bundle) -> None:
     found = evaluate(bundle, STREAM, TEST)
     assert found.hosts == 3
-    # Three hosts, each watched for nearly the whole day that the records span.
+    # Three clients, each watched for nearly the whole day that the records span.
     assert 2.95 < found.host_days <= 3
     assert found.false_alarms_per_host_day == pytest.approx(found.false_positives / found.host_days)
     assert found.false_programs_per_host_day <= found.false_alarms_per_host_day

@@ -12,19 +12,20 @@ from hackwatch.detect.features import NEVER, SMALL_ROWS, Encoder, fit_encoder
 from hackwatch.errors import DataError
 from hackwatch.streams.base import Features
 
-FEATURES = Features(numeric=("CPU",), log=("GROW",), categorical=("CMD",))
+FEATURES = Features(numeric=("load",), log=("growth",), categorical=("path",))
 TRAINING = pl.DataFrame(
     {
-        "CPU": [0.5, 0.25, None, 0.75],
-        "GROW": [0.0, math.e - 1, -(math.e - 1), 0.0],
-        "CMD": ["bash", "bash", "cron", None],
+        "load": [0.5, 0.25, None, 0.75],
+        "growth": [0.0, math.e - 1, -(math.e - 1), 0.0],
+        "path": ["bash", "bash", "cron", None],
     }
 )
 
 
-def _encode(metric: bool, cpu: float | None, grow: float | None, cmd: str | None) -> list[float]:
+def _encode(metric: bool, load: float | None, growth: float | None, path: str | None) -> list[float]:
     frame = pl.DataFrame(
-        {"CPU": [cpu], "GROW": [grow], "CMD": [cmd]}, schema={"CPU": pl.Float64, "GROW": pl.Float64, "CMD": pl.String}
+        {"load": [load], "growth": [growth], "path": [path]},
+        schema={"load": pl.Float64, "growth": pl.Float64, "path": pl.String},
     )
     row: list[float] = fit_encoder(TRAINING, FEATURES, metric=metric).encode(frame)[0].tolist()
     return row
@@ -93,8 +94,8 @@ def test_small_frames_are_encoded_as_large_ones(metric: bool) -> None:
     encoder = fit_encoder(TRAINING, FEATURES, metric=metric)
     odd = [0.0, -0.0, 1.5, -3.0, 0.1, 1e300, -1e300, math.inf, -math.inf, math.nan, 5e-324, 16777217.0, None]
     names = ["bash", "cron", "nc", "", None]
-    rows = [(cpu, grow, name) for cpu in odd for grow in odd for name in names]
-    frame = pl.DataFrame(rows, schema={"CPU": pl.Float64, "GROW": pl.Float64, "CMD": pl.String}, orient="row")
+    rows = [(load, growth, name) for load in odd for growth in odd for name in names]
+    frame = pl.DataFrame(rows, schema={"load": pl.Float64, "growth": pl.Float64, "path": pl.String}, orient="row")
     assert frame.height > SMALL_ROWS
     whole = encoder.encode(frame)
     for start in range(0, frame.height, SMALL_ROWS):

@@ -25,9 +25,9 @@ Scores = npt.NDArray[np.float32]
 class Told:
     """A detector that gives the scores it was told."""
 
-    stream, threshold = "process", 0.5
+    stream, threshold = "visit", 0.5
 
-    def __init__(self, score: Callable[[pl.DataFrame], Scores], version: str = "process-000009-told") -> None:
+    def __init__(self, score: Callable[[pl.DataFrame], Scores], version: str = "visit-000009-told") -> None:
         self._score, self.version = score, version
 
     def score(self, records: pl.DataFrame) -> Scores:
@@ -68,7 +68,7 @@ def test_a_failing_challenger_has_no_score_and_says_why(case: str, bundles: dict
 def test_the_champion_decides_alone(scores: list[float]) -> None:
     """Bit for bit the same with a challenger as without one, whatever that one says."""
     rows = ROWS.head(len(scores))
-    champion = Told(lambda records: np.array(scores, np.float32), "process-000001-abcd")
+    champion = Told(lambda records: np.array(scores, np.float32), "visit-000001-abcd")
     alone = score_records(STREAM, rows, Panel(champion), None)
     both = score_records(STREAM, rows, Panel(champion, {"challenger": Member(always(1.0))}), None)
     assert_frame_equal(both.select(alone.columns), alone, check_exact=True)
@@ -102,5 +102,5 @@ def test_what_is_not_a_number_is_no_score() -> None:
 
 def test_names_in_the_log() -> None:
     panel = Panel(always(0.1), {"content": Member(always(0.2)), "challenger": None})
-    named = {place("process", role): version for role, version in panel.versions().items()}
-    assert named == {"process": "process-000009-told", "process:content": "process-000009-told"}
+    named = {place("visit", role): version for role, version in panel.versions().items()}
+    assert named == {"visit": "visit-000009-told", "visit:content": "visit-000009-told"}

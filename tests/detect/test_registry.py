@@ -33,29 +33,29 @@ def one(bundles: dict[str, Bundle]) -> Bundle:
 
 def test_an_empty_registry(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "models")
-    assert registry.current("process") is None
+    assert registry.current("visit") is None
     assert registry.list() == ()
     with pytest.raises(DataError, match="no model"):
-        registry.load("process")
+        registry.load("visit")
 
 
 def test_add_list_show_promote_roll_back(tmp_path: Path, bundles: dict[str, Bundle]) -> None:
     registry = Registry(tmp_path / "models")
     first = registry.add(bundles["supervised"], STREAM)
     second = registry.add(bundles["permuted"], STREAM, promote=False)
-    assert (first[:15], second[:15]) == ("process-000001-", "process-000002-")
-    assert registry.current("process") == first
+    assert (first[:13], second[:13]) == ("visit-000001-", "visit-000002-")
+    assert registry.current("visit") == first
     assert [(entry.version, entry.current, entry.method) for entry in registry.list()] == [
         (first, True, "supervised"),
         (second, False, "permuted"),
     ]
     registry.promote(second, STREAM)
-    assert registry.load("process").version == second
-    about = registry.show("process")
+    assert registry.load("visit").version == second
+    about = registry.show("visit")
     assert about["method"] == "permuted"
     assert [entry["version"] for entry in about["promotions"]] == [first, second]
     assert registry.rollback(STREAM) == first
-    assert registry.current("process") == first
+    assert registry.current("visit") == first
     with pytest.raises(ConfigurationError, match="no earlier"):
         registry.rollback(STREAM)
 
@@ -63,108 +63,108 @@ def test_add_list_show_promote_roll_back(tmp_path: Path, bundles: dict[str, Bund
 def test_each_role_has_a_pointer_of_its_own(tmp_path: Path, bundles: dict[str, Bundle]) -> None:
     registry = Registry(tmp_path / "models")
     champion = registry.add(bundles["supervised"], STREAM)
-    pointer = (tmp_path / "models/process/current.json").read_bytes()
+    pointer = (tmp_path / "models/visit/current.json").read_bytes()
     challenger = registry.add(bundles["permuted"], STREAM, role="challenger")
     registry.promote(champion, STREAM, "content")
-    assert (tmp_path / "models/process/current.json").read_bytes() == pointer, "the champion's is as it was"
-    assert [registry.current("process", role) for role in ("champion", "challenger", "content", "other")] == [
+    assert (tmp_path / "models/visit/current.json").read_bytes() == pointer, "the champion's is as it was"
+    assert [registry.current("visit", role) for role in ("champion", "challenger", "content", "other")] == [
         champion, challenger, champion, None,
     ]  # fmt: skip
     assert {entry.version: (entry.current, entry.roles) for entry in registry.list()} == {
         champion: (True, ("champion", "content")),
         challenger: (False, ("challenger",)),
     }
-    about = registry.show("process", challenger)
+    about = registry.show("visit", challenger)
     assert (about["current"], about["roles"]) == (False, ["challenger"])
     assert [entry["version"] for entry in about["role_promotions"]["challenger"]] == [challenger]
     registry.promote(champion, STREAM, "challenger")
     assert registry.rollback(STREAM, "challenger") == challenger
-    assert Registry(tmp_path / "models").current("process", "challenger") == challenger
+    assert Registry(tmp_path / "models").current("visit", "challenger") == challenger
     for role in ("challenger", "never"):
         with pytest.raises(ConfigurationError, match=f"in the role '{role}'"):
             registry.rollback(STREAM, role)
-    assert registry.current("process") == champion
+    assert registry.current("visit") == champion
 
 
 def test_what_was_added_scores_alike(tmp_path: Path, bundle: Bundle) -> None:
     registry = Registry(tmp_path / "models")
     registry.add(bundle, STREAM)
-    assert registry.load("process", threads=2).score(TEST).tolist() == bundle.score(TEST).tolist()
+    assert registry.load("visit", threads=2).score(TEST).tolist() == bundle.score(TEST).tolist()
 
 
 def test_is_private(tmp_path: Path, one: Bundle) -> None:
     registry = Registry(tmp_path / "models")
     version = registry.add(one, STREAM)
-    folders = [tmp_path / "models", tmp_path / "models/process", tmp_path / "models/process" / version]
+    folders = [tmp_path / "models", tmp_path / "models/visit", tmp_path / "models/visit" / version]
     assert {mode(folder) for folder in folders} == {0o700}
-    assert mode(tmp_path / "models/process/current.json") == 0o600
+    assert mode(tmp_path / "models/visit/current.json") == 0o600
 
 
 def test_another_process_sees_a_promotion_by_its_stamp(tmp_path: Path, one: Bundle) -> None:
     writer, reader = Registry(tmp_path), Registry(tmp_path)
     first = writer.add(one, STREAM)
-    assert reader.current("process") == first
+    assert reader.current("visit") == first
     second = writer.add(one, STREAM)
-    assert reader.current("process") == second
+    assert reader.current("visit") == second
 
 
 def test_the_pointer_is_read_only_when_it_changed(tmp_path: Path, one: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = Registry(tmp_path)
     version = registry.add(one, STREAM)
-    assert registry.current("process") == version
+    assert registry.current("visit") == version
 
     def never(*_: Any) -> None:
         raise AssertionError("read again")
 
     monkeypatch.setattr(Registry, "_history", never)
-    assert registry.current("process") == version
+    assert registry.current("visit") == version
 
 
 def test_roll_back_skips_a_damaged_version(tmp_path: Path, one: Bundle) -> None:
     registry = Registry(tmp_path)
     first, second, _ = (registry.add(one, STREAM) for _ in range(3))
-    (tmp_path / "process" / second / "model.ubj").write_bytes(b"")
+    (tmp_path / "visit" / second / "model.ubj").write_bytes(b"")
     assert registry.rollback(STREAM) == first
 
 
 def test_a_damaged_version_is_listed_with_its_problem_and_not_promoted(tmp_path: Path, one: Bundle) -> None:
     registry = Registry(tmp_path)
     kept, damaged = (registry.add(one, STREAM, promote=number == 0) for number in range(2))
-    (tmp_path / "process" / damaged / "bundle.json").write_bytes(b"{}")
-    assert [bool(entry.problem) for entry in registry.list("process")] == [False, True]
+    (tmp_path / "visit" / damaged / "bundle.json").write_bytes(b"{}")
+    assert [bool(entry.problem) for entry in registry.list("visit")] == [False, True]
     with pytest.raises(DataError):
         registry.promote(damaged, STREAM)
-    assert registry.current("process") == kept
+    assert registry.current("visit") == kept
 
 
-@pytest.mark.parametrize("name", ["process-999999-beef", "../process-000001-aaaa", "memory-000001-aaaa", "x", ""])
+@pytest.mark.parametrize("name", ["visit-999999-beef", "../visit-000001-aaaa", "login-000001-aaaa", "x", ""])
 def test_an_unknown_version_is_refused(tmp_path: Path, one: Bundle, name: str) -> None:
     registry = Registry(tmp_path)
     registry.add(one, STREAM)
     with pytest.raises(ConfigurationError, match="has no model version"):
-        registry.promote(name or "process-", STREAM)
+        registry.promote(name or "visit-", STREAM)
 
 
 def test_a_damaged_pointer_says_what_to_do(tmp_path: Path, one: Bundle) -> None:
     registry = Registry(tmp_path)
     registry.add(one, STREAM)
-    (tmp_path / "process/current.json").write_text('{"promotions": 3}')
+    (tmp_path / "visit/current.json").write_text('{"promotions": 3}')
     with pytest.raises(DataError, match="damaged"):
-        registry.current("process")
+        registry.current("visit")
 
 
 @pytest.mark.parametrize(
     ("stream", "said"),
     [
-        pytest.param(replace(STREAM, name="memory"), "not 'memory'", id="another stream"),
+        pytest.param(replace(STREAM, name="login"), "not 'login'", id="another stream"),
         pytest.param(
-            replace(STREAM, schema=pl.Schema({name: kind for name, kind in SCHEMA.items() if name != "CPU"})),
-            "CPU was Float64, is missing",
+            replace(STREAM, schema=pl.Schema({name: kind for name, kind in SCHEMA.items() if name != "load"})),
+            "load was Float64, is missing",
             id="column gone",
         ),
         pytest.param(
-            replace(STREAM, schema=pl.Schema({**SCHEMA, "NICE": pl.String()})),
-            "NICE was Int64, is String",
+            replace(STREAM, schema=pl.Schema({**SCHEMA, "status": pl.String()})),
+            "status was Int64, is String",
             id="column of another type",
         ),
     ],
@@ -188,8 +188,8 @@ def test_import_keeps_the_scores(tmp_path: Path, bundle: Bundle) -> None:
     save_bundle(bundle, tmp_path / "bundle")
     registry = Registry(tmp_path / "models")
     version = registry.import_(tmp_path / "bundle", STREAM, promote=True)
-    assert registry.current("process") == version
-    assert registry.load("process").score(TEST).tolist() == load_bundle(tmp_path / "bundle").score(TEST).tolist()
+    assert registry.current("visit") == version
+    assert registry.load("visit").score(TEST).tolist() == load_bundle(tmp_path / "bundle").score(TEST).tolist()
 
 
 class _Crash(BaseException):
@@ -234,11 +234,11 @@ def test_a_crash_at_any_step_of_adding_leaves_the_old_or_the_new(tmp_path: Path,
             except _Crash:
                 new = ""
         after = Registry(folder)
-        current = after.current("process")
+        current = after.current("visit")
         versions = [entry.version for entry in after.list()]
         assert current in ({old} if new == "" and len(versions) == 1 else set(versions))
         assert all(entry.problem is None for entry in after.list())
-        assert after.load("process").score(TEST).tolist() == one.score(TEST).tolist()
+        assert after.load("visit").score(TEST).tolist() == one.score(TEST).tolist()
         assert after.add(one, STREAM) not in versions
     assert number > 8
 
@@ -258,13 +258,13 @@ def test_processes_add_at_the_same_time(tmp_path: Path, one: Bundle) -> None:
         worker.start()
     registry, seen = Registry(tmp_path / "models"), set()
     while any(worker.is_alive() for worker in workers):
-        if version := registry.current("process"):
-            seen.add(registry.load("process", version).version)
+        if version := registry.current("visit"):
+            seen.add(registry.load("visit", version).version)
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert [int(entry.version.split("-")[1]) for entry in registry.list()] == list(range(1, 13))
-    assert len(json.loads((tmp_path / "models/process/current.json").read_text())["promotions"]) == 12
+    assert len(json.loads((tmp_path / "models/visit/current.json").read_text())["promotions"]) == 12
 
 
 def test_scoring_needs_neither_scikit_learn_nor_pandas(tmp_path: Path, bundle: Bundle) -> None:

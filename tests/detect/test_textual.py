@@ -20,7 +20,7 @@ from tests.detect.support import SCHEMA, STREAM, records
 STREAM_OF_REQUESTS = replace(
     STREAM,
     schema=pl.Schema({**SCHEMA, "query": pl.String(), "method": pl.String()}),
-    features=Features(("CPU",), (), (), text=("query",), limited={"method": 2}),
+    features=Features(("load",), (), (), text=("query",), limited={"method": 2}),
 )
 INJECTED = "?id=1' UNION SELECT user, password FROM users--"
 
@@ -33,7 +33,7 @@ def requests(rows: int, seed: int) -> pl.DataFrame:
     number = random.integers(0, 10_000, rows)
     queries = [f"{INJECTED}{n}" if bad else f"?item={n}&page={n % 7}" for n, bad in zip(number, attack, strict=True)]
     return frame.with_columns(
-        pl.lit(0.1).alias("CPU"),
+        pl.lit(0.1).alias("load"),
         pl.Series("query", [None if n % 50 == 0 else query for n, query in zip(number, queries, strict=True)]),
         pl.Series("method", random.choice(["GET", "POST", "PUT", "TRACE"], rows, p=[0.7, 0.2, 0.05, 0.05])),
     )
@@ -70,7 +70,7 @@ def test_disk_canary_and_seed(bundle: Bundle, tmp_path: Path) -> None:
     back = load_bundle(tmp_path / "bundle")
     np.testing.assert_array_equal(back.score(TEST), bundle.score(TEST))
     assert back.explain(TEST.head(3)) == bundle.explain(TEST.head(3))
-    assert set(back.importance()) == {"CPU", "query", "method"}
+    assert set(back.importance()) == {"load", "query", "method"}
     trained.cache_clear()
     np.testing.assert_array_equal(trained(bundle.description.method).score(TEST), bundle.score(TEST))
 

@@ -64,7 +64,7 @@ def test_progress_is_told() -> None:
         pytest.param(records(30), "unsupervised", "at least 50", id="too few"),
         pytest.param(records(400, attacks=0), "supervised", "0 distinct attack rows", id="no attacks"),
         pytest.param(records(400).drop("label"), "supervised", "needs both", id="no labels"),
-        pytest.param(records(400).drop("CPU"), "unsupervised", "CPU", id="missing column"),
+        pytest.param(records(400).drop("load"), "unsupervised", "load", id="missing column"),
     ],
 )
 def test_data_that_cannot_carry_a_model_are_refused(data: pl.DataFrame, method: str, said: str) -> None:
@@ -93,7 +93,10 @@ def test_what_was_learned_is_silent_at_rest(rows: int) -> None:
 def test_what_was_learned_finds_the_outrageous() -> None:
     bundle = learn(records(8000, attacks=0.0), STREAM)
     odd = records(10, attacks=0.0).with_columns(
-        pl.lit("xmrig").alias("CMD"), pl.lit(0.99).alias("CPU"), pl.lit(8e9).alias("RSIZE"), pl.lit("R").alias("State")
+        pl.lit("/.env").alias("path"),
+        pl.lit(0.99).alias("load"),
+        pl.lit(8e9).alias("bytes"),
+        pl.lit("POST").alias("method"),
     )
     assert (bundle.score(odd) >= bundle.threshold).all()
 
@@ -106,8 +109,8 @@ def test_learning_from_next_to_nothing_is_refused() -> None:
 def test_statistics_describe_the_normal_records(bundles: dict[str, Bundle]) -> None:
     statistics = bundles["supervised"].statistics
     normal = records(3000).filter(label=0)
-    assert statistics["CPU"].median == pytest.approx(normal["CPU"].median())
-    assert statistics["CMD"].usual == normal["CMD"].value_counts(sort=True)["CMD"][0]
-    assert statistics["NICE"].nulls == pytest.approx(normal["NICE"].null_count() / normal.height)
+    assert statistics["load"].median == pytest.approx(normal["load"].median())
+    assert statistics["path"].usual == normal["path"].value_counts(sort=True)["path"][0]
+    assert statistics["status"].nulls == pytest.approx(normal["status"].null_count() / normal.height)
     for entry in statistics.values():
         assert math.isclose(sum(entry.shares) + entry.nulls, 1.0)

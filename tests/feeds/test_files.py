@@ -18,17 +18,18 @@ from hackwatch.feeds import files
 from hackwatch.feeds.files import read_file
 from hackwatch.streams.base import Decoded, DecodeOptions
 from tests.streams.request import STREAM, short
-from tests.streams.support import MEMORY, PROCESS, record
+from tests.streams.support import VISIT as SOUND
+from tests.streams.support import named, record
+from tests.third.shop import VISIT
 
 BOM = b"\xef\xbb\xbf"
 LOG = b'::1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 9 "-" "Mozilla/5.0 (X11; KHTML, x)"\n'
-#: As the ToN_IoT Train_Test tables begin: no ts, a truth column named `attack`.
-TRAIN_TEST = "PID,MINFLT,MAJFLT,VSTEXT,VSIZE,RSIZE,VGROW,RGROW,MEM,CMD,attack,type"
+HEADER = "client,server,path,agent,status,bytes,seconds,ts,label"
 
 
-def read(path: Path, content: bytes, stream: str = "memory", **options: Any) -> Decoded:
+def read(path: Path, content: bytes, stream: str = "visit", **options: Any) -> Decoded:
     path.write_bytes(content)
-    chunks = list(read_file(path, streams.get(stream), DecodeOptions(**options)))
+    chunks = list(read_file(path, named(stream), DecodeOptions(**options)))
     return Decoded(
         pl.concat([chunk.records for chunk in chunks]),
         pl.concat([chunk.rejected for chunk in chunks]),
@@ -37,7 +38,7 @@ def read(path: Path, content: bytes, stream: str = "memory", **options: Any) -> 
 
 
 def ndjson(count: int) -> bytes:
-    return b"".join(json.dumps(record("memory", sequence=n)).encode() + b"\n" for n in range(count))
+    return b"".join(json.dumps(record("visit", bytes=n)).encode() + b"\n" for n in range(count))
 
 
 @pytest.fixture
@@ -54,13 +55,13 @@ def path(tmp_path: Path) -> Path:
         ndjson(50)[:-1],
         b"[" + ndjson(50)[:-1].replace(b"\n", b",") + b"]\n",
         b"[\n" + ndjson(50)[:-1].replace(b"\n", b",\n") + b"\n]",
-        json.dumps([record("memory", sequence=n) for n in range(50)], indent=2).encode(),
+        json.dumps([record("visit", bytes=n) for n in range(50)], indent=2).encode(),
     ],
     ids=["ndjson", "torn ndjson", "message array", "array of lines", "indented array"],
 )
 def test_json_files_of_all_forms_hold_the_same_records(path: Path, content: bytes, mark: bytes, pack: Any) -> None:
     decoded = read(path, pack(mark + content))
-    assert decoded.records["sequence"].to_list() == list(range(50))
+    assert decoded.records["bytes"].to_list() == list(range(50))
     assert decoded.rejected.height == 0
 
 
@@ -70,9 +71,9 @@ def test_a_pipe_is_read_whole(path: Path, pack: Any) -> None:
     os.mkfifo(path)
     writer = threading.Thread(target=lambda: path.write_bytes(pack(ndjson(100))), daemon=True)
     writer.start()
-    [decoded] = read_file(path, streams.get("memory"))
+    [decoded] = read_file(path, VISIT)
     writer.join(10)
-    assert decoded.records["sequence"].to_list() == list(range(100))
+    assert decoded.records["bytes"].to_list() == list(range(100))
 
 
 @pytest.mark.parametrize("chunk", [100, 1000, 1 << 20])
@@ -108,44 +109,35 @@ def test_an_empty_file_is_one_empty_chunk(path: Path, content: bytes) -> None:
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", [b"", BOM], ids=["", "bom"])
 def test_a_csv_is_read_by_its_header(path: Path, separator: str, end: str, mark: bytes) -> None:
-    rows = [MEMORY, record("memory", CMD="a b"), record("memory", RGROW=" 24K ")]
-    text = end.join(separator.join(map(str, line)) for line in [list(MEMORY), *(row.values() for row in rows)])
+    rows = [SOUND, record("visit", path="a b"), record("visit", bytes=" 24K ")]
+    text = end.join(separator.join(map(str, line)) for line in [list(SOUND), *(row.values() for row in rows)])
     decoded = read(path, mark + text.encode())
-    assert decoded.records["CMD"].to_list() == ["mysqld", "a b", "mysqld"]
-    assert decoded.records["RGROW"].to_list() == [-12288.0, -12288.0, 24576.0]
+    assert decoded.records["path"].to_list() == ["/item/17", "a b", "/item/17"]
+    assert decoded.records["bytes"].to_list() == [12800.0, 12800.0, 24576.0]
     assert decoded.records["ts"].to_list() == [1554218915.25] * 3
     assert decoded.records["offset"].to_list() == [0, 1, 2]
 
 
-def test_a_csv_without_time_and_place_gets_them(tmp_path: Path) -> None:
-    rows = "7,24K,0,193K,519.1M,2.0G,0K,0K,13%,atop,0,normal\n7,1,2,3K,4K,5K,6K,7K,0.1,<grep>,1,ddos\n"
-    decoded = read(tmp_path / "Train_Test_1.csv.gz", gzip.compress(f"{TRAIN_TEST}\n{rows}".encode()), labels=True)
-    assert decoded.records.select("sequence", "machine", "ts", "label", "type").rows() == [
-        (0, "Train_Test_1", 1.0, 0, "normal"),
-        (1, "Train_Test_1", 2.0, 1, "ddos"),
-    ]
-
-
 def test_csv_rows_that_do_not_fit_are_rejected_or_counted(path: Path) -> None:
-    good = "7,24,0,193K,1K,1K,0K,0K,0.1,atop,0,normal"
-    content = f'{TRAIN_TEST}\n{good}\n\n7,24\n{good},more\n"7",24,0,1K,1K,1K,0K,0K,0.1,"a,""b",0,x\n'
+    good = "c,s,/,a,200,1K,0.1,1e9,0"
+    content = f'{HEADER}\n{good}\n\nc,s\n{good},more\n"c",s,"a,""b",a,200,1K,0.1,1e9,0\n'
     path.write_text(content)
-    [decoded] = read_file(path, streams.get("memory"))
-    assert decoded.records["CMD"].to_list() == ["atop", "atop", 'a,"b']
+    [decoded] = read_file(path, VISIT)
+    assert decoded.records["path"].to_list() == ["/", "/", 'a,"b']
     assert decoded.rejected["offset"].to_list() == [1]
-    assert decoded.rejected["reason"][0].startswith("MAJFLT: missing or null; VSTEXT: missing or null")
+    assert decoded.rejected["reason"][0].startswith("path: missing or null; agent: missing or null")
     assert dict(decoded.unknown_fields) == {"(beyond the header)": 1}
 
 
 def test_invalid_utf8_in_a_csv_is_kept_as_escapes(path: Path) -> None:
-    row = b"7,24,0,193K,1K,1K,0K,0K,0.1,a\xffb,0,normal"
-    assert read(path, TRAIN_TEST.encode() + b"\n" + row).records["CMD"].to_list() == ["a\\xffb"]
+    row = b"c,s,a\xffb,a,200,1K,0.1,1e9,0"
+    assert read(path, HEADER.encode() + b"\n" + row).records["path"].to_list() == ["a\\xffb"]
 
 
 def test_progress_ends_at_the_size_of_the_file(path: Path) -> None:
     path.write_bytes(gzip.compress(ndjson(2000)))
     seen: list[tuple[int, int]] = []
-    for _ in read_file(path, streams.get("memory"), on_progress=lambda done, size: seen.append((done, size))):
+    for _ in read_file(path, VISIT, on_progress=lambda done, size: seen.append((done, size))):
         pass
     assert seen[-1] == (path.stat().st_size, path.stat().st_size)
 
@@ -156,11 +148,11 @@ def test_progress_ends_at_the_size_of_the_file(path: Path) -> None:
         (gzip.compress(ndjson(500))[:-20], "broken gzip file"),
         (b"\x1f\x8bnonsense", "broken gzip file"),
         (b"[\n{]", "begins as a JSON array but is none"),
-        (b"a,b,c\n1,2,3\n", "no column PID, MINFLT, .*, CMD in the header"),
-        (b"PID,CMD,PID\n1,2,3\n", "columns occur twice: PID"),
-        (TRAIN_TEST.encode() + b'\n1,"' + b"x" * 200_000, "not readable as CSV"),
-        (b"1,2,3\n4,5,6\n", "this is no file of memory: it seems to hold nothing known"),
-        (LOG, "memory reads json, csv"),
+        (b"a,b,c\n1,2,3\n", "no column client, server, .*, ts in the header"),
+        (b"client,path,client\n1,2,3\n", "columns occur twice: client"),
+        (HEADER.encode() + b'\n1,"' + b"x" * 200_000, "not readable as CSV"),
+        (b"1,2,3\n4,5,6\n", "this is no file of visit: it seems to hold nothing known"),
+        (LOG, "visit reads json, csv"),
     ],
     ids=["torn gzip", "no gzip", "no array", "no column", "doubled", "open quote", "no header", "a log"],
 )
@@ -196,20 +188,16 @@ def test_a_header_s_missing_fields_get_the_stream_s_defaults(path: Path) -> None
 
 
 def test_a_file_of_another_stream_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {"memory": streams.get("memory"), "request": STREAM}
+    known = {"visit": VISIT, "request": STREAM}
     monkeypatch.setattr(streams, "names", lambda: tuple(known))
     monkeypatch.setattr(streams, "get", known.__getitem__)
     path.write_bytes(short() + b"\n")
     with pytest.raises(DataError) as caught:
-        list(read_file(path, known["memory"]))
-    assert "this is no file of memory: it seems to hold short (of request)" in str(caught.value)
-    assert "memory reads json, csv" in str(caught.value)
+        list(read_file(path, known["visit"]))
+    assert "this is no file of visit: it seems to hold short (of request)" in str(caught.value)
+    assert "visit reads json, csv" in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_an_error_of_the_place(path: Path) -> None:
     with pytest.raises(ResourceError, match="No such file"):
-        list(read_file(path, streams.get("process")))
-
-
-def test_process_files_are_read_alike(path: Path) -> None:
-    assert read(path, json.dumps(PROCESS).encode(), "process").records["NICE"].to_list() == [0]
+        list(read_file(path, VISIT))

@@ -6,22 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from hackwatch import streams
 from hackwatch.detect.rules import RuleSet, load_rules
 from hackwatch.errors import ConfigurationError
+from tests.third.shop import LOGIN, VISIT
 
-STREAMS = {name: streams.get(name) for name in ("process", "memory")}
+STREAMS = {"visit": VISIT, "login": LOGIN}
 GOOD = """
 [[rule]]
 id = "mine"
 title = "Mine"
-stream = "process"
-where = "CMD = 'mine' AND CPU > 0.5"
+stream = "visit"
+where = "agent = 'mine' AND seconds > 0.5"
 severity = "high"
 technique = "T1059.004"
 tactic = "execution"
-must_fire = [{ CMD = "mine", CPU = 0.9 }]
-must_not_fire = [{ CMD = "mine" }]
+must_fire = [{ agent = "mine", seconds = 0.9 }]
+must_not_fire = [{ agent = "mine" }]
 """
 
 
@@ -30,21 +30,21 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "own.toml"
 
 
-def problems(*files: Path, shipped: bool = False) -> tuple[str, ...]:
+def problems(*files: Path) -> tuple[str, ...]:
     with pytest.raises(ConfigurationError) as caught:
-        load_rules(files, STREAMS, shipped=shipped)
+        load_rules(files, STREAMS, shipped=False)
     return caught.value.problems
 
 
-def load(file: Path, text: str, *, shipped: bool = False) -> RuleSet:
+def load(file: Path, text: str) -> RuleSet:
     file.write_text(text)
-    return load_rules([file], STREAMS, shipped=shipped)
+    return load_rules([file], STREAMS, shipped=False)
 
 
 def test_a_rule_is_loaded_with_its_fields(file: Path) -> None:
     rules = load(file, GOOD.replace('severity = "high"', 'severity = "high"\nat_least = 5\nwithin = "2m"'))
     rule = rules["mine"]
-    assert (rule.id, rule.stream, rule.severity, rule.technique) == ("mine", "process", "high", "T1059.004")
+    assert (rule.id, rule.stream, rule.severity, rule.technique) == ("mine", "visit", "high", "T1059.004")
     assert (rule.at_least, rule.within_seconds) == (5, 120.0)
     assert rule.source == f"{file}:3"
     assert len(rules) == 1
@@ -60,21 +60,26 @@ def test_a_rule_is_loaded_with_its_fields(file: Path) -> None:
         ('id = "mine"', "id = 5", 3, "a rule needs an id"),
         ('title = "Mine"', "", 2, "'title' is missing"),
         ('title = "Mine"', 'title = " "', 4, "title must be a text that is not empty"),
-        ('stream = "process"', 'stream = "dns"', 5, "unknown stream 'dns'; known are memory, process"),
-        ('stream = "process"', "stream = []", 5, "stream must be a text"),
-        ("CPU > 0.5", "cpu > 0.5", 6, "unknown column 'cpu'"),
-        ("CPU > 0.5", "CPU > (SELECT 1)", 6, "unknown column 'SELECT'"),
+        ('stream = "visit"', 'stream = "dns"', 5, "unknown stream 'dns'; known are login, visit"),
+        ('stream = "visit"', "stream = []", 5, "stream must be a text"),
+        ("seconds > 0.5", "Seconds > 0.5", 6, "unknown column 'Seconds'"),
+        ("seconds > 0.5", "seconds > (SELECT 1)", 6, "unknown column 'SELECT'"),
         ('severity = "high"', 'severity = "bad"', 7, "severity must be one of informational, low"),
         ('severity = "high"', "severity = ['high']", 7, "severity must be one of"),
         ("T1059.004", "T1059.4", 8, "technique must be an ATT&CK technique id"),
         ("T1059.004", "1059", 8, "technique must be an ATT&CK technique id"),
         ('tactic = "execution"', 'tactic = "running"', 9, "tactic must be one of reconnaissance"),
-        ("CPU = 0.9", "CPU = 0.1", 10, "sample 1 of must_fire does not fire"),
-        ("CPU = 0.9", 'CPU = "much"', 10, "sample 1 of must_fire: value of the wrong type"),
-        ("CPU = 0.9", "LOAD = 0.9", 10, "sample 1 of must_fire: unknown column 'LOAD'"),
-        ('[{ CMD = "mine" }]', '[{ CMD = "x" }, { CMD = "mine", CPU = 2.0 }]', 11, "sample 2 of must_not_fire fires"),
-        ('must_not_fire = [{ CMD = "mine" }]', "must_not_fire = []", 11, "must_not_fire must be a list of at least"),
-        ('must_not_fire = [{ CMD = "mine" }]', "", 2, "'must_not_fire' is missing"),
+        ("seconds = 0.9", "seconds = 0.1", 10, "sample 1 of must_fire does not fire"),
+        ("seconds = 0.9", 'seconds = "much"', 10, "sample 1 of must_fire: value of the wrong type"),
+        ("seconds = 0.9", "load = 0.9", 10, "sample 1 of must_fire: unknown column 'load'"),
+        (
+            '[{ agent = "mine" }]',
+            '[{ agent = "x" }, { agent = "mine", seconds = 2.0 }]',
+            11,
+            "sample 2 of must_not_fire fires",
+        ),
+        ('must_not_fire = [{ agent = "mine" }]', "must_not_fire = []", 11, "must_not_fire must be a list of at least"),
+        ('must_not_fire = [{ agent = "mine" }]', "", 2, "'must_not_fire' is missing"),
         ('severity = "high"', 'severity = "high"\nat_least = 0\nwithin = "1m"', 8, "at_least must be a whole number"),
         ('severity = "high"', 'severity = "high"\nat_least = true', 8, "at_least must be a whole number"),
         ('severity = "high"', 'severity = "high"\nat_least = 5', 8, "need each other"),
@@ -128,34 +133,12 @@ def test_an_id_is_used_once(tmp_path: Path) -> None:
     assert problems(first, second) == (f"{second}:3: rule 'mine' exists already at {first}:3; use [[override]]",)
 
 
-def test_a_shipped_rule_can_be_disabled_and_changed(file: Path) -> None:
-    before = load_rules([], STREAMS)
-    rules = load(
-        file,
-        """
-        [[override]]
-        id = "network-scanner"
-        enabled = false
-
-        [[override]]
-        id = "crypto-miner"
-        severity = "critical"
-        """,
-        shipped=True,
-    )
-    assert "network-scanner" in before
-    assert "network-scanner" not in rules
-    assert before["crypto-miner"].severity == "high"
-    assert rules["crypto-miner"].severity == "critical"
-    assert rules["crypto-miner"].where == before["crypto-miner"].where
-    assert len(rules) == len(before) - 1
-
-
-def test_an_override_is_checked_against_the_samples_of_the_rule(file: Path) -> None:
-    file.write_text("[[override]]\nid = 'crypto-miner'\nwhere = \"CMD = 'other'\"\n")
-    found = problems(file, shipped=True)
-    assert len(found) == 3
-    assert all(problem.startswith("host/rules.toml:") and "does not fire" in problem for problem in found)
+@pytest.mark.parametrize(("changes", "severities"), [("enabled = false", []), ('severity = "low"', ["low"])])
+def test_another_file_disables_and_changes_a_rule(tmp_path: Path, changes: str, severities: list[str]) -> None:
+    (tmp_path / "a.toml").write_text(GOOD)
+    (tmp_path / "b.toml").write_text(f'[[override]]\nid = "mine"\n{changes}\n')
+    rules = load_rules([tmp_path], STREAMS, shipped=False)
+    assert [rule.severity for rule in rules] == severities
 
 
 def test_a_folder_gives_its_rule_files(tmp_path: Path) -> None:
@@ -163,8 +146,3 @@ def test_a_folder_gives_its_rule_files(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text(GOOD)
     (tmp_path / "notes.txt").write_text("no rules")
     assert [rule.id for rule in load_rules([tmp_path], STREAMS, shipped=False)] == ["mine", "second"]
-
-
-def test_shipped_rules_of_streams_that_are_not_watched_are_left_out() -> None:
-    rules = load_rules([], {"process": STREAMS["process"]})
-    assert {rule.stream for rule in rules} == {"process"}

@@ -17,12 +17,12 @@ from hackwatch import metrics
 from hackwatch.counts import OUTCOMES
 from hackwatch.topics.spool import SpoolWriter
 from tests.engine.processes import NAMES, Folder, Outcome
+from tests.families.host import cases
 from tests.pipeline.cases import JOINS, LATENESS, ORDERS, WINDOW_EDGES
-from tests.pipeline.support import START
 from tests.servers.spark import missing
 from tests.spark.support import SPARK, assert_same, on_spark, work_off_embedded
-from tests.streams import cases
 from tests.streams.support import record
+from tests.third.scored import START
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -53,6 +53,8 @@ severity = "low"
 must_fire = [{ MAJFLT = 777 }]
 must_not_fire = [{ MAJFLT = 1 }]
 """
+#: Which side of a join each stream is.
+SIDES = {"process": "left", "memory": "right"}
 MANY = 5000
 CLOCK = time.time()
 SECONDS, STEP = 600, 5
@@ -110,7 +112,7 @@ def first_part(stream: str) -> Told:
     for number, (times, _) in enumerate(LATENESS.values()):
         told[LATE + number] += [at(stream, t, f"late-{number}") for t in times]
     told[CLOCKED] += [at(stream, time, machine) for machine, time in clocked()]
-    told[FIRST] += joined(stream, "together", f"{stream} first")
+    told[FIRST] += joined(stream, "together", f"{SIDES[stream]} first")
     return told
 
 
@@ -130,7 +132,7 @@ def behind(times: list[float]) -> list[bool]:
 
 
 def second_part(stream: str) -> Told:
-    (order,) = (order for order in ORDERS if order not in ("together", f"{stream} first"))
+    (order,) = (order for order in ORDERS if order not in ("together", f"{SIDES[stream]} first"))
     repeated = [at(stream, 119, "repeated", uuid=key) for key in ("a", "b")]
     return {MOST: repeated, SECOND: joined(stream, order)}
 
@@ -147,11 +149,11 @@ def values(stream: str) -> Iterator[dict[str, Any]]:
 def joined(stream: str, *orders: str) -> list[dict[str, Any]]:
     """This side of all joins that come in one of these orders, by time: none is late."""
     made = []
-    for number, (process, memory, _) in enumerate(JOINS.values()):
-        one = process if stream == "process" else memory
+    for number, (left, right, _) in enumerate(JOINS.values()):
+        one = left if SIDES[stream] == "left" else right
         for order in orders:
-            machine = f"{number}-{order}-{one.machine}"
-            made.append(at(stream, 25 * number + one.t, machine, suspect=one.suspect, PID=one.pid, CMD=one.cmd))
+            machine = f"{number}-{order}-{one.client}"
+            made.append(at(stream, 25 * number + one.t, machine, suspect=one.suspect, PID=one.session, CMD=one.agent))
     return sorted(made, key=lambda row: float(row["ts"]))
 
 
@@ -248,7 +250,7 @@ def test_no_clock_harms_another_one(found: Outcome, stream: str) -> None:
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_join(found: Outcome, order: str) -> None:
     pairs = Counter(found.tables["attacks"]["machine"].to_list())
-    expected = {f"{number}-{order}-m1": pairs for number, (*_, pairs) in enumerate(JOINS.values()) if pairs}
+    expected = {f"{number}-{order}-c1": pairs for number, (*_, pairs) in enumerate(JOINS.values()) if pairs}
     assert {machine: times for machine, times in pairs.items() if f"-{order}-" in machine} == expected
 
 

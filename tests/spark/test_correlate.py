@@ -28,8 +28,8 @@ from hackwatch.runtime.retry import Retry
 from hackwatch.store import Store, open_store
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.testing import FakeClock
-from tests.pipeline.support import START
 from tests.streams.support import messages, record
+from tests.third.scored import START
 
 pytest.importorskip("pyspark")
 

@@ -16,11 +16,11 @@ from hackwatch import topics
 from hackwatch.errors import ResourceError
 from hackwatch.spark.service import run_spark
 from tests.engine.processes import NAMES, Folder, until
-from tests.pipeline.support import START
 from tests.servers.kafka import Broker
 from tests.servers.spark import missing
 from tests.spark.support import SPARK, settings_of
 from tests.streams.support import record
+from tests.third.scored import START
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

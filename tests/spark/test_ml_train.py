@@ -35,16 +35,16 @@ OPTIONS = Options(trees=8, depth=4, folds=2, alert_budget=0.01)
 
 
 def related(rows: int, seed: int) -> pl.DataFrame:
-    """Records whose columns all follow from the program; in an attack each column follows from another one."""
+    """Records whose columns all follow from the page; in an attack each column follows from another one."""
     random = np.random.default_rng(seed)
     attack = random.random(rows) < 0.1
     base = records(rows, seed)
     kinds = np.where(attack, random.integers(0, 6, (4, rows)), random.integers(0, 6, rows))
     return base.with_columns(
-        pl.Series("CMD", [f"program-{number}" for number in kinds[0]]),
-        pl.Series("CPU", np.round(kinds[1] / 8 + random.normal(0, 0.01, rows), 3)),
-        pl.Series("RSIZE", np.round(np.exp(12 + kinds[2] + random.normal(0, 0.1, rows)), -3)),
-        pl.Series("NICE", kinds[3] * 3),
+        pl.Series("path", [f"/page/{number}" for number in kinds[0]]),
+        pl.Series("load", np.round(kinds[1] / 8 + random.normal(0, 0.01, rows), 3)),
+        pl.Series("bytes", np.round(np.exp(12 + kinds[2] + random.normal(0, 0.1, rows)), -3)),
+        pl.Series("status", kinds[3] * 3),
         pl.Series("label", attack.astype(np.int8)),
         pl.Series("type", np.where(attack, "mixed", "normal")),
     )
@@ -210,7 +210,7 @@ def test_a_method_without_spark_is_refused(spark: SparkSession, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        pytest.param(ROWS.drop("CPU"), "columns missing: CPU", id="column"),
+        pytest.param(ROWS.drop("load"), "columns missing: load", id="column"),
         pytest.param(ROWS.head(20), "20 distinct rows", id="too few"),
         pytest.param(ROWS.drop("label"), "needs both", id="no labels"),
         pytest.param(ROWS.filter(pl.col("label") == 0), "needs both", id="no attacks"),

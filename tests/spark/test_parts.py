@@ -25,9 +25,9 @@ from hackwatch.store import open_store
 from hackwatch.store.commits import BatchEntry
 from hackwatch.testing import FakeClock
 from hackwatch.topics.spool import SpoolReader, SpoolWriter
-from tests.engine.enrichers import NTH, OWNER, register
 from tests.engine.support import Planted
 from tests.streams.support import decode, record
+from tests.third.enrichers import NTH, OWNER, register
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -243,12 +243,12 @@ def test_a_batch_that_comes_while_the_store_is_away_waits_for_it(
 
 def test_models_and_tables_arrive_as_they_were_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, OWNER, NTH)
-    tables = {"owners": pl.DataFrame({"CMD": ["apache2"], "owner": ["ann"]})}
-    panel = Panel(Planted("process"), {"content": Member(Planted("process")), "challenger": None})
-    shipped: Shipped = pickle.loads(pickle.dumps(pack("process", panel, tables, ())))
-    assert shipped.panel.versions() == {"champion": "process-planted", "content": "process-planted"}
+    tables = {"owners": pl.DataFrame({"path": ["/item/17"], "owner": ["ann"]})}
+    panel = Panel(Planted("visit"), {"content": Member(Planted("visit")), "challenger": None})
+    shipped: Shipped = pickle.loads(pickle.dumps(pack("visit", panel, tables, ())))
+    assert shipped.panel.versions() == {"champion": "visit-planted", "content": "visit-planted"}
     assert shipped.panel.roles == ("content", "challenger")
-    filled = shipped.enrichment(decode("process", record("process"), record("process", CMD="vim")).records)
+    filled = shipped.enrichment(decode("visit", record("visit"), record("visit", path="/help")).records)
     assert filled["owner"].to_list() == ["ann", None]
     assert filled["nth"].to_list() == [None, None], "what is stateful stays empty on Spark"
 

@@ -103,7 +103,7 @@ def reads(field: Field, *formats: LineFormat) -> Decoder:
 
 #: What is wrong with a declaration, and what is said of it.
 INCOMPLETE: dict[str, tuple[dict[str, Any], str]] = {
-    "a subject that is no column": ({"subject": "CMD"}, "subject: there is no column 'CMD'"),
+    "a subject that is no column": ({"subject": "path"}, "subject: there is no column 'path'"),
     "an entity that is no text": ({"entity": "bytes"}, "entity: 'bytes' is Int64; it must be a text"),
     "a source that is no column": ({"source": "server"}, "source: there is no column 'server'"),
     "no event time": ({"schema": pl.Schema({"client": pl.String(), "bytes": pl.Int64()})}, "event_time"),
@@ -150,7 +150,7 @@ def test_an_incomplete_declaration_is_refused_when_it_is_loaded(registered: dict
 
 
 def test_all_that_is_missing_is_said_at_once(registered: dict[str, _Point]) -> None:
-    registered["disk"] = _Point(complete(subject="CMD", source="server", noun=Noun("", "")))
+    registered["disk"] = _Point(complete(subject="path", source="server", noun=Noun("", "")))
     with pytest.raises(ConfigurationError) as caught:
         streams.get("disk")
     assert len(caught.value.problems) == 3

@@ -13,17 +13,22 @@ from hackwatch.cli import main
 from hackwatch.streams.base import REJECTED_SCHEMA
 from hackwatch.tables import TableFile
 from tests.streams.support import record
+from tests.third.shop import shop_all_along
+
+__all__ = ["shop_all_along"]
+
+pytestmark = pytest.mark.usefixtures("shop_all_along")
 
 RECORDS = [
-    record("memory", CMD="=cmd|'/c calc'!A1", VSIZE="612", label=1),
-    record("memory", CMD="<grep>", label=0, host="x\x1b"),
-    record("memory", PID=-1),
+    record("visit", client="=cmd|'/c calc'!A1", bytes="612", label=1),
+    record("visit", label=0, rack="x\x1b"),
+    record("visit", status=-1),
 ]
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    path = tmp_path / "memory.ndjson"
+    path = tmp_path / "visit.ndjson"
     path.write_text("".join(json.dumps(one) + "\n" for one in RECORDS))
     return path
 
@@ -35,32 +40,31 @@ def run(*arguments: object) -> Result:
 @pytest.mark.parametrize("form", ["parquet", "csv", "ndjson"])
 def test_a_table_is_written_with_the_rejected_beside_it(tmp_path: Path, source: Path, form: str) -> None:
     out = tmp_path / f"out.{form}"
-    result = run(source, "--as", "memory", "-o", out, "--letterless-kib", "--labels")
+    result = run(source, "--as", "visit", "-o", out, "--option", "letterless_mib", "--labels")
     assert result.exit_code == 0, result.output
     assert "2 records -> " in result.stdout
     assert "1 rejected -> " in result.stdout
-    assert "host (1)" in result.stderr
+    assert "rack (1)" in result.stderr
     table: pl.DataFrame = getattr(pl, f"read_{form}")(out)
-    assert table["VSIZE"].to_list() == [612 * 1024.0, 519.1 * 2**20]
+    assert table["bytes"].to_list() == [612 * 2.0**20, 12.5 * 1024]
     assert table["label"].to_list() == [1, 0]
-    assert table["finished"].to_list() == [False, True]
     rejected = pl.read_ndjson(tmp_path / "out.rejected.ndjson", schema=REJECTED_SCHEMA)
     assert rejected.select("offset", "reason").rows() == [
-        (sum(len(json.dumps(one)) + 1 for one in RECORDS[:2]), "PID: not a whole number from 0 to 4194304")
+        (sum(len(json.dumps(one)) + 1 for one in RECORDS[:2]), "status: not a whole number from 100 to 599")
     ]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["memory.ndjson", f"out.{form}", "out.rejected.ndjson"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"out.{form}", "out.rejected.ndjson", "visit.ndjson"]
 
 
 def test_no_name_becomes_a_formula_in_a_spreadsheet(tmp_path: Path, source: Path) -> None:
-    run(source, "--as", "memory", "-o", tmp_path / "out.csv")
+    run(source, "--as", "visit", "-o", tmp_path / "out.csv")
     table = pl.read_csv(tmp_path / "out.csv")
-    assert table["CMD"].to_list() == ["'=cmd|'/c calc'!A1", "grep"]
-    assert table["CMD_PID"][0].startswith("'=")
+    assert table["client"].to_list() == ["'=cmd|'/c calc'!A1", "203.0.113.7"]
+    assert table["client_path"][0].startswith("'=")
 
 
 def test_the_summary_can_be_json_and_no_empty_file_is_left(tmp_path: Path, source: Path) -> None:
     source.write_text(json.dumps(RECORDS[0]))
-    result = run(source, "--as", "memory", "-o", tmp_path / "out.parquet", "--json")
+    result = run(source, "--as", "visit", "-o", tmp_path / "out.parquet", "--json")
     assert json.loads(result.stdout) == {
         "records": 1,
         "rejected": 0,
@@ -75,9 +79,9 @@ def test_the_summary_can_be_json_and_no_empty_file_is_left(tmp_path: Path, sourc
     ("arguments", "code", "says"),
     [
         (["--as", "disk", "-o", "out.csv"], 2, "there is no stream 'disk'"),
-        (["--as", "memory", "-o", "out.csv", "--option", "kib"], 2, "memory has no option 'kib'"),
-        (["--as", "memory", "-o", "out.xlsx"], 2, "cannot tell the form of out.xlsx"),
-        (["--as", "memory", "-o", "/proc/nowhere/out.csv"], 4, "cannot be written"),
+        (["--as", "visit", "-o", "out.csv", "--option", "kib"], 2, "visit has no option 'kib'"),
+        (["--as", "visit", "-o", "out.xlsx"], 2, "cannot tell the form of out.xlsx"),
+        (["--as", "visit", "-o", "/proc/nowhere/out.csv"], 4, "cannot be written"),
     ],
 )
 def test_errors_say_what_to_do(
@@ -93,10 +97,10 @@ def test_errors_say_what_to_do(
 def test_a_file_of_no_format_of_the_stream_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     log.write_text('192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 2326\n')
-    result = run(log, "--as", "process", "-o", tmp_path / "out.parquet")
+    result = run(log, "--as", "visit", "-o", tmp_path / "out.parquet")
     assert result.exit_code == 3
-    assert "this is no file of process" in result.stderr
-    assert "process reads json, csv" in result.stderr
+    assert "this is no file of visit" in result.stderr
+    assert "visit reads json, csv" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["access.log"]
 
 

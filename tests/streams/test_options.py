@@ -13,27 +13,31 @@ from hackwatch.config import StreamSettings
 from hackwatch.errors import ConfigurationError
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.streams.options import of_settings, with_own
-from tests.streams.support import kib, named
+from tests.streams.support import named
+from tests.third.shop import shop
+
+__all__ = ["shop"]
+
+OWN = frozenset({"letterless_mib"})
 
 #: Settings of a stream, and the decode options that they mean.
 MEANT: dict[str, tuple[str, dict[str, Any], DecodeOptions]] = {
-    "nothing set": ("memory", {}, DecodeOptions()),
+    "nothing set": ("visit", {}, DecodeOptions()),
     "a key and a limit": (
-        "memory",
+        "visit",
         {"duplicates_key": "uuid", "max_message_bytes": 2048},
         DecodeOptions(key="uuid", max_message_bytes=2048),
     ),
-    "an option": ("memory", {"options": ("letterless_kib",)}, DecodeOptions(own=kib(True))),
-    "its old name": ("memory", {"letterless_kib": True}, DecodeOptions(own=kib(True))),
+    "an option": ("visit", {"options": ("letterless_mib",)}, DecodeOptions(own=OWN)),
     "formats": ("request", {"formats": ("tabbed", "short")}, DecodeOptions(formats=("tabbed", "short"))),
 }
 
 #: Settings that a stream cannot follow, and what is said of it.
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
-    "an option that it lacks": ("memory", {"options": ("kib",)}, "memory has no option 'kib'"),
+    "an option that it lacks": ("visit", {"options": ("kib",)}, "visit has no option 'kib'"),
     "one that only others have": ("request", {"letterless_kib": True}, "request has no option 'letterless_kib'"),
     "a format that it lacks": ("request", {"formats": ("short", "clf")}, "request has no line format 'clf'"),
-    "a format of files only": ("memory", {"formats": ("csv",)}, "memory has no line format 'csv'"),
+    "a format of files only": ("visit", {"formats": ("csv",)}, "visit has no line format 'csv'"),
 }
 
 
@@ -51,15 +55,16 @@ def test_what_a_stream_lacks_is_said(stream: str, settings: dict[str, Any], says
 
 
 def test_options_add_up() -> None:
-    assert with_own(named("memory"), DecodeOptions(labels=True), ["letterless_kib"]) == DecodeOptions(
-        labels=True, own=kib(True)
+    assert with_own(named("visit"), DecodeOptions(labels=True), ["letterless_mib"]) == DecodeOptions(
+        labels=True, own=OWN
     )
 
 
+@pytest.mark.usefixtures("shop")
 def test_config_check_knows_what_streams_can_be_asked(tmp_path: Path) -> None:
     file = tmp_path / "hackwatch.toml"
-    file.write_text('[streams.memory]\noptions = ["kib"]\n')
+    file.write_text('[streams.visit]\noptions = ["kib"]\n')
     result = CliRunner().invoke(main, ["--config", str(file), "config", "check"])
     assert result.exit_code == 2
-    assert "memory has no option 'kib'" in result.stderr
-    assert "use some of: letterless_kib" in result.stderr
+    assert "visit has no option 'kib'" in result.stderr
+    assert "use some of: letterless_mib" in result.stderr

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("shop_all_along")
 PRINTS = st.text("-.0123456789KMGT +e%", max_size=8)
 NUMBERS = st.integers(-200, 200) | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.sampled_from(["", "-", " - ", "<", "<>", "<a>", "<<é>>", "a:b", "[x", " nc ", "x" * 256, "é" * 16, "\xa0"])
-KEYS = st.sampled_from([None, "uuid", "CMD", "sequence", "ts"])
+KEYS = st.sampled_from([None, "uuid", "path", "status", "ts"])
 
 
 def decoder(stream: str) -> Decoder:
@@ -65,8 +65,8 @@ def test_any_value_of_a_field(data: st.DataObject, stream: str, letterless_kib: 
 @given(st.floats(1, 2**33), st.sampled_from([0.0, 5e-7, 1.5e-6, 2.5e-6]))
 @settings(max_examples=300, deadline=None)
 def test_any_time(seconds: float, more: float) -> None:
-    lines = [json.dumps(record("memory", ts=moment)).encode() for moment in (seconds, seconds // 1 + more)]
-    assert agree("memory", lines, DecodeOptions()) or seconds + more > 2**33
+    lines = [json.dumps(record("visit", ts=moment)).encode() for moment in (seconds, seconds // 1 + more)]
+    assert agree("visit", lines, DecodeOptions()) or seconds + more > 2**33
 
 
 #: Those that are read the small way too.
@@ -93,13 +93,10 @@ def test_what_a_feed_writes_is_read_the_small_way(stream: str) -> None:
 
 USUAL: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "numbers as texts with stray blanks": (
-        "process", [{name: f" {value} " for name, value in BASE["process"].items()}]
+        "visit", [{name: f" {value} " for name, value in BASE["visit"].items()}]
     ),
-    "a finished process among others": (
-        "process", [record("process"), record("process", CMD="<ls>", NICE="-", PRI="-", RTPR="-", CPUNR="-", POLI="-")]
-    ),
-    "sizes as numbers": ("memory", [record("memory", VSIZE=612, RSIZE=2.5)]),
-    "fields that nobody knows": ("memory", [record("memory", host="a", rack=None, up=True, label=1, type="x:y")] * 3),
+    "sizes as numbers": ("visit", [record("visit", bytes=612), record("visit", bytes=2.5)]),
+    "fields that nobody knows": ("visit", [record("visit", host="a", rack=None, up=True, label=1, type="x:y")] * 3),
     "addresses, dates and booleans": (
         "request", [
             REQUEST | {"bot": "F"},
@@ -107,7 +104,7 @@ USUAL: dict[str, tuple[str, list[dict[str, Any]]]] = {
         ]
     ),
     "times as numbers": ("request", [REQUEST | {"when": 971211336.25}, REQUEST | {"when": 1, "bot": True}]),
-    "colons in texts": ("process", [record("process", CMD="kworker/0:1")]),
+    "colons in texts": ("visit", [record("visit", path="/shop/0:1")]),
 }  # fmt: skip
 
 
@@ -119,31 +116,31 @@ def test_usual_records(stream: str, records: list[dict[str, Any]]) -> None:
 
 
 def test_a_key() -> None:
-    lines = [json.dumps(record("memory", uuid=key)).encode() for key in ("a", " a", "b:c")]
-    assert agree("memory", lines, DecodeOptions(key="uuid"))
+    lines = [json.dumps(record("visit", uuid=key)).encode() for key in ("a", " a", "b:c")]
+    assert agree("visit", lines, DecodeOptions(key="uuid"))
 
 
 UNUSUAL: dict[str, bytes] = {
-    "a field twice": b'{"CMD":"x",' + json.dumps(BASE["memory"]).encode()[1:],
-    "a field twice, a colon hidden": b'{"CMD":"x",' + json.dumps(record("memory", CMD="a:b")).encode()[1:].replace(
+    "a field twice": b'{"path":"x",' + json.dumps(BASE["visit"]).encode()[1:],
+    "a field twice, a colon hidden": b'{"path":"x",' + json.dumps(record("visit", path="a:b")).encode()[1:].replace(
         b"a:b", b"a\\u003ab"
     ),
-    "a field missing": b'{"CMD":"x"}',
-    "a value that is impossible": json.dumps(record("memory", MEM=2)).encode(),
-    "a nested value": json.dumps(record("memory", extra=[1])).encode(),
+    "a field missing": b'{"path":"x"}',
+    "a value that is impossible": json.dumps(record("visit", status=2)).encode(),
+    "a nested value": json.dumps(record("visit", extra=[1])).encode(),
     "not JSON": b"{",
     "nothing": b"",
-    "two in one line": json.dumps(BASE["memory"]).encode() + b"," + json.dumps(BASE["memory"]).encode(),
+    "two in one line": json.dumps(BASE["visit"]).encode() + b"," + json.dumps(BASE["visit"]).encode(),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("line", UNUSUAL.values(), ids=UNUSUAL)
 def test_unusual_messages_are_left_to_the_ordinary_decoder(line: bytes) -> None:
-    assert not agree("memory", [json.dumps(BASE["memory"]).encode(), line], DecodeOptions())
+    assert not agree("visit", [json.dumps(BASE["visit"]).encode(), line], DecodeOptions())
 
 
 def test_large_payloads_and_training_data_are_left_to_the_ordinary_decoder() -> None:
-    line = json.dumps(BASE["memory"]).encode()
-    assert not agree("memory", [line] * (small.SMALL_BYTES // len(line) + 1), DecodeOptions())
-    assert not agree("memory", [line], DecodeOptions(labels=True))
-    assert not agree("memory", [line], DecodeOptions(max_message_bytes=10))
+    line = json.dumps(BASE["visit"]).encode()
+    assert not agree("visit", [line] * (small.SMALL_BYTES // len(line) + 1), DecodeOptions())
+    assert not agree("visit", [line], DecodeOptions(labels=True))
+    assert not agree("visit", [line], DecodeOptions(max_message_bytes=10))

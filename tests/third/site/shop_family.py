@@ -13,6 +13,7 @@ that of a server, or of a gate; the two streams share a client and its agent, an
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from hackwatch.streams.declarations import (
     Top,
 )
 from hackwatch.streams.decode import Decoder
-from hackwatch.streams.fields import LABELLED, Field, Kind
+from hackwatch.streams.fields import LABELLED, Field, Kind, Option
 
 __all__ = ["FAMILY", "LOGIN", "SERVERS", "VISIT"]
 
@@ -41,6 +42,10 @@ _EVENT_TIME = (pl.col("ts") * 1e6).round().cast(pl.Int64).cast(_TIME).alias("eve
 _CLIENT = Field("client", Kind.TEXT, 1, 64)
 _AGENT = Field("agent", Kind.TEXT, 1, 256)
 _TS = Field("ts", Kind.TIME, 1, 2.0**33)
+
+
+def _in_mib(fields: tuple[Field, ...]) -> tuple[Field, ...]:
+    return tuple(replace(field, letterless=2.0**20) if field.kind is Kind.SIZE else field for field in fields)
 
 
 def _event_times(columns: dict[str, list[Any]]) -> list[int]:
@@ -105,6 +110,7 @@ VISIT = Stream(
         },
         _derive,
         truth=LABELLED,
+        options=(Option("letterless_mib", "Sizes without a unit letter are MiB instead of bytes.", _in_mib),),
     ),
 )
 

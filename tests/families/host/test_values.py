@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
-from tests.streams.cases import COUNTS, NICES, NO_COUNTS, NO_SHARES, NO_SIZES, PROGRAMS, SHARES, SIZES, TIMES
-from tests.streams.support import PROCESS, decode, kib, record, value
+from hackwatch.cli import main
+from hackwatch.config import StreamSettings
+from hackwatch.streams.base import DecodeOptions
+from hackwatch.streams.options import of_settings
+from tests.families.host.cases import COUNTS, NICES, NO_COUNTS, NO_SHARES, NO_SIZES, PROGRAMS, SHARES, SIZES, TIMES
+from tests.streams.support import PROCESS, decode, kib, named, record, value
+from tests.streams.test_small import agree
 
 KI, GI = 2.0**10, 2.0**30
 
@@ -25,6 +33,10 @@ def test_sizes_are_powers_of_1024_bytes(printed: Any, bytes_: float) -> None:
 def test_letterless_sizes_are_kibibytes_on_request(printed: Any, bytes_: float) -> None:
     decoded = decode("memory", record("memory", VSIZE=printed), own=kib(True))
     assert decoded.records["VSIZE"].to_list() == [bytes_]
+
+
+def test_a_setting_of_old_asks_for_that_too() -> None:
+    assert of_settings(named("memory"), StreamSettings(letterless_kib=True)) == DecodeOptions(own=kib(True))
 
 
 @pytest.mark.parametrize("printed", NO_SIZES)
@@ -70,6 +82,11 @@ def test_nice_is_restored_from_the_priority(pri: Any, printed_nice: Any, nice: i
 def test_what_a_finished_process_has_no_more_is_null(column: str, printed: str | None) -> None:
     finished = {"CMD": "<grep>", "State": "E", "Status": "-E", "PRI": "-", "NICE": "-"}
     assert value("process", column, **(finished | {column: printed})) is None
+
+
+@pytest.mark.parametrize("nested", [["x"], {"CMD": "[x"}, [], {}, [[1]]], ids=str)
+def test_nor_can_an_array_or_object_stand_where_there_may_be_no_text(nested: Any) -> None:
+    assert value("process", "POLI", POLI=nested) == "POLI: not a text but an array or object"
 
 
 @pytest.mark.parametrize("column", ["sequence", "PID", "TRUN", "EXC", "CPU", "ts", "machine", "State", "Status"])
@@ -138,3 +155,27 @@ def test_numbers_may_come_as_text_with_stray_spaces() -> None:
     texts = {name: f" {text} " if name != "CMD" else text for name, text in PROCESS.items()}
     sound, printed = decode("process", PROCESS).records, decode("process", texts).records
     assert printed.equals(sound)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [{name: f" {value} " for name, value in PROCESS.items()}],
+        [PROCESS, record("process", CMD="<ls>", NICE="-", PRI="-", RTPR="-", CPUNR="-", POLI="-")],
+        [record("process", CMD="kworker/0:1")],
+        [record("memory", VSIZE=612, RSIZE=2.5)],
+    ],
+    ids=["numbers as texts with stray blanks", "a finished process among others", "colons", "sizes as numbers"],
+)
+def test_usual_records_are_read_the_small_way(records: list[dict[str, Any]]) -> None:
+    lines, stream = [json.dumps(one).encode() for one in records], "memory" if "VSIZE" in records[0] else "process"
+    assert agree(stream, lines, DecodeOptions())
+    assert agree(stream, [b"[" + b",".join(lines) + b"]", *lines], DecodeOptions())
+
+
+def test_a_file_with_sizes_in_kibibytes_is_normalised(tmp_path: Path) -> None:
+    (tmp_path / "memory.ndjson").write_text(json.dumps(record("memory", VSIZE="612")))
+    arguments = ["normalise", str(tmp_path / "memory.ndjson"), "--as", "memory", "-o", str(tmp_path / "out.parquet")]
+    done = CliRunner().invoke(main, [*arguments, "--letterless-kib"])
+    assert done.exit_code == 0, done.output
+    assert pl.read_parquet(tmp_path / "out.parquet")["VSIZE"].to_list() == [612 * KI]
