@@ -76,7 +76,7 @@ class Site:
                 {name: (known[name], self.options) for name in self.names}, streams.correlations(),
                 AlertPolicy(AlertSettings(), rules),
             ),
-            models=Models(PlantedSource(), self.names, lambda notice: None),
+            models=Models(PlantedSource(), tuple(self.names), lambda notice: None),
             rules=rules, checkpoints=self.store.checkpoints, lake=self.lake, clock=self.clock,
             scorers=Inline(), epochs=Inline(), observer=self.seen,
         )  # fmt: skip

@@ -16,7 +16,7 @@ from hackwatch.config import load_settings
 from hackwatch.lake import Lake
 from hackwatch.store import open_store
 from tests.engine.processes import NAMES, Folder
-from tests.engine.test_classic import recordings
+from tests.families.host.test_classic import recordings
 from tests.routes.test_kafka import sent
 from tests.servers import postgres, spark
 from tests.servers.kafka import Broker
