@@ -23,7 +23,7 @@ OPTIONS = DecodeOptions(labels=True, key="uuid", max_message_bytes=1 << 20)
 PIECES = [
     b"NaN", b"Infinity", b"1e999", b"1e-999", b"9" * 100, b"-0", b"null", b"true", b'"-"', b'"<x>"', b'"\\ud800"',
     b"\xff", b"\xed\xa0\x80", b"\x00", b"},{", b"}, {", b"[", b"]", b"{", b"}", b'"', b"\\", b"\\u003a", b":", b",",
-    b'"PID":1,', b'"label":1,', b'"uuid":"a",', b"\xef\xbb\xbf", b"\r", b"\t", b" " * 50, b'"' + b"x" * 5000 + b'"',
+    b'"ts":1,', b'"label":1,', b'"uuid":"a",', b"\xef\xbb\xbf", b"\r", b"\t", b" " * 50, b'"' + b"x" * 5000 + b'"',
 ]  # fmt: skip
 Mutation = Callable[[random.Random, bytes], bytes]
 
@@ -105,7 +105,7 @@ def test_nothing_raises_nothing_is_lost_memory_is_bounded(stream: str) -> None:
     for number in range(MESSAGES // len(STREAMS) // BATCH):
         lines = [mutated(chance, stream) for _ in range(BATCH)]
         if number % 10 == 0:
-            lines[5] = b'{"CMD":"' + b"x" * 10_000_000 + b'"}'
+            lines[5] = b'{"path":"' + b"x" * 10_000_000 + b'"}'
         decoded = named(stream).decode(messages(lines), OPTIONS)
         assert decoded.messages == BATCH
         seen = decoded.records.height + decoded.rejected.height
