@@ -35,7 +35,7 @@ def test_asking_in_a_notebook(tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / "ask_in_a_notebook.py"), str(data)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("high: xmrig on 4\n4: 9 records, 1 alerts nobody has looked at\n")
+    assert done.stdout.startswith("high: a scan by 4\n4: 9 records, 1 alerts nobody has looked at\n")
 
 
 def test_own_rules() -> None:

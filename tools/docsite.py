@@ -19,7 +19,12 @@ __all__ = ["INCLUDED", "OUTSIDE", "on_files", "on_page_markdown"]
 
 ROOT = Path(__file__).parent.parent
 #: Files outside docs/ -> their page of the site.
-OUTSIDE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
+OUTSIDE = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+    "examples/README.md": "examples.md",
+}
 #: A line that says "here comes that file": its text without its title.
 INCLUDED = re.compile(r"^<!-- include: (\S+) -->$", re.MULTILINE)
 #: A link to a file, with its anchor; or code, in which nothing is one.

@@ -22,7 +22,7 @@ def records(number: int = 10, *, first: int = 0, site: str | None = "here", days
     return pl.DataFrame(
         {
             "id": ids,
-            "CMD": [f"cmd{i % 7}" for i in ids],
+            "path": [f"cmd{i % 7}" for i in ids],
             "score": [i / 100 for i in ids],
             "rules": [["r1", "r2"] if i % 3 == 0 else [] for i in ids],
             "event_time": [NOON + timedelta(days=i % days, microseconds=i) for i in ids],
@@ -30,7 +30,7 @@ def records(number: int = 10, *, first: int = 0, site: str | None = "here", days
         },
         schema={
             "id": pl.Int64(),
-            "CMD": pl.String(),
+            "path": pl.String(),
             "score": pl.Float32(),
             "rules": pl.List(pl.String()),
             "event_time": pl.Datetime("us", "UTC"),

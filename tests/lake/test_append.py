@@ -108,7 +108,7 @@ def test_new_columns_join_the_table(lake: Lake) -> None:
     [
         (pl.col("id").cast(pl.String), "id: Int64 in the table, String now"),
         (pl.col("score").cast(pl.Float64), "score: Float32 in the table, Float64 now"),
-        (pl.lit(1).alias("cmd"), "cmd: differs from CMD only by case"),
+        (pl.lit(1).alias("Path"), "Path: differs from path only by case"),
     ],
     ids=["other type", "wider type", "other case"],
 )
@@ -123,11 +123,11 @@ def test_columns_that_do_not_fit_are_refused(lake: Lake, change: pl.Expr, messag
 
 @EVERYWHERE
 def test_columns_of_nothing_take_the_type_of_the_table(lake: Lake) -> None:
-    nothing = [pl.lit(None).alias("CMD"), pl.lit(None).alias("unknown")]
+    nothing = [pl.lit(None).alias("path"), pl.lit(None).alias("unknown")]
     lake.append("t", records(1), 1, "main")
     lake.append("t", records(1, first=1).with_columns(nothing), 2, "main")
     found = lake.scan("t").sort("id").collect()
-    assert found["CMD"].to_list() == ["cmd0", None]
+    assert found["path"].to_list() == ["cmd0", None]
     assert "unknown" not in found.columns
 
 

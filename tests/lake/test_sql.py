@@ -28,7 +28,7 @@ def data(tmp_path: Path) -> Path:
     folder.mkdir(mode=0o700)
     lake = Lake(folder / "lake")
     lake.append("process", records(10), 1, "main")
-    lake.append("process", records(1, first=10).with_columns(pl.lit(EVIL).alias("CMD")), 2, "main")
+    lake.append("process", records(1, first=10).with_columns(pl.lit(EVIL).alias("path")), 2, "main")
     with open_store(folder / "store.sqlite") as store:
         store.checkpoints.log_batches("main", [], [alert(1, created=1_700_000_000.5)])
         counted = windows(("process", "4", 120, 240, 9, 2, 1, False))
@@ -108,7 +108,7 @@ def test_what_a_query_may_not_do(data: Path, query: str) -> None:
 
 def test_an_error_names_tables_and_columns(data: Path) -> None:
     result = hackwatch(data, "sql", "SELECT nope FROM process")
-    assert "process(id, CMD, score" in result.stderr
+    assert "process(id, path, score" in result.stderr
     assert "windows(site, stream" in result.stderr
 
 
@@ -148,14 +148,14 @@ def test_before_the_first_run_there_is_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["table", "csv"])
 def test_what_attackers_wrote_is_harmless(data: Path, form: str) -> None:
-    result = hackwatch(data, "sql", "SELECT CMD, -1 AS n FROM process WHERE id = 10", "--format", form)
+    result = hackwatch(data, "sql", "SELECT path, -1 AS n FROM process WHERE id = 10", "--format", form)
     assert result.exit_code == 0
     if form == "table":
         assert "\x1b" not in result.stdout
         assert "\u202e" not in result.stdout
         assert "\\x1b[31m\\u202e" in result.stdout
     else:
-        assert list(csv.reader(io.StringIO(result.stdout))) == [["CMD", "n"], [f"'{EVIL}", "-1"]]
+        assert list(csv.reader(io.StringIO(result.stdout))) == [["path", "n"], [f"'{EVIL}", "-1"]]
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "ndjson", "json"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hackwatch.pipeline.judged import judged, lake_rows, processed_at, records_schema, rejected_schema
 from hackwatch.streams.base import REJECTED_SCHEMA
-from tests.pipeline.support import PROCESS, START, Record, run
+from tests.families.host.scored import PROCESS, START, Record, run
 
 #: Of each record: late, a repeat, a suspect, with a rule.
 RECORDS = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans()), max_size=12)

@@ -27,7 +27,7 @@ from hackwatch.spark.plan import Plan, Report, Told, pack_told, read_told
 from hackwatch.spark.statefiles import StateFiles
 from hackwatch.streams.base import DecodeOptions
 from hackwatch.streams.declarations import Aggregate, Count, Mean, Top
-from tests.pipeline.support import PROCESS, Record, run
+from tests.families.host.scored import PROCESS, Record, run
 
 __all__ = ["OPTIONS", "PARTITIONS", "Driver", "Round", "files_in", "joined", "judged", "rounds", "scored"]
 

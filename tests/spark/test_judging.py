@@ -16,7 +16,7 @@ from polars.testing import assert_frame_equal
 from hackwatch.config import AlertSettings
 from hackwatch.pipeline.core import Now
 from hackwatch.pipeline.streamstate import StreamState
-from tests.pipeline.support import PROCESS, Record
+from tests.families.host.scored import PROCESS, Record
 from tests.spark.rounds import OPTIONS, Driver, Round, files_in, joined, judged, rounds, scored
 
 

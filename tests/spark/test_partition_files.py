@@ -20,7 +20,7 @@ from hackwatch.pipeline.core import Now
 from hackwatch.spark import clockfiles
 from hackwatch.spark.folder import LocalFolder
 from hackwatch.spark.statefiles import write_state
-from tests.pipeline.support import START, Record
+from tests.families.host.scored import START, Record
 from tests.spark.rounds import OPTIONS, PARTITIONS, Driver, Round, files_in, rounds
 
 WALL = 2e9

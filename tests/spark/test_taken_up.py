@@ -24,7 +24,7 @@ from hackwatch.pipeline.streamstate import new_clocks
 from hackwatch.store import open_store
 from hackwatch.streams.base import POSITION
 from tests.engine.processes import Folder, Outcome, feed
-from tests.pipeline.support import START
+from tests.families.host.scored import START
 from tests.servers.spark import missing
 
 pytest.importorskip("pyspark")

@@ -16,13 +16,14 @@ from tests.top.test_terminal import Terminal
 
 
 def top(*arguments: str) -> Result:
-    return CliRunner().invoke(main, ["top", *arguments])
+    by = ["--by", "client"] if "--from" in arguments else []
+    return CliRunner().invoke(main, ["top", *by, *arguments])
 
 
 @pytest.fixture
 def topic(tmp_path: Path) -> Path:
-    """A spool with 3 records of machine 4, 1 of machine 5 and a broken message."""
-    folder = tmp_path / "process_stream"
+    """A spool with 3 records of client 4, 1 of client 5 and a broken message."""
+    folder = tmp_path / "visit_stream"
     writer = topics.open_writer(str(folder))
     writer.append([message("4", "4"), message("4"), message("5"), b"broken"])
     writer.close()
@@ -33,8 +34,8 @@ def test_from_the_start_it_counts_all_for_a_script_without_any_data_folder(topic
     done = top("--from", str(topic), "--from-start", "--json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    assert {name: found["records"] for name, found in told["machines"].items()} == {"4": 3, "5": 1}
-    assert (told["topic"], told["messages"], told["records"], told["unreadable"]) == ("process_stream", 4, 4, 1)
+    assert {name: found["records"] for name, found in told["entities"].items()} == {"4": 3, "5": 1}
+    assert (told["topic"], told["messages"], told["records"], told["unreadable"]) == ("visit_stream", 4, 4, 1)
 
 
 def test_once_prints_lines_and_writes_the_chart(topic: Path, tmp_path: Path) -> None:
@@ -42,7 +43,7 @@ def test_once_prints_lines_and_writes_the_chart(topic: Path, tmp_path: Path) -> 
     done = top("--from", f"spool:{topic}", "--from-start", "--once", "--save-plot", str(chart))
     assert done.exit_code == 0, done.output
     assert "3 records in 2 min" in done.stdout
-    assert "process_stream: records a second by machine" in chart.read_text()
+    assert "visit_stream: records a second by client" in chart.read_text()
 
 
 def test_it_counts_what_comes_while_it_looks(topic: Path) -> None:
@@ -51,13 +52,13 @@ def test_it_counts_what_comes_while_it_looks(topic: Path) -> None:
     timer.start()
     done = top("--from", str(topic), "--duration", "1.5", "--json")
     timer.join()
-    assert {name: found["records"] for name, found in json.loads(done.stdout)["machines"].items()} == {"6": 1}
+    assert {name: found["records"] for name, found in json.loads(done.stdout)["entities"].items()} == {"6": 1}
 
 
 def test_without_a_terminal_it_writes_lines_until_it_is_stopped(topic: Path) -> None:
     done = top("--from", str(topic), "--from-start", "--duration", "0.5")
     assert done.exit_code == 0, done.output
-    assert "process_stream" in done.stdout
+    assert "visit_stream" in done.stdout
     assert "\x1b" not in done.stdout
 
 

@@ -58,7 +58,7 @@ def test_a_cursor_is_what_arrow_takes(tables: Tables) -> None:
 
 
 def test_parameters(tables: Tables) -> None:
-    assert one(tables, "SELECT count(*) FROM visit WHERE CMD = ?", "'; DROP TABLE visit; --") == 0
+    assert one(tables, "SELECT count(*) FROM visit WHERE path = ?", "'; DROP TABLE visit; --") == 0
     assert one(tables, "SELECT count(*) FROM visit WHERE id < ?", 7) == 7
 
 
