@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from hackwatch import streams
-from hackwatch.streams.base import DecodeOptions, Messages
+from hackwatch.streams.stream import DecodeOptions, Messages
 
 COMMANDS = ["apache2", "kworker/u8:2", "atop", "mysqld", "<grep>", "firefox", "vmtoolsd", "jbd2/sda1-8", "[kthreadd]"]
 

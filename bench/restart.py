@@ -26,7 +26,7 @@ from bench.support import ROOT, STREAMS, Figure, Workspace, engine_command, main
 from hackwatch import topics
 from hackwatch.families.host.simulate import generate
 from hackwatch.store import open_store
-from hackwatch.topics.base import TopicWriter
+from hackwatch.topics.topic import TopicWriter
 
 __all__ = ["measure"]
 

@@ -23,7 +23,7 @@ from hackwatch import streams, topics
 from hackwatch.detect.registry import Registry
 from hackwatch.detect.training import train
 from hackwatch.families.host.simulate import generate, labelled
-from hackwatch.streams.base import Decoded, DecodeOptions, Messages
+from hackwatch.streams.stream import Decoded, DecodeOptions, Messages
 
 __all__ = [
     "EVENT_RATE",

@@ -13,9 +13,9 @@ from __future__ import annotations
 import polars as pl
 
 from hackwatch.families.host.streams import record
-from hackwatch.streams.base import Features, Noun, Stream
 from hackwatch.streams.decode import Decoder
 from hackwatch.streams.fields import Field, Kind
+from hackwatch.streams.stream import Features, Noun, Stream
 
 #: How each field of a message is printed, and which values are possible.
 FIELDS = (

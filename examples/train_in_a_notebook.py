@@ -15,7 +15,7 @@ from hackwatch.detect.registry import Registry
 from hackwatch.detect.training import Options, train
 from hackwatch.families.host.simulate import labelled
 from hackwatch.feeds.files import read_file
-from hackwatch.streams.base import DecodeOptions
+from hackwatch.streams.stream import DecodeOptions
 
 
 def recording(seed: int, records: int) -> pl.DataFrame:

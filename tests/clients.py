@@ -15,11 +15,11 @@ import numpy as np
 import polars as pl
 
 from hackwatch.feeds.pace import OnProgress, Progress
-from hackwatch.streams.base import EventFields, Features, Noun, Stream
 from hackwatch.streams.declarations import Correlation, Family
 from hackwatch.streams.decode import Decoder
 from hackwatch.streams.fields import LABELLED, Field, Kind
-from hackwatch.topics.base import TopicWriter
+from hackwatch.streams.stream import EventFields, Features, Noun, Stream
+from hackwatch.topics.topic import TopicWriter
 
 __all__ = ["FAMILY", "LOGINS", "REQUESTS", "SIMULATOR", "install", "record"]
 

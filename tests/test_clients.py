@@ -17,7 +17,7 @@ from hackwatch.alerts.forms import ecs, ocsf
 from hackwatch.cli.top import counted_by, stream_of
 from hackwatch.config import Settings, load_settings, registered
 from hackwatch.errors import ConfigurationError
-from hackwatch.streams.base import Noun
+from hackwatch.streams.stream import Noun
 from hackwatch.testing import simulated_topics
 from hackwatch.top.plain import status_line
 from hackwatch.views.live import EntityView, StreamView, View, snapshot

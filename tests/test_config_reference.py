@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from hackwatch.config import Settings, load_settings, reference, settings
-from hackwatch.config.lines import dotted
+from hackwatch.config.key_lines import dotted
 from hackwatch.config.reference import markdown, template
 from hackwatch.config.routes import ROUTE_TYPES
 from hackwatch.config.shape import tables

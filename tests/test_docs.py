@@ -19,7 +19,7 @@ import hackwatch.errors
 from hackwatch import metrics
 from hackwatch.alerts.alert import Alert, Cause
 from hackwatch.cli import COMMANDS
-from hackwatch.detect.base import Driver
+from hackwatch.detect.detector import Driver
 from hackwatch.streams import get
 from tests.conftest import ROOT
 from tools.reference import PAGES, commands

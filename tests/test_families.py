@@ -19,8 +19,8 @@ from hackwatch.config import Settings
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.feeds.collector import local_collectors
 from hackwatch.feeds.replay import Replay, check_recording, read_recording
-from hackwatch.streams.base import Pace
 from hackwatch.streams.checks import family_problems
+from hackwatch.streams.stream import Pace
 from hackwatch.testing import FakeClock, MemoryTopic
 from tests import clients
 from tests.topics.support import everything

@@ -26,7 +26,7 @@ from hackwatch.families.host.simulate import labelled
 from hackwatch.lake import open_lake
 from hackwatch.runtime.lock import EngineLock
 from hackwatch.store import open_store
-from hackwatch.streams.base import DecodeOptions, Messages
+from hackwatch.streams.stream import DecodeOptions, Messages
 from hackwatch.testing import FakeClock
 from hackwatch.top import Story
 from hackwatch.watch import Learner

@@ -14,7 +14,7 @@ import numpy as np
 from hackwatch import streams
 from hackwatch.errors import DataError
 from hackwatch.feeds.simulator import simulator_of
-from hackwatch.streams.base import Messages
+from hackwatch.streams.stream import Messages
 
 __all__ = ["ABORT", "EOF", "PAUSE", "Aborted", "FakeClock", "Marker", "MemoryTopic", "simulated_topics"]
 

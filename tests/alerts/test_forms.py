@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hackwatch.alerts.alert import SEVERITIES, Alert
 from hackwatch.alerts.forms import ECS_VERSION, FORMS, OCSF_VERSION, Form, ecs, encode, native, ocsf, summary, text
-from hackwatch.detect.base import Driver
+from hackwatch.detect.detector import Driver
 from tests.alerts.published import PUBLISHED_OCSF, valid_ecs, valid_ocsf
 from tests.routes.support import HOSTILE, alert
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from hackwatch.detect.bundle import Bundle
 from hackwatch.detect.training import Options, train
-from hackwatch.streams.base import Decoded, DecodeOptions, Features, Messages, Noun, Stream
+from hackwatch.streams.stream import Decoded, DecodeOptions, Features, Messages, Noun, Stream
 
 SCHEMA = pl.Schema(
     {

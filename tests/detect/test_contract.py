@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hackwatch import streams
-from hackwatch.detect.base import Detector
 from hackwatch.detect.bundle import Bundle, load_bundle, save_bundle
+from hackwatch.detect.detector import Detector
 from hackwatch.detect.models.methods import METHODS
 from hackwatch.detect.registry.canary import canary, canary_batch
 from hackwatch.detect.training import train
 from hackwatch.errors import DataError
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 from tests.detect import support
 from tests.detect.support import OPTIONS
 from tests.third.support import SHOP, decoded, installed, labelled

@@ -10,7 +10,7 @@ import pytest
 
 from hackwatch.detect.features import NEVER, SMALL_ROWS, Encoder, fit_encoder
 from hackwatch.errors import DataError
-from hackwatch.streams.base import Features
+from hackwatch.streams.stream import Features
 
 FEATURES = Features(numeric=("load",), log=("growth",), categorical=("path",))
 TRAINING = pl.DataFrame(

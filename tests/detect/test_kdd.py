@@ -15,7 +15,7 @@ import pytest
 
 from hackwatch.detect.evaluation.measures import recall_at, roc_auc
 from hackwatch.detect.training import Options, train
-from hackwatch.streams.base import Features, Noun, Stream
+from hackwatch.streams.stream import Features, Noun, Stream
 from tests.detect.support import STREAM
 
 pytestmark = [pytest.mark.slow, pytest.mark.shared_data]

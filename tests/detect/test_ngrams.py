@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hackwatch.detect.features import SMALL_ROWS, Encoder, fit_encoder
 from hackwatch.detect.ngrams import LONGEST, hashed_ngrams
-from hackwatch.streams.base import Features
+from hackwatch.streams.stream import Features
 
 BUCKETS = 16
 TEXTS = st.lists(st.none() | st.text(max_size=40) | st.text("ab", max_size=5), min_size=1, max_size=30)

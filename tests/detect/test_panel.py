@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from hackwatch.detect.base import Detector, Driver
 from hackwatch.detect.bundle import Bundle
+from hackwatch.detect.detector import Detector, Driver
 from hackwatch.detect.panel import Member, Panel, panel_schema, place
 from hackwatch.pipeline.detection import SCORED, score_records
 from tests.detect.support import SCHEMA, STREAM, records

@@ -14,7 +14,7 @@ from hackwatch.detect.bundle import Bundle, load_bundle, save_bundle
 from hackwatch.detect.models.methods import METHODS
 from hackwatch.detect.registry.canary import canary
 from hackwatch.detect.training import Options, train
-from hackwatch.streams.base import Features
+from hackwatch.streams.stream import Features
 from tests.detect.support import SCHEMA, STREAM, records
 
 STREAM_OF_REQUESTS = replace(

@@ -16,7 +16,7 @@ from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.runtime.detectors import Models
 from hackwatch.store import Store, open_store
-from hackwatch.streams.base import DecodeOptions
+from hackwatch.streams.stream import DecodeOptions
 from hackwatch.testing import FakeClock, MemoryTopic
 from tests.engine.support import Inline, MemoryLake, PlantedSource, Quiet
 from tests.third.support import SHOP

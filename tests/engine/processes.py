@@ -27,7 +27,7 @@ from hackwatch.families.host.simulate import Faults, Payload, generate, labelled
 from hackwatch.families.host.simulate.bulk import Batch
 from hackwatch.lake import Lake, open_lake
 from hackwatch.store import Store, open_store
-from hackwatch.streams.base import DecodeOptions, Messages
+from hackwatch.streams.stream import DecodeOptions, Messages
 from hackwatch.topics import TopicReader, TopicWriter
 from tests.engine.support import intervals
 from tests.streams.support import messages

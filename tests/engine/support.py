@@ -19,7 +19,7 @@ from hackwatch import streams, testing
 from hackwatch.alerts.policy import AlertPolicy
 from hackwatch.alerts.system import Notice
 from hackwatch.config import AlertSettings, EngineSettings
-from hackwatch.detect.base import Detector, Driver
+from hackwatch.detect.detector import Detector, Driver
 from hackwatch.detect.panel import CHAMPION, place
 from hackwatch.engine.loop import Engine
 from hackwatch.engine.parts import EngineParts, EngineView, StreamInput
@@ -31,7 +31,7 @@ from hackwatch.runtime.detectors import Models
 from hackwatch.runtime.enrichments import Enrichments
 from hackwatch.runtime.registry import BundleSource
 from hackwatch.store import Store, open_store
-from hackwatch.streams.base import DecodeOptions
+from hackwatch.streams.stream import DecodeOptions
 from hackwatch.testing import FakeClock, MemoryTopic
 
 FAULTS = Faults(disorder_seconds=10, late_share=0.02, malformed_share=0.02)

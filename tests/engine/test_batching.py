@@ -15,7 +15,7 @@ from hackwatch.engine.batching import ALIGNMENT, LEAST_READ, MicroBatcher
 from hackwatch.engine.loop import Engine
 from hackwatch.errors import ResourceError
 from hackwatch.pipeline.clocks import NEVER
-from hackwatch.streams.base import Messages
+from hackwatch.streams.stream import Messages
 from hackwatch.testing import MemoryTopic
 from tests.engine.support import House, Result, work_off
 from tests.third.support import shop_all_along

@@ -21,7 +21,7 @@ from polars.testing import assert_frame_equal
 
 from hackwatch.errors import ResourceError
 from hackwatch.runtime.retry import Retry
-from hackwatch.streams.base import Messages
+from hackwatch.streams.stream import Messages
 from hackwatch.testing import FakeClock
 from tests.conftest import ROOT
 from tests.engine.processes import Folder, Outcome, feed, until, work_off

@@ -14,7 +14,7 @@ from hackwatch.detect.bundle import Bundle
 from hackwatch.pipeline.detection import Scored
 from hackwatch.runtime.drift import LOOK_SECONDS, DriftWatch
 from hackwatch.store import StoredAlert
-from hackwatch.streams.base import REJECTED_SCHEMA
+from hackwatch.streams.stream import REJECTED_SCHEMA
 from tests.engine.processes import START, Folder, until
 from tests.third.shop import VISIT, installed, shop_all_along
 from tests.third.support import bundles, decoded

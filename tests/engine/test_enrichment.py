@@ -13,11 +13,11 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
-from hackwatch.detect.base import Detector
+from hackwatch.detect.detector import Detector
 from hackwatch.errors import DataError, ResourceError
 from hackwatch.runtime.lookups import LookupTables, read_table
 from hackwatch.store import open_store
-from hackwatch.streams.base import DecodeOptions
+from hackwatch.streams.stream import DecodeOptions
 from hackwatch.topics import open_reader
 from tests.engine.processes import Folder, feed, until
 from tests.engine.support import Crash, Crasher, House, Planted, PlantedSource, simulated_topics, work_off

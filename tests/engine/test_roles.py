@@ -11,7 +11,7 @@ import pytest
 
 from hackwatch.alerts.system import Notice
 from hackwatch.config import load_settings
-from hackwatch.detect.base import Detector
+from hackwatch.detect.detector import Detector
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.runtime.detectors import Models
 from hackwatch.runtime.options import roles_of

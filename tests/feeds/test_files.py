@@ -16,7 +16,7 @@ from hackwatch import streams
 from hackwatch.errors import DataError, ResourceError
 from hackwatch.feeds import files
 from hackwatch.feeds.files import read_file
-from hackwatch.streams.base import Decoded, DecodeOptions
+from hackwatch.streams.stream import Decoded, DecodeOptions
 from tests.streams.request import STREAM, short
 from tests.streams.support import VISIT as SOUND
 from tests.streams.support import named, record

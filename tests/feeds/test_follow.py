@@ -19,8 +19,8 @@ from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.feeds.follow import Follow
 from hackwatch.feeds.lines import CsvLines
 from hackwatch.feeds.pace import Progress
-from hackwatch.streams.base import Decoded, DecodeOptions, Messages
 from hackwatch.streams.formats import CSV, JSON, recognised
+from hackwatch.streams.stream import Decoded, DecodeOptions, Messages
 from hackwatch.testing import FakeClock, MemoryTopic
 from tests.streams.request import STREAM, short
 from tests.third.shop import VISIT

@@ -20,7 +20,6 @@ from hackwatch.pipeline import measures
 from hackwatch.pipeline.aggregates import Aggregates, Closed
 from hackwatch.pipeline.arrivals import arrivals_of_few
 from hackwatch.pipeline.detection import SCORED
-from hackwatch.streams.base import POSITION, Decoded, DecodeOptions, Features, Messages, Noun, Stream
 from hackwatch.streams.checks import aggregate_problems
 from hackwatch.streams.declarations import (
     Aggregate,
@@ -35,6 +34,7 @@ from hackwatch.streams.declarations import (
     Top,
     windows_of,
 )
+from hackwatch.streams.stream import POSITION, Decoded, DecodeOptions, Features, Messages, Noun, Stream
 
 START = 1_700_000_640  # a multiple of 360 s: a boundary of all lengths here
 SECOND = 1_000_000

@@ -23,9 +23,9 @@ from hackwatch.errors import DataError
 from hackwatch.pipeline.detection import Scored, detect_messages
 from hackwatch.pipeline.enrichment import Enrichment, StatefulEnrichment, completed
 from hackwatch.runtime.enrichments import offline
-from hackwatch.streams.base import DecodeOptions, Messages
 from hackwatch.streams.checks import family_problems, stream_problems
 from hackwatch.streams.declarations import Enricher, Family, StatefulEnricher
+from hackwatch.streams.stream import DecodeOptions, Messages
 from tests.streams.support import messages, record
 from tests.third.enrichers import ENRICHED, NTH, OWNER, register
 from tests.third.shop import VISIT, shop

@@ -13,7 +13,7 @@ from hackwatch.config import StreamSettings
 from hackwatch.detect.panel import Panel
 from hackwatch.engine.parts import StreamInput
 from hackwatch.pipeline.detection import Scored, detect_messages
-from hackwatch.streams.base import DecodeOptions, Messages
+from hackwatch.streams.stream import DecodeOptions, Messages
 from tests.streams.support import record
 from tests.third.shop import VISIT
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hackwatch.pipeline.judged import judged, lake_rows, processed_at, records_schema, rejected_schema
-from hackwatch.streams.base import REJECTED_SCHEMA
+from hackwatch.streams.stream import REJECTED_SCHEMA
 from tests.families.host.scored import PROCESS, START, Record, run
 
 #: Of each record: late, a repeat, a suspect, with a rule.

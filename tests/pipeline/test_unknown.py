@@ -15,7 +15,7 @@ from hackwatch.detect.panel import Panel
 from hackwatch.pipeline.core import Batch, Now, Pipeline
 from hackwatch.pipeline.detection import Scored, detect_messages
 from hackwatch.pipeline.options import StreamOptions
-from hackwatch.streams.base import DecodeOptions, Messages
+from hackwatch.streams.stream import DecodeOptions, Messages
 from tests.streams.support import record
 from tests.third.shop import VISIT
 

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from hackwatch.alerts.alert import Alert, Cause
 from hackwatch.config import AnyRoute, KafkaSettings
-from hackwatch.detect.base import Driver
+from hackwatch.detect.detector import Driver
 from hackwatch.routes import DeliveryError, Route, open_route
 
 __all__ = [

@@ -25,8 +25,8 @@ from hackwatch.spark.judging import Judge, known, merged
 from hackwatch.spark.partitionfiles import PartitionFiles
 from hackwatch.spark.plan import Plan, Report, Told, pack_told, read_told
 from hackwatch.spark.statefiles import StateFiles
-from hackwatch.streams.base import DecodeOptions
 from hackwatch.streams.declarations import Aggregate, Count, Mean, Top
+from hackwatch.streams.stream import DecodeOptions
 from tests.families.host.scored import PROCESS, Record, run
 
 __all__ = ["OPTIONS", "PARTITIONS", "Driver", "Round", "files_in", "joined", "judged", "rounds", "scored"]

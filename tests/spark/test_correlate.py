@@ -26,7 +26,7 @@ from hackwatch.pipeline.detection import detect_messages
 from hackwatch.runtime.detectors import Models
 from hackwatch.runtime.retry import Retry
 from hackwatch.store import Store, open_store
-from hackwatch.streams.base import DecodeOptions
+from hackwatch.streams.stream import DecodeOptions
 from hackwatch.testing import FakeClock
 from tests.streams.support import messages, record
 from tests.third.scored import START

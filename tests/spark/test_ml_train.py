@@ -20,7 +20,7 @@ from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.families.host.simulate import labelled
 from hackwatch.lake import Lake
 from hackwatch.spark.ml.train import train_on_spark
-from hackwatch.streams.base import DecodeOptions, Messages
+from hackwatch.streams.stream import DecodeOptions, Messages
 from tests.detect.support import STREAM, records
 from tests.spark.mlsupport import PROCESS
 

@@ -22,7 +22,7 @@ from hackwatch.pipeline.detection import SCORED
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.pipeline.streamstate import new_clocks
 from hackwatch.store import open_store
-from hackwatch.streams.base import POSITION
+from hackwatch.streams.stream import POSITION
 from tests.engine.processes import Folder, Outcome, feed
 from tests.families.host.scored import START
 from tests.servers.spark import missing

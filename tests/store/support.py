@@ -13,7 +13,7 @@ import polars as pl
 
 from hackwatch.alerts.alert import Alert, Cause
 from hackwatch.counts import Counts
-from hackwatch.detect.base import Driver
+from hackwatch.detect.detector import Driver
 from hackwatch.store.aggregates import WINDOWS_SCHEMA
 from hackwatch.store.commits import BatchEntry, EpochCommit, OffsetRange
 

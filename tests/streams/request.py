@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hackwatch.streams.base import Features, Noun, Stream
 from hackwatch.streams.decode import Decoder
 from hackwatch.streams.fields import Field, Kind, Truth
 from hackwatch.streams.formats import CSV, JSON, matching
 from hackwatch.streams.small import Columns
+from hackwatch.streams.stream import Features, Noun, Stream
 
 __all__ = ["REQUEST", "SHORT", "STREAM", "TABBED", "short", "wrapped"]
 

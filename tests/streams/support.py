@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hackwatch import streams
-from hackwatch.streams.base import Decoded, DecodeOptions, Messages, Stream
+from hackwatch.streams.stream import Decoded, DecodeOptions, Messages, Stream
 from tests.streams import request
 from tests.streams.request import REQUEST
 from tests.third import shop

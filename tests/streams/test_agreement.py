@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hackwatch.streams.base import Decoded, DecodeOptions
+from hackwatch.streams.stream import Decoded, DecodeOptions
 from tests.streams import oracle
 from tests.streams.request import short, wrapped
 from tests.streams.support import BASE, kib, messages, named

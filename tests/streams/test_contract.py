@@ -12,11 +12,11 @@ import pytest
 
 from hackwatch import streams
 from hackwatch.errors import ConfigurationError
-from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, DecodeOptions, Features, Messages, Noun, Pace, Stream
 from hackwatch.streams.declarations import Family, windows_of
 from hackwatch.streams.decode import Decoder
 from hackwatch.streams.fields import Field, Kind
 from hackwatch.streams.formats import LineFormat, matching
+from hackwatch.streams.stream import POSITION, REJECTED_SCHEMA, DecodeOptions, Features, Messages, Noun, Pace, Stream
 from tests.streams.support import BASE, messages, named
 from tests.third.support import SHOP, installed
 

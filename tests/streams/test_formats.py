@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hackwatch.streams.base import Decoded, DecodeOptions
 from hackwatch.streams.formats import CSV, JSON, matching, recognised
+from hackwatch.streams.stream import Decoded, DecodeOptions
 from tests.streams.request import REQUEST, STREAM, short, wrapped
 from tests.streams.support import messages
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import orjson
 import pytest
 
-from hackwatch.streams.base import DecodeOptions
+from hackwatch.streams.stream import DecodeOptions
 from tests.streams.request import short, wrapped
 from tests.streams.support import BASE, messages, named
 from tests.third.support import SHOP, shop

@@ -11,7 +11,7 @@ import pytest
 
 from hackwatch.errors import InternalError
 from hackwatch.streams import structure
-from hackwatch.streams.base import DecodeOptions, Messages
+from hackwatch.streams.stream import DecodeOptions, Messages
 from tests.streams.support import BASE, VISIT, decode, messages, record
 from tests.third import shop
 

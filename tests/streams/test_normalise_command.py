@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hackwatch.cli import main
-from hackwatch.streams.base import REJECTED_SCHEMA
+from hackwatch.streams.stream import REJECTED_SCHEMA
 from hackwatch.tables import TableFile
 from tests.streams.support import record
 from tests.third.shop import shop_all_along

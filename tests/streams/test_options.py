@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from hackwatch.cli import main
 from hackwatch.config import StreamSettings
 from hackwatch.errors import ConfigurationError
-from hackwatch.streams.base import DecodeOptions
 from hackwatch.streams.options import of_settings, with_own
+from hackwatch.streams.stream import DecodeOptions
 from tests.streams.support import named
 from tests.third.shop import shop
 

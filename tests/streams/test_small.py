@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from hackwatch.families.host.simulate import generate
 from hackwatch.streams import small
-from hackwatch.streams.base import DecodeOptions
 from hackwatch.streams.decode import Decoder
+from hackwatch.streams.stream import DecodeOptions
 from tests.streams.request import REQUEST
 from tests.streams.support import BASE, kib, messages, named, record
 from tests.streams.test_agreement import OWN, facts, payloads

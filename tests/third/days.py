@@ -12,8 +12,8 @@ import polars as pl
 from hackwatch import streams
 from hackwatch.pipeline.core import Batch
 from hackwatch.pipeline.detection import SCORED, Scored
-from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, Stream
 from hackwatch.streams.declarations import Aggregate, Correlation
+from hackwatch.streams.stream import POSITION, REJECTED_SCHEMA, Stream
 from tests.third.oracle import Day, Place, Row
 
 __all__ = ["FAMILIES", "PARTITIONS", "START", "Made", "cut", "made", "scored"]

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from hackwatch.streams.base import Stream
 from hackwatch.streams.declarations import (
     Aggregate,
     Correlation,
@@ -29,6 +28,7 @@ from hackwatch.streams.declarations import (
     Sum,
     Top,
 )
+from hackwatch.streams.stream import Stream
 
 __all__ = ["Day", "Place", "Row", "Window", "agrees", "groups", "late", "merged", "on_time", "pairs", "windows"]
 

@@ -14,8 +14,8 @@ from hackwatch.pipeline.core import Pipeline
 from hackwatch.pipeline.detection import Scored
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.store.aggregates import window_rows as window_frame
-from hackwatch.streams.base import Stream
 from hackwatch.streams.declarations import Correlation
+from hackwatch.streams.stream import Stream
 from tests.third import shop
 from tests.third.days import START, scored
 

@@ -12,7 +12,7 @@ import polars as pl
 from hackwatch import streams
 from hackwatch.detect.bundle import Bundle
 from hackwatch.detect.training import Options, train
-from hackwatch.streams.base import DecodeOptions, Stream
+from hackwatch.streams.stream import DecodeOptions, Stream
 from tests.streams.support import messages
 from tests.third.shop import SHOP, SITE, installed, shop, shop_all_along
 

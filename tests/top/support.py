@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hackwatch.detect.base import Driver
+from hackwatch.detect.detector import Driver
 from hackwatch.store import StoredAlert
 from hackwatch.views.live import EntityView, Note, StreamView, View
 

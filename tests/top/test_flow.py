@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, Group
 
-from hackwatch.streams.base import Noun
+from hackwatch.streams.stream import Noun
 from hackwatch.top.consumer import Flow
 from hackwatch.top.figures import ASCII, UNICODE, Glyphs
 from hackwatch.top.flow import draw_flow, flow_lines, flow_values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from hackwatch.streams.base import Messages
+from hackwatch.streams.stream import Messages
 from hackwatch.topics import TopicReader
 from hackwatch.topics.kafka.reader import KafkaReader
 

@@ -15,7 +15,7 @@ from hackwatch import streams, topics
 from hackwatch.config import KafkaSettings, Settings, StreamSettings
 from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.spark.service import _with_topics
-from hackwatch.streams.base import Messages
+from hackwatch.streams.stream import Messages
 from hackwatch.topics import open_writer
 from hackwatch.topics.kafka.address import parse_address
 from hackwatch.topics.kafka.admin import create_topic, describe_topic, topic_names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hackwatch.errors import ResourceError
-from hackwatch.routes.base import DeliveryError
+from hackwatch.routes.route import DeliveryError
 from hackwatch.topics.kafka import client
 from hackwatch.topics.kafka.address import parse_address
 from hackwatch.topics.kafka.writer import KafkaWriter

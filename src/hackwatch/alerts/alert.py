@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hackwatch.detect.base import Driver
+from hackwatch.detect.detector import Driver
 from hackwatch.words import SEVERITIES, Severity
 
 __all__ = ["SEVERITIES", "Alert", "AlertUpdate", "Cause", "Kind", "Severity", "alert_id"]

@@ -13,9 +13,9 @@ from hackwatch.alerts.alert import Alert, Cause, Kind, alert_id
 from hackwatch.alerts.observed import Detectors, Outlier, Pairs, Records, Row
 from hackwatch.alerts.occurrences import Occurrences
 from hackwatch.alerts.risk import risk_of, severity_of
-from hackwatch.detect.base import Driver
+from hackwatch.detect.detector import Driver
 from hackwatch.detect.rules import Rule
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 from hackwatch.words import Severity
 
 __all__ = ["Drivers", "Finding", "drivers_of", "of_outlier", "of_pair", "of_rule", "of_suspect", "versions_of"]

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hackwatch.detect.base import Detector
-from hackwatch.streams.base import Stream, microseconds
+from hackwatch.detect.detector import Detector
 from hackwatch.streams.declarations import Correlation, Outliers
+from hackwatch.streams.stream import Stream, microseconds
 
 __all__ = ["Detectors", "Outlier", "Pairs", "Records", "Row", "Skew"]
 

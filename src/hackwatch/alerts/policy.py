@@ -17,7 +17,7 @@ from hackwatch.alerts.suppression import Suppressor
 from hackwatch.alerts.system import clock_skew, many_sources
 from hackwatch.config import AlertSettings
 from hackwatch.detect.rules import RuleSet, with_rules
-from hackwatch.streams.base import Stream, microseconds
+from hackwatch.streams.stream import Stream, microseconds
 
 __all__ = ["AlertPolicy"]
 

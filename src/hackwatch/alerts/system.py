@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hackwatch.alerts.alert import Alert, alert_id
 from hackwatch.alerts.observed import Skew
 from hackwatch.alerts.risk import risk_of
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 from hackwatch.words import Severity
 
 __all__ = ["CLOCK_SKEW", "HACKWATCH", "MANY_SOURCES", "Notice", "Tell", "clock_skew", "many_sources"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from hackwatch.detect.registry import Registry
-    from hackwatch.streams.base import Stream
+    from hackwatch.streams.stream import Stream
 
 __all__ = [
     "enricher_of",
@@ -113,8 +113,8 @@ def record_chunks(
 
     from hackwatch.errors import DataError
     from hackwatch.feeds.files import read_file
-    from hackwatch.streams.base import DecodeOptions
     from hackwatch.streams.options import with_own
+    from hackwatch.streams.stream import DecodeOptions
 
     if file.suffix != ".parquet":
         options = with_own(stream, DecodeOptions(labels=labels), own)

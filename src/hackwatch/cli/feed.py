@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hackwatch.feeds.collector import Collector
     from hackwatch.feeds.replay import Shape
     from hackwatch.feeds.simulator import Attack
-    from hackwatch.streams.base import Stream
+    from hackwatch.streams.stream import Stream
 
 __all__ = ["command"]
 

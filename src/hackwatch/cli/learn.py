@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hackwatch.config import KafkaSettings, Settings
     from hackwatch.feeds.collector import LocalCollector, Watching
     from hackwatch.feeds.pace import OnProgress
-    from hackwatch.streams.base import Stream
+    from hackwatch.streams.stream import Stream
     from hackwatch.topics import TopicWriter
 
 __all__ = ["command"]
@@ -166,7 +166,7 @@ def _from_topic(url: str, stream: Stream, most: int, kafka: KafkaSettings | None
     import polars as pl
 
     from hackwatch.errors import DataError
-    from hackwatch.streams.base import DecodeOptions
+    from hackwatch.streams.stream import DecodeOptions
     from hackwatch.topics import open_reader
 
     reader, enrich = open_reader(url, name="learn", kafka=kafka), enricher_of(stream)

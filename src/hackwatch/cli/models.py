@@ -12,7 +12,7 @@ from hackwatch.cli.detecting import note_unread_role, read_records, registry, ro
 
 if TYPE_CHECKING:
     from hackwatch.detect.bundle import Bundle
-    from hackwatch.streams.base import Stream
+    from hackwatch.streams.stream import Stream
 
 __all__ = ["command"]
 

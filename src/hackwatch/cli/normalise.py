@@ -44,8 +44,8 @@ def command(file: Path, stream_name: str, out: Path, own: tuple[str, ...], label
 
     from hackwatch import streams
     from hackwatch.feeds.files import read_file
-    from hackwatch.streams.base import REJECTED_SCHEMA, DecodeOptions
     from hackwatch.streams.options import with_own
+    from hackwatch.streams.stream import REJECTED_SCHEMA, DecodeOptions
     from hackwatch.tables import TableFile
 
     stream = streams.get(stream_name)

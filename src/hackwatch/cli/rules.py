@@ -11,7 +11,7 @@ from hackwatch.cli.context import CliContext, pass_context_object
 
 if TYPE_CHECKING:
     from hackwatch.detect.rules import RuleSet
-    from hackwatch.streams.base import Stream
+    from hackwatch.streams.stream import Stream
 
 __all__ = ["command"]
 

@@ -12,7 +12,7 @@ from hackwatch.numbers import POSITIVE
 
 if TYPE_CHECKING:
     from hackwatch.config import Settings
-    from hackwatch.streams.base import Noun
+    from hackwatch.streams.stream import Noun
     from hackwatch.top.consumer import Flow
 
 __all__ = ["command"]
@@ -164,7 +164,7 @@ def stream_of(topic: str, settings: Settings) -> str | None:
 def counted_by(by: str | None, stream_name: str | None) -> tuple[str, Noun]:
     """The field that records of a topic are counted by, and what people call what it names."""
     from hackwatch import streams
-    from hackwatch.streams.base import Noun
+    from hackwatch.streams.stream import Noun
 
     stream = streams.get(stream_name or streams.demo_family().streams[0])
     if by is None or by == stream.entity:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from hackwatch.detect.bundle import Bundle
     from hackwatch.detect.training import Options
-    from hackwatch.streams.base import Stream
+    from hackwatch.streams.stream import Stream
 
 __all__ = ["command"]
 

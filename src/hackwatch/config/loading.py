@@ -14,7 +14,7 @@ from typing import Any, get_args
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from hackwatch.config.lines import KeyLines, KeyPath, dotted, find_lines
+from hackwatch.config.key_lines import KeyLines, KeyPath, dotted, find_lines
 from hackwatch.config.settings import Settings, default_data_folder
 from hackwatch.config.shape import Place, tables
 from hackwatch.config.table import LOCATION

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from hackwatch.config.lines import KeyPath
+from hackwatch.config.key_lines import KeyPath
 from hackwatch.config.routes import ROUTE_TYPES
 
 __all__ = ["Place", "nested_model", "tables"]

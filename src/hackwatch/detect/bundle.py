@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hackwatch.detect.base import Driver
+from hackwatch.detect.detector import Driver
 from hackwatch.detect.explain import drivers
 from hackwatch.detect.features import Encoder, Matrix
 from hackwatch.detect.models.methods import load_model

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hackwatch.detect.base import Driver
+from hackwatch.detect.detector import Driver
 from hackwatch.detect.statistics import Statistics
 from hackwatch.text import printable
 

@@ -13,8 +13,8 @@ import polars as pl
 
 from hackwatch.detect.ngrams import BUCKETS, hashed_ngrams
 from hackwatch.errors import DataError
-from hackwatch.streams.base import Features
 from hackwatch.streams.checks import RESERVED
+from hackwatch.streams.stream import Features
 
 __all__ = ["NEVER", "Encoder", "Feature", "Matrix", "fit_encoder", "text_features"]
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import polars as pl
 
-from hackwatch.detect.base import Detector
+from hackwatch.detect.detector import Detector
 
 __all__ = ["CHAMPION", "Member", "Panel", "panel_schema", "place"]
 

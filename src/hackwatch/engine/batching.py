@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.pipeline.clocks import NEVER
 from hackwatch.store.commits import BatchEntry, OffsetRange
-from hackwatch.streams.base import Messages
-from hackwatch.topics.base import TopicReader
+from hackwatch.streams.stream import Messages
+from hackwatch.topics.topic import TopicReader
 
 __all__ = ["MicroBatch", "MicroBatcher"]
 

@@ -15,7 +15,7 @@ from hackwatch.pipeline.core import Changed, Snapshot, serialise
 from hackwatch.pipeline.judged import lake_rows
 from hackwatch.store.aggregates import aggregate_rows, window_rows
 from hackwatch.store.commits import EpochCommit
-from hackwatch.topics.base import TopicReader
+from hackwatch.topics.topic import TopicReader
 
 __all__ = ["Epoch", "EpochWriter"]
 

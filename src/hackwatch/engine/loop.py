@@ -24,8 +24,8 @@ from hackwatch.pipeline.detection import Scored, detect_messages
 from hackwatch.runtime.detectors import Deciders
 from hackwatch.runtime.retry import Retry, Stopped
 from hackwatch.store.commits import BatchEntry, OffsetRange
-from hackwatch.streams.base import Messages
 from hackwatch.streams.small import SMALL_BYTES
+from hackwatch.streams.stream import Messages
 
 __all__ = ["Engine"]
 

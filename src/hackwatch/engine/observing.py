@@ -20,7 +20,7 @@ from hackwatch.pipeline.detection import Scored
 from hackwatch.runtime.detectors import Models
 from hackwatch.runtime.drift import DriftWatch
 from hackwatch.runtime.status import StatusBoard
-from hackwatch.streams.base import microseconds
+from hackwatch.streams.stream import microseconds
 
 __all__ = ["Observers"]
 

@@ -14,8 +14,8 @@ from hackwatch.pipeline.core import Output, Pipeline
 from hackwatch.pipeline.detection import RuleMatcher
 from hackwatch.runtime.detectors import Models
 from hackwatch.store.protocols import CheckpointStore
-from hackwatch.streams.base import DecodeOptions, Stream
-from hackwatch.topics.base import TopicReader
+from hackwatch.streams.stream import DecodeOptions, Stream
+from hackwatch.topics.topic import TopicReader
 
 __all__ = [
     "EngineParts",

@@ -12,7 +12,7 @@ import click
 from hackwatch import streams
 from hackwatch.errors import ConfigurationError
 from hackwatch.feeds.pace import OnProgress, Progress
-from hackwatch.topics.base import TopicWriter
+from hackwatch.topics.topic import TopicWriter
 
 __all__ = ["Collecting", "Collector", "Finding", "Level", "LocalCollector", "Watching", "local_collectors"]
 

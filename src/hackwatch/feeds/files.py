@@ -24,8 +24,8 @@ import orjson
 
 from hackwatch.errors import DataError, ResourceError
 from hackwatch.feeds.lines import check_header, form_of
-from hackwatch.streams.base import Decoded, DecodeOptions, Messages, Stream
 from hackwatch.streams.formats import CSV, JSON
+from hackwatch.streams.stream import Decoded, DecodeOptions, Messages, Stream
 
 __all__ = ["Progress", "read_file"]
 

@@ -17,9 +17,9 @@ from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.feeds.followed import OpenFile, find_position, load_position, save_position
 from hackwatch.feeds.lines import CsvLines, check_names, form_of
 from hackwatch.feeds.pace import OnProgress, Progress, wait_until
-from hackwatch.streams.base import Stream
 from hackwatch.streams.formats import CSV
-from hackwatch.topics.base import TopicWriter
+from hackwatch.streams.stream import Stream
+from hackwatch.topics.topic import TopicWriter
 
 __all__ = ["Follow", "state_file"]
 

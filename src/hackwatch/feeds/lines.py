@@ -10,8 +10,8 @@ import polars as pl
 
 from hackwatch import streams
 from hackwatch.errors import DataError
-from hackwatch.streams.base import Stream
 from hackwatch.streams.formats import LineFormat, first_lines, recognised
+from hackwatch.streams.stream import Stream
 
 __all__ = ["CsvLines", "check_header", "check_names", "form_of"]
 

@@ -19,9 +19,9 @@ from hackwatch import streams
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.feeds.pace import OnProgress, Progress, wait_until
-from hackwatch.streams.base import DecodeOptions, Messages, Pace, Stream
 from hackwatch.streams.fields import Kind
-from hackwatch.topics.base import TopicWriter
+from hackwatch.streams.stream import DecodeOptions, Messages, Pace, Stream
+from hackwatch.topics.topic import TopicWriter
 
 __all__ = [
     "Cycle", "Recording", "Replay", "Sending", "Shape", "check_recording", "read_recording", "replayable", "schedule",

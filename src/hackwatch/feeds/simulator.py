@@ -12,10 +12,10 @@ import polars as pl
 from hackwatch import streams
 from hackwatch.errors import ConfigurationError
 from hackwatch.feeds.pace import OnProgress, Progress
-from hackwatch.streams.base import DecodeOptions, Messages, Stream
 from hackwatch.streams.declarations import Family
 from hackwatch.streams.payload import Lines
-from hackwatch.topics.base import TopicWriter
+from hackwatch.streams.stream import DecodeOptions, Messages, Stream
+from hackwatch.topics.topic import TopicWriter
 
 __all__ = ["Attack", "Played", "Playing", "Simulator", "labelled_records", "simulator_of"]
 

@@ -17,8 +17,8 @@ import polars as pl
 from hackwatch.pipeline.arrivals import Arrival
 from hackwatch.pipeline.lengths import Lengths
 from hackwatch.pipeline.measures import Collection, part_of
-from hackwatch.streams.base import POSITION, Stream
 from hackwatch.streams.declarations import Aggregate
+from hackwatch.streams.stream import POSITION, Stream
 
 __all__ = ["Aggregates", "Closed"]
 

@@ -21,8 +21,8 @@ from hackwatch.pipeline.enrichment import StatefulEnrichment
 from hackwatch.pipeline.judged import judged, processed_at
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.pipeline.streamstate import Now, StreamState
-from hackwatch.streams.base import POSITION, Stream
 from hackwatch.streams.declarations import Aggregate, Correlation
+from hackwatch.streams.stream import POSITION, Stream
 
 __all__ = [
     "Batch",

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hackwatch.streams.base import Stream, microseconds
 from hackwatch.streams.declarations import Correlation
+from hackwatch.streams.stream import Stream, microseconds
 
 __all__ = ["Clock", "Correlator", "pair_date", "pair_schema"]
 

@@ -14,8 +14,8 @@ import polars as pl
 from hackwatch.detect.panel import Panel
 from hackwatch.detect.rules import with_rules
 from hackwatch.pipeline.enrichment import Enrichment, StatefulEnrichment, completed
-from hackwatch.streams.base import Decoded, DecodeOptions, Messages, Stream, microseconds
 from hackwatch.streams.found import Rejection, rejected_rows
+from hackwatch.streams.stream import Decoded, DecodeOptions, Messages, Stream, microseconds
 
 __all__ = ["SCORED", "RuleMatcher", "Scored", "detect_messages", "score_records"]
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from hackwatch.streams.base import Stream
 from hackwatch.streams.declarations import Enricher, EnricherState, StatefulEnricher
+from hackwatch.streams.stream import Stream
 
 __all__ = ["Enrichment", "StatefulEnrichment", "completed"]
 

@@ -16,7 +16,7 @@ from hackwatch.counts import Counts
 from hackwatch.detect.panel import panel_schema
 from hackwatch.detect.rules import with_rules
 from hackwatch.pipeline.detection import SCORED, Scored
-from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, Stream
+from hackwatch.streams.stream import POSITION, REJECTED_SCHEMA, Stream
 
 __all__ = [
     "LAYOUT",

@@ -19,8 +19,8 @@ from hackwatch.pipeline.clocks import NEVER, Marks, SourceClocks
 from hackwatch.pipeline.duplicates import Duplicates
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.pipeline.outliers import OutlierWatch
-from hackwatch.streams.base import Stream, microseconds
 from hackwatch.streams.declarations import Aggregate, windows_of
+from hackwatch.streams.stream import Stream, microseconds
 
 __all__ = ["Now", "StreamState", "declared_aggregates", "new_clocks", "source_names"]
 

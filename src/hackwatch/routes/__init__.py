@@ -15,9 +15,9 @@ from hackwatch.config import (
     WebhookRouteSettings,
 )
 from hackwatch.routes.apprise import AppriseRoute
-from hackwatch.routes.base import DeliveryError, Route
 from hackwatch.routes.dispatch import Delivery, Dispatcher
 from hackwatch.routes.local import FileRoute, StdoutRoute
+from hackwatch.routes.route import DeliveryError, Route
 from hackwatch.routes.syslog import SyslogRoute
 
 __all__ = ["Delivery", "DeliveryError", "Dispatcher", "Route", "open_delivery", "open_route"]

@@ -10,7 +10,7 @@ from hackwatch.alerts.alert import Alert
 from hackwatch.alerts.forms import encode, summary, text
 from hackwatch.config import AppriseRouteSettings
 from hackwatch.errors import ConfigurationError, ResourceError
-from hackwatch.routes.base import DeliveryError
+from hackwatch.routes.route import DeliveryError
 
 __all__ = ["AppriseRoute"]
 

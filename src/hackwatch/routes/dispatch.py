@@ -12,7 +12,7 @@ from hackwatch.alerts.alert import SEVERITIES, Alert, Severity
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.errors import HackwatchError
 from hackwatch.log import logger
-from hackwatch.routes.base import DeliveryError, Route
+from hackwatch.routes.route import DeliveryError, Route
 
 __all__ = ["Delivery", "Dispatcher", "Message", "Outbox", "Worker", "backoff"]
 

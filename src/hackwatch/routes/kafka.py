@@ -8,7 +8,7 @@ from contextlib import suppress
 from hackwatch.alerts.alert import Alert
 from hackwatch.alerts.forms import encode
 from hackwatch.config import KafkaRouteSettings, KafkaSettings
-from hackwatch.routes.base import DeliveryError
+from hackwatch.routes.route import DeliveryError
 from hackwatch.topics.kafka.address import parse_address
 from hackwatch.topics.kafka.client import KafkaError, KafkaException, Message, Producer, Trouble, explain, producer
 

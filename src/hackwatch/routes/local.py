@@ -12,7 +12,7 @@ from typing import TextIO
 from hackwatch.alerts.alert import Alert
 from hackwatch.alerts.forms import encode
 from hackwatch.config import FileRouteSettings, StdoutRouteSettings
-from hackwatch.routes.base import DeliveryError
+from hackwatch.routes.route import DeliveryError
 
 __all__ = ["FileRoute", "StdoutRoute"]
 

@@ -15,8 +15,8 @@ from contextlib import suppress
 
 from hackwatch.alerts.alert import Alert
 from hackwatch.config import SyslogRouteSettings
-from hackwatch.routes.base import DeliveryError
 from hackwatch.routes.rfc5424 import format_message
+from hackwatch.routes.route import DeliveryError
 
 __all__ = ["PORTS", "SyslogRoute"]
 

@@ -17,7 +17,7 @@ from hackwatch.alerts.forms import encode
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import WebhookRouteSettings
 from hackwatch.errors import ConfigurationError
-from hackwatch.routes.base import DeliveryError
+from hackwatch.routes.route import DeliveryError
 
 __all__ = ["WebhookRoute", "sign"]
 

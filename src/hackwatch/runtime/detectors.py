@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hackwatch.alerts.system import Notice, Tell
-from hackwatch.detect.base import Detector
+from hackwatch.detect.detector import Detector
 from hackwatch.detect.panel import CHAMPION, Member, Panel, place
 from hackwatch.errors import HackwatchError
 from hackwatch.pipeline.enrichment import Enrichment

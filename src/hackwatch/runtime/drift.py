@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from hackwatch.alerts.system import Notice, Tell
-from hackwatch.detect.base import Detector
 from hackwatch.detect.bundle import Bundle
+from hackwatch.detect.detector import Detector
 from hackwatch.detect.drift import Drift, DriftReport
 from hackwatch.pipeline.detection import Scored
 

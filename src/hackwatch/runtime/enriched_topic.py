@@ -9,7 +9,7 @@ import polars as pl
 
 from hackwatch.config import KafkaSettings
 from hackwatch.errors import ResourceError
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 from hackwatch.topics.kafka.address import parse_address
 from hackwatch.topics.kafka.admin import ensure_topic
 from hackwatch.topics.kafka.client import KafkaError, KafkaException, Message, Producer, Trouble, producer

@@ -13,7 +13,7 @@ from hackwatch.alerts.system import Notice, Tell
 from hackwatch.errors import DataError, HackwatchError
 from hackwatch.pipeline.enrichment import Enrichment, StatefulEnrichment
 from hackwatch.runtime.lookups import LookupTable, LookupTables, read_table
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 
 __all__ = ["TABLE", "Enrichments", "offline"]
 

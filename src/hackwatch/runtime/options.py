@@ -12,9 +12,9 @@ from hackwatch.detect.panel import panel_schema
 from hackwatch.detect.rules import RuleSet, load_rules
 from hackwatch.errors import ConfigurationError
 from hackwatch.pipeline.options import StreamOptions
-from hackwatch.streams.base import DecodeOptions, Stream
 from hackwatch.streams.declarations import Correlation
 from hackwatch.streams.options import of_settings
+from hackwatch.streams.stream import DecodeOptions, Stream
 from hackwatch.topics import is_kafka
 from hackwatch.topics.retention import Retention, retention_of
 

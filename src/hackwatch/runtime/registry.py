@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from typing import Protocol
 
 from hackwatch.config import Settings
-from hackwatch.detect.base import Detector
+from hackwatch.detect.detector import Detector
 from hackwatch.detect.panel import CHAMPION
 from hackwatch.detect.registry import Registry, open_registry
 from hackwatch.errors import HackwatchError, ResourceError

@@ -18,7 +18,7 @@ from hackwatch import metrics
 from hackwatch.alerts.alert import Alert
 from hackwatch.clock import Clock
 from hackwatch.counts import COUNTERS, Counts
-from hackwatch.detect.base import Detector
+from hackwatch.detect.detector import Detector
 from hackwatch.errors import HackwatchError
 from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.runtime.recent import RecentCounts

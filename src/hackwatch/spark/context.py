@@ -15,7 +15,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 from hackwatch.alerts.policy import AlertPolicy
 from hackwatch.clock import Clock
 from hackwatch.config import Settings
-from hackwatch.detect.base import Detector
+from hackwatch.detect.detector import Detector
 from hackwatch.detect.rules import RuleSet
 from hackwatch.errors import DataError, HackwatchError, ResourceError
 from hackwatch.lake import Lake

@@ -25,8 +25,8 @@ from hackwatch.spark.spool import Waiting
 from hackwatch.spark.suspects import EpochSuspects, SourceMarks, Suspects
 from hackwatch.spark.upgrade import Before, earlier_pairs
 from hackwatch.store.commits import BatchEntry, OffsetRange
-from hackwatch.streams.base import POSITION
 from hackwatch.streams.declarations import Correlation
+from hackwatch.streams.stream import POSITION
 
 __all__ = ["Correlate", "Side", "next_epochs"]
 

@@ -23,7 +23,7 @@ from hackwatch.spark.partitionfiles import PartitionFiles
 from hackwatch.spark.plan import ARRIVED, COUNTED, KEYS, SUSPECTS, Known, Plan, Told, suspects_schema
 from hackwatch.spark.statefiles import keys_name, read_state, write_state
 from hackwatch.spark.taskclocks import TaskClocks
-from hackwatch.streams.base import Stream, microseconds
+from hackwatch.streams.stream import Stream, microseconds
 
 __all__ = ["Judge", "known", "merged"]
 

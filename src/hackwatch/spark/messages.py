@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
-from hackwatch.streams.base import Messages
+from hackwatch.streams.stream import Messages
 
 __all__ = ["kafka_messages", "pack"]
 

@@ -13,7 +13,7 @@ from hackwatch import metrics
 from hackwatch.alerts.alert import Alert
 from hackwatch.clock import Clock
 from hackwatch.counts import Counts
-from hackwatch.detect.base import Detector
+from hackwatch.detect.detector import Detector
 from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.runtime.status import StatusBoard
 from hackwatch.spark.plan import Report

@@ -26,7 +26,7 @@ from hackwatch.spark.ipc import from_ipc
 from hackwatch.spark.scorer import rows_schema
 from hackwatch.spark.shipping import Shipped
 from hackwatch.spark.spool import Spool
-from hackwatch.streams.base import POSITION, DecodeOptions, Stream
+from hackwatch.streams.stream import POSITION, DecodeOptions, Stream
 
 __all__ = [
     "REPORTS",

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hackwatch.detect.base import Driver
+from hackwatch.detect.detector import Driver
 from hackwatch.errors import DataError
 from hackwatch.spark.ml.guard import REFUSED, Guard
-from hackwatch.streams.base import POSITION, Stream
+from hackwatch.streams.stream import POSITION, Stream
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from hackwatch import streams
-from hackwatch.detect.base import Detector
 from hackwatch.detect.bundle import Bundle, load_bundle, save_bundle
+from hackwatch.detect.detector import Detector
 from hackwatch.detect.panel import Member, Panel
 from hackwatch.detect.rules import RuleSet
 from hackwatch.detect.rules.ruleset import Rule

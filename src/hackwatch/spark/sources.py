@@ -12,7 +12,7 @@ from hackwatch.runtime.options import topic_options
 from hackwatch.spark.kafka import java_options
 from hackwatch.spark.spool import RANGES, Planner, Spool
 from hackwatch.store.commits import OffsetRange
-from hackwatch.streams.base import DecodeOptions
+from hackwatch.streams.stream import DecodeOptions
 from hackwatch.topics.kafka.address import parse_address
 from hackwatch.topics.retention import Retention
 

@@ -22,7 +22,7 @@ from hackwatch.pipeline.streamstate import StreamState
 from hackwatch.spark.folder import Folder
 from hackwatch.spark.plan import suspects_schema
 from hackwatch.spark.querycheckpoint import QueryCheckpoint
-from hackwatch.streams.base import POSITION, Stream
+from hackwatch.streams.stream import POSITION, Stream
 
 __all__ = ["Before", "Earlier", "earlier_pairs", "is_of_before", "keys_before", "take_up_stream"]
 

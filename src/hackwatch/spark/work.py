@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from hackwatch import streams
-from hackwatch.detect.base import Driver
+from hackwatch.detect.detector import Driver
 from hackwatch.detect.panel import CHAMPION, Panel
 from hackwatch.pipeline.detection import Scored, detect_messages, score_records
 from hackwatch.pipeline.judged import judged, lake_rows
@@ -26,7 +26,7 @@ from hackwatch.spark.judging import Judge
 from hackwatch.spark.messages import kafka_messages
 from hackwatch.spark.plan import ALERTING, Plan, Report, pack_told
 from hackwatch.spark.spool import Spool
-from hackwatch.streams.base import REJECTED_SCHEMA, Messages, Stream
+from hackwatch.streams.stream import REJECTED_SCHEMA, Messages, Stream
 
 __all__ = ["finish", "normalise", "work"]
 

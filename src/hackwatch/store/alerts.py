@@ -10,7 +10,7 @@ from typing import Any, Literal
 import orjson
 
 from hackwatch.alerts.alert import Alert, AlertUpdate, Cause
-from hackwatch.detect.base import Driver
+from hackwatch.detect.detector import Driver
 from hackwatch.store.database import Dialect, Transaction, take_turn
 from hackwatch.store.values import indexed, to_json
 

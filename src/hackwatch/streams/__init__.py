@@ -13,9 +13,9 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from hackwatch.errors import ConfigurationError
-from hackwatch.streams.base import Noun, Stream
 from hackwatch.streams.checks import family_problems, stream_problems
 from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family, StatefulEnricher
+from hackwatch.streams.stream import Noun, Stream
 
 __all__ = [
     "ENTITIES", "aggregates", "bounded", "check_correlations", "collectors", "correlations", "demo_family", "enrichers",

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 
 import polars as pl
 
-from hackwatch.streams.base import POSITION, Stream
 from hackwatch.streams.declarations import (
     Aggregate,
     Correlation,
@@ -22,6 +21,7 @@ from hackwatch.streams.declarations import (
 )
 from hackwatch.streams.exact import PARTS
 from hackwatch.streams.fields import Kind
+from hackwatch.streams.stream import POSITION, Stream
 
 __all__ = ["FEEDS", "RESERVED", "aggregate_problems", "correlation_problems", "family_problems", "stream_problems"]
 

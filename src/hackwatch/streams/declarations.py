@@ -12,7 +12,7 @@ from typing import Protocol
 
 import polars as pl
 
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 
 __all__ = [
     "SUSPECT",

@@ -12,12 +12,12 @@ import polars as pl
 from hackwatch.errors import InternalError
 from hackwatch.streams import small
 from hackwatch.streams.bare import Mixed
-from hackwatch.streams.base import POSITION, Decoded, DecodeOptions, Messages
 from hackwatch.streams.fields import Field, Kind, Option, Truth
 from hackwatch.streams.formats import CSV, JSON, LineFormat
 from hackwatch.streams.found import Found, RawRecords, rejected_rows
 from hackwatch.streams.normalise import normalise
 from hackwatch.streams.payload import Lines
+from hackwatch.streams.stream import POSITION, Decoded, DecodeOptions, Messages
 from hackwatch.streams.structure import Structure
 
 __all__ = ["Decoder"]

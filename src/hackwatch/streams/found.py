@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hackwatch.streams.base import REJECTED_SCHEMA, Messages
 from hackwatch.streams.payload import Positions
+from hackwatch.streams.stream import REJECTED_SCHEMA, Messages
 
 __all__ = ["Found", "RawRecords", "Rejection", "Unknown", "rejected_rows"]
 

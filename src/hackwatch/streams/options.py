@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hackwatch.errors import ConfigurationError
-from hackwatch.streams.base import DecodeOptions, Stream
+from hackwatch.streams.stream import DecodeOptions, Stream
 
 if TYPE_CHECKING:
     from hackwatch.config.settings import StreamSettings

@@ -16,9 +16,9 @@ import polars as pl
 from hackwatch.errors import DataError, ResourceError
 from hackwatch.runtime.recent import RecentCounts
 from hackwatch.streams import ENTITIES
-from hackwatch.streams.base import Messages, Noun
 from hackwatch.streams.payload import Lines, Pieces
-from hackwatch.topics.base import TopicReader
+from hackwatch.streams.stream import Messages, Noun
+from hackwatch.topics.topic import TopicReader
 
 __all__ = ["Consumer", "Flow", "entities"]
 

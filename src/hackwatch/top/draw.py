@@ -14,8 +14,8 @@ from hackwatch.alerts.alert import Severity
 from hackwatch.text import printable
 from hackwatch.top import panes
 from hackwatch.top.figures import UNICODE, Glyphs, age, amount, clock, waiting
-from hackwatch.top.lines import BARS, WIDE, WIDER, beside, fit, in_ascii, line
 from hackwatch.top.screen import Screen
+from hackwatch.top.styles import BARS, WIDE, WIDER, beside, fit, in_ascii, line
 from hackwatch.views.live import View
 
 __all__ = ["clocks", "draw", "headline", "trouble"]

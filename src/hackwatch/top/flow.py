@@ -10,7 +10,7 @@ from rich.text import Text
 from hackwatch.text import printable
 from hackwatch.top.consumer import Flow
 from hackwatch.top.figures import UNICODE, Glyphs, amount, clock, columns, spark, stamp
-from hackwatch.top.lines import BARS, WIDE, beside, cell, fit, in_ascii, line, rule
+from hackwatch.top.styles import BARS, WIDE, beside, cell, fit, in_ascii, line, rule
 
 __all__ = ["draw_flow", "flow_lines", "flow_values", "headline"]
 

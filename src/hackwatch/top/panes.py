@@ -7,11 +7,11 @@ from rich.text import Text
 from hackwatch import streams
 from hackwatch.alerts.alert import Severity
 from hackwatch.alerts.forms import text as explanation
-from hackwatch.detect.base import Driver
+from hackwatch.detect.detector import Driver
 from hackwatch.store import StoredAlert
 from hackwatch.text import printable
 from hackwatch.top.figures import Glyphs, amount, clock, columns, spark
-from hackwatch.top.lines import SEVERITIES, TONES, WIDE, beside, cell, fit, line, rule
+from hackwatch.top.styles import SEVERITIES, TONES, WIDE, beside, cell, fit, line, rule
 from hackwatch.views.live import EntityView, View
 
 __all__ = ["alerts", "entities", "explained", "notes", "title", "why"]

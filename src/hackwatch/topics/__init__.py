@@ -7,11 +7,11 @@ from pathlib import Path
 
 from hackwatch.config import KafkaSettings
 from hackwatch.errors import ConfigurationError
-from hackwatch.topics.base import TopicReader, TopicWriter
 from hackwatch.topics.kafka.address import is_kafka, parse_address
 from hackwatch.topics.layout import partition_count
 from hackwatch.topics.retention import Retention
 from hackwatch.topics.spool import DURABILITIES, Durability, SpoolReader, SpoolWriter
+from hackwatch.topics.topic import TopicReader, TopicWriter
 
 __all__ = [
     "DURABILITIES",

@@ -12,8 +12,8 @@ import numpy as np
 
 from hackwatch.clock import Clock
 from hackwatch.errors import DataError
-from hackwatch.streams.base import Messages
 from hackwatch.streams.payload import newlines
+from hackwatch.streams.stream import Messages
 from hackwatch.topics.retention import committed_offsets
 from hackwatch.topics.segments import (
     Tail,

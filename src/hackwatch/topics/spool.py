@@ -17,7 +17,7 @@ from typing import Literal
 
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.errors import DataError
-from hackwatch.streams.base import Messages
+from hackwatch.streams.stream import Messages
 from hackwatch.topics.layout import create_topic, partition_count
 from hackwatch.topics.partition import PartitionReader, PartitionWriter
 from hackwatch.topics.retention import Pruned, Retention, prune, read_committed, write_committed

@@ -11,7 +11,7 @@ from hackwatch.alerts.alert import SEVERITIES, Severity
 from hackwatch.alerts.forms import native
 from hackwatch.counts import COUNTERS
 from hackwatch.store import Store, StoredAlert
-from hackwatch.streams.base import Noun
+from hackwatch.streams.stream import Noun
 
 __all__ = ["EntityView", "Note", "Reader", "StreamView", "Tone", "View", "snapshot", "stream_view"]
 

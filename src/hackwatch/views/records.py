@@ -13,7 +13,7 @@ from hackwatch import streams
 from hackwatch.alerts.alert import Alert
 from hackwatch.errors import DataError
 from hackwatch.lake import Lake
-from hackwatch.streams.base import POSITION, Stream
+from hackwatch.streams.stream import POSITION, Stream
 from hackwatch.views.pages import Page, cursor_of, key_of, page_size
 from hackwatch.views.sql import Tables, literal, query
 

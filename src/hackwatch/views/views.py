@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from hackwatch.lake import Lake
-    from hackwatch.streams.base import Stream
+    from hackwatch.streams.stream import Stream
     from hackwatch.views.records import Record
     from hackwatch.views.sql import Cursor, Tables
 

@@ -14,8 +14,8 @@ from hackwatch.config import AlertSettings
 from hackwatch.pipeline.core import Batch, Now, Output, Pipeline
 from hackwatch.pipeline.detection import SCORED, Scored
 from hackwatch.pipeline.options import StreamOptions
-from hackwatch.streams.base import POSITION, REJECTED_SCHEMA, Decoded, DecodeOptions, Features, Messages, Noun, Stream
 from hackwatch.streams.declarations import Correlation
+from hackwatch.streams.stream import POSITION, REJECTED_SCHEMA, Decoded, DecodeOptions, Features, Messages, Noun, Stream
 from tests.third.days import START
 
 __all__ = [

@@ -18,7 +18,7 @@ from hackwatch.families.host.collect import AtopFeed
 from hackwatch.families.host.collect.atop import AtopParser
 from hackwatch.feeds.pace import Progress
 from hackwatch.streams import get
-from hackwatch.streams.base import DecodeOptions, Messages
+from hackwatch.streams.stream import DecodeOptions, Messages
 from hackwatch.testing import MemoryTopic
 
 Row = dict[str, Any]

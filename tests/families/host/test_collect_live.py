@@ -22,7 +22,7 @@ from hackwatch.families.host.collect import CollectFeed, blind_spots
 from hackwatch.families.host.collect.exits import ExitListener, NotAudible
 from hackwatch.feeds.pace import Progress
 from hackwatch.streams import get
-from hackwatch.streams.base import DecodeOptions
+from hackwatch.streams.stream import DecodeOptions
 from hackwatch.testing import MemoryTopic
 
 pytestmark = [

@@ -26,7 +26,7 @@ from hackwatch.pipeline.core import Pipeline
 from hackwatch.pipeline.options import StreamOptions
 from hackwatch.runtime.detectors import Models
 from hackwatch.store import Store, open_store
-from hackwatch.streams.base import DecodeOptions
+from hackwatch.streams.stream import DecodeOptions
 from hackwatch.testing import MemoryTopic
 from tests.engine.support import JumpyClock, PlantedSource, Quiet, work_off
 from tests.streams import test_fuzz as fuzz

@@ -9,7 +9,7 @@ from typing import Any
 
 from hackwatch import streams
 from hackwatch.feeds.files import read_file
-from hackwatch.streams.base import Decoded, DecodeOptions
+from hackwatch.streams.stream import Decoded, DecodeOptions
 from tests.streams.support import PROCESS
 
 #: As the ToN_IoT Train_Test tables begin: no ts, a truth column named `attack`.

@@ -16,7 +16,7 @@ from hackwatch import streams
 from hackwatch.errors import ConfigurationError, DataError, ResourceError
 from hackwatch.feeds.pace import Progress
 from hackwatch.feeds.replay import Cycle, Recording, Replay, Sending, Shape, read_recording, replayable, schedule
-from hackwatch.streams.base import Pace
+from hackwatch.streams.stream import Pace
 from hackwatch.testing import FakeClock, MemoryTopic
 from tests.topics.support import everything, lines
 

@@ -14,7 +14,7 @@ from hackwatch import streams
 from hackwatch.detect.rules import TACTICS, Rule, load_rules
 from hackwatch.errors import ConfigurationError
 from hackwatch.families.host.simulate import labelled
-from hackwatch.streams.base import DecodeOptions, Messages
+from hackwatch.streams.stream import DecodeOptions, Messages
 
 STREAMS = {name: streams.get(name) for name in ("process", "memory")}
 RULES = load_rules([], STREAMS)

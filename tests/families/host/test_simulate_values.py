@@ -11,7 +11,7 @@ import pytest
 from hackwatch.families.host.simulate import TYPES, Faults, World, generate, labelled
 from hackwatch.families.host.simulate.printed import MEMORY_COLUMNS, PROCESS_COLUMNS, size
 from hackwatch.streams import get
-from hackwatch.streams.base import Decoded, DecodeOptions, Messages
+from hackwatch.streams.stream import Decoded, DecodeOptions, Messages
 from tests.feeds.lines import number, offsets
 
 SIZES = ("VSTEXT", "VSIZE", "RSIZE", "VGROW", "RGROW")

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from hackwatch.cli import main
 from hackwatch.config import StreamSettings
-from hackwatch.streams.base import DecodeOptions
 from hackwatch.streams.options import of_settings
+from hackwatch.streams.stream import DecodeOptions
 from tests.families.host.cases import COUNTS, NICES, NO_COUNTS, NO_SHARES, NO_SIZES, PROGRAMS, SHARES, SIZES, TIMES
 from tests.streams.support import PROCESS, decode, kib, named, record, value
 from tests.streams.test_small import agree

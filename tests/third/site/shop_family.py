@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hackwatch.streams.base import EventFields, Features, Noun, Stream
 from hackwatch.streams.declarations import (
     Aggregate,
     Correlation,
@@ -34,6 +33,7 @@ from hackwatch.streams.declarations import (
 )
 from hackwatch.streams.decode import Decoder
 from hackwatch.streams.fields import LABELLED, Field, Kind, Option
+from hackwatch.streams.stream import EventFields, Features, Noun, Stream
 
 __all__ = ["FAMILY", "LOGIN", "SERVERS", "VISIT"]
 

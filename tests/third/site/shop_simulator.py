@@ -15,7 +15,7 @@ import polars as pl
 from hackwatch.families.host.simulate import Faults, Payload
 from hackwatch.families.host.simulate.messages import encode
 from hackwatch.feeds.pace import OnProgress, Progress
-from hackwatch.topics.base import TopicWriter
+from hackwatch.topics.topic import TopicWriter
 
 __all__ = ["ATTACKS", "SIMULATOR", "Batch", "Simulator", "generate", "labelled"]
 

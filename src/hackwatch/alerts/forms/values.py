@@ -15,7 +15,7 @@ import polars as pl
 from hackwatch import streams
 from hackwatch.alerts.alert import Alert
 from hackwatch.detect.rules import TACTICS
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 
 __all__ = ["iso", "milliseconds", "objects", "plain", "present", "product_version", "rest", "stream_of", "tactic_of"]
 

@@ -14,7 +14,7 @@ import polars as pl
 from hackwatch.detect.bundle import Bundle
 from hackwatch.detect.evaluation.measures import average_precision, curve, recall_at, roc_auc
 from hackwatch.errors import DataError
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 
 __all__ = ["Calibration", "Evaluation", "TypeResult", "evaluate"]
 

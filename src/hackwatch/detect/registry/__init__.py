@@ -14,7 +14,7 @@ from hackwatch.detect.registry.canary import canary
 from hackwatch.detect.registry.storage import BundleStorage, FolderStorage, Promotions
 from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.objects import is_remote, storage_options
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 
 __all__ = ["Registry", "Version", "open_registry"]
 

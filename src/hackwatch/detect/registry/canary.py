@@ -8,7 +8,7 @@ import polars as pl
 from hackwatch.detect.bundle import Bundle
 from hackwatch.detect.statistics import Statistics
 from hackwatch.errors import DataError
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 
 __all__ = ["canary", "canary_batch"]
 

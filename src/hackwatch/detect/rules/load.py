@@ -15,7 +15,7 @@ from hackwatch.detect.rules.files import Entry, read_entries, shipped_files
 from hackwatch.detect.rules.ruleset import Rule, RuleSet
 from hackwatch.detect.rules.tactics import TACTICS
 from hackwatch.errors import ConfigurationError
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 from hackwatch.words import SEVERITIES, Severity
 
 __all__ = ["load_rules"]

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from hackwatch.detect.rules.matching import StreamRules, nothing
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 from hackwatch.words import Severity
 
 __all__ = ["Rule", "RuleSet"]

@@ -17,7 +17,7 @@ from hackwatch.detect.statistics import Statistics, describe
 from hackwatch.detect.training.options import Options, Progress, Trained
 from hackwatch.detect.training.rows import prepare
 from hackwatch.errors import ConfigurationError
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 
 __all__ = ["SCORE_BINS", "Options", "Progress", "bundled", "train"]
 

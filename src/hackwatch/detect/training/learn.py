@@ -8,7 +8,7 @@ from hackwatch.detect.bundle import Bundle
 from hackwatch.detect.training import train
 from hackwatch.detect.training.options import Options, Progress
 from hackwatch.errors import DataError
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 
 __all__ = ["BUDGET", "LEAST_RECORDS", "learn"]
 

@@ -15,7 +15,7 @@ from hackwatch.detect.models.ensemble import fit_ensemble, probability, units
 from hackwatch.detect.models.methods import Classifier
 from hackwatch.detect.training.options import Options, Progress, Trained
 from hackwatch.detect.training.rows import Rows
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 
 __all__ = ["train_permuted", "train_unsupervised"]
 

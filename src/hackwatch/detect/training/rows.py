@@ -10,7 +10,7 @@ import polars as pl
 
 from hackwatch.detect.calibration import Floats
 from hackwatch.errors import DataError
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 
 __all__ = ["LEAST_ROWS", "Rows", "feature_columns", "prepare"]
 

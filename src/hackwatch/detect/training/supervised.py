@@ -15,7 +15,7 @@ from hackwatch.detect.models.methods import Classifier
 from hackwatch.detect.training.options import Options, Progress, Trained
 from hackwatch.detect.training.rows import Rows
 from hackwatch.errors import DataError
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 
 __all__ = ["fit_booster", "leave_types_out", "out_of_fold", "train_supervised"]
 

@@ -15,7 +15,7 @@ from hackwatch.detect.training.options import Options
 from hackwatch.detect.training.rows import Rows, prepare
 from hackwatch.detect.training.supervised import leave_types_out, out_of_fold
 from hackwatch.errors import ConfigurationError, ResourceError
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 
 __all__ = ["Tuned", "tune"]
 

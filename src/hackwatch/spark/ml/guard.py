@@ -20,7 +20,7 @@ from hackwatch.errors import ConfigurationError
 from hackwatch.spark.ml.columns import Cells
 from hackwatch.spark.ml.importing import cells_of, refused_cells
 from hackwatch.spark.ml.stages import follow
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame

@@ -26,7 +26,7 @@ from hackwatch.errors import DataError
 from hackwatch.spark.ml.columns import Cells, Values, alone, number_cells, text_cells
 from hackwatch.spark.ml.files import SavedTree
 from hackwatch.spark.ml.stages import CLASSIFIERS, Pipeline, read_pipeline
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 
 __all__ = ["cells_of", "import_pipeline", "refused_cells"]
 

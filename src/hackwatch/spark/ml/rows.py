@@ -16,7 +16,7 @@ from hackwatch.detect.features import VOCABULARY, Encoder, Feature, text_feature
 from hackwatch.detect.statistics import BINS, CATEGORIES, Statistics
 from hackwatch.detect.training.rows import LEAST_ROWS, feature_columns
 from hackwatch.errors import DataError
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame

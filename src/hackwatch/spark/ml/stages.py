@@ -12,7 +12,7 @@ from hackwatch.detect.models.imported import Decision
 from hackwatch.errors import ConfigurationError
 from hackwatch.spark.ml.columns import Scalar, assembled, hot, indexed, number
 from hackwatch.spark.ml.files import SavedTree, Stage, read_stages, read_trees
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 
 __all__ = ["CLASSIFIERS", "Pipeline", "follow", "read_pipeline"]
 

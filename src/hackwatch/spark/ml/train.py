@@ -17,7 +17,7 @@ from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.spark.ml.bins import Bins, merged, scored_bins
 from hackwatch.spark.ml.fit import Fit, boosters, permuted_forests
 from hackwatch.spark.ml.rows import SparkRows, distinct_rows, encoded, fit_encoder_on_spark, statistics_on_spark
-from hackwatch.streams.base import Stream
+from hackwatch.streams.stream import Stream
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

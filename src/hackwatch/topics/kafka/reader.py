@@ -10,7 +10,7 @@ import numpy as np
 from hackwatch.clock import Clock, SystemClock
 from hackwatch.config import KafkaSettings
 from hackwatch.errors import DataError, ResourceError
-from hackwatch.streams.base import Messages
+from hackwatch.streams.stream import Messages
 from hackwatch.topics.kafka.address import Address
 from hackwatch.topics.kafka.buffers import Buffer, piece_of, runs_of
 from hackwatch.topics.kafka.client import (

@@ -15,7 +15,7 @@ from pathlib import Path
 from hackwatch.errors import DataError, ResourceError
 from hackwatch.families.host.collect.atop import AtopParser
 from hackwatch.feeds.pace import OnProgress, Progress
-from hackwatch.topics.base import TopicWriter
+from hackwatch.topics.topic import TopicWriter
 
 __all__ = ["AtopFeed"]
 

@@ -17,7 +17,7 @@ from hackwatch.families.host.collect.feed import CollectFeed, blind_spots
 from hackwatch.feeds.collector import Finding
 from hackwatch.feeds.pace import OnProgress, Progress
 from hackwatch.numbers import POSITIVE
-from hackwatch.topics.base import TopicWriter
+from hackwatch.topics.topic import TopicWriter
 
 __all__ = ["COLLECTOR"]
 

@@ -14,7 +14,7 @@ from hackwatch.families.host.collect.exits import Exit, ExitListener, NotAudible
 from hackwatch.families.host.collect.proc import ProcReader
 from hackwatch.families.host.collect.sample import Moment, Sample, Sampler
 from hackwatch.feeds.pace import OnProgress, Progress
-from hackwatch.topics.base import TopicWriter
+from hackwatch.topics.topic import TopicWriter
 
 __all__ = ["CollectFeed", "blind_spots"]
 

@@ -13,7 +13,7 @@ from hackwatch.families.host.simulate.messages import encode
 from hackwatch.families.host.simulate.schedule import BySpacing
 from hackwatch.families.host.simulate.world import World
 from hackwatch.feeds.pace import OnProgress, Progress, Rate
-from hackwatch.topics.base import TopicWriter
+from hackwatch.topics.topic import TopicWriter
 
 __all__ = ["FASTEST", "SLOWEST", "HostFeed", "shape"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hackwatch.topics.base import TopicWriter
+from hackwatch.topics.topic import TopicWriter
 
 __all__ = ["Payload", "encode"]
 

@@ -16,7 +16,7 @@ from hackwatch.families.host.simulate.population import CMD_WIDTH
 from hackwatch.families.host.simulate.training import labelled
 from hackwatch.feeds.pace import OnProgress, Progress
 from hackwatch.feeds.simulator import Attack
-from hackwatch.topics.base import TopicWriter
+from hackwatch.topics.topic import TopicWriter
 
 __all__ = ["SIMULATOR", "HostPlaying", "HostSimulator", "truth"]
 

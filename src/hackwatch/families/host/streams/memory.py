@@ -5,9 +5,9 @@ from __future__ import annotations
 import polars as pl
 
 from hackwatch.families.host.streams import record
-from hackwatch.streams.base import Features, Pace, Stream
 from hackwatch.streams.decode import Decoder
 from hackwatch.streams.fields import Field, Kind
+from hackwatch.streams.stream import Features, Pace, Stream
 
 __all__ = ["STREAM"]
 

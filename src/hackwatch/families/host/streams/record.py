@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hackwatch.streams.base import EventFields, Noun
 from hackwatch.streams.fields import LABELLED, Field, Kind, Option
 from hackwatch.streams.small import Columns
+from hackwatch.streams.stream import EventFields, Noun
 
 __all__ = [
     "LATEST",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from hackwatch.streams.base import Messages
+from hackwatch.streams.stream import Messages
 
 __all__ = ["TopicReader", "TopicWriter"]
 
