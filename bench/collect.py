@@ -1,7 +1,7 @@
 """What watching this machine costs: CPU time and memory of the collector, beside a plain loop over the same files.
 
 Fills the machine up to a number of sleeping processes, then samples it as `hackwatch feed collect` does and
-compares with code that opens each file anew with Python's own file objects, splits and prints records.
+compares with code that opens each file again with Python's own file objects, splits and prints records.
 
     python -m bench.collect [--processes 350] [--samples 12] [--interval 5]
 """
@@ -48,7 +48,7 @@ def processes() -> list[str]:
 
 
 def naive() -> bytes:
-    """The same figures the obvious way: stat, statm and the thread states of every process, read anew each time."""
+    """The same figures the obvious way: stat, statm and the thread states of every process, read again each time."""
     lines = []
     for pid in processes():
         try:

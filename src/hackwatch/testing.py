@@ -1,4 +1,4 @@
-"""The shipped test kit: topics in memory that end, abort or pause on command, a clock that tests move, a made world."""
+"""The shipped test kit: topics in memory that end, abort or pause on command, a clock that tests move, simulations."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def watch(
                 learner = Learner(settings, models, unknown, story, threads.stop, clock)
                 threads.start("learner", lambda: learner.run(60 * (10.0 if minutes is None else minutes)))
             elif not unknown:
-                story.tell("detectors learned earlier watch too; to learn anew: --learn 10")
+                story.tell("detectors learned earlier watch too; to learn again: --learn 10")
             reader = Reader(
                 store, settings.pipeline, clock.wall, story.notes, story.progress, "this machine", since=began
             )

@@ -77,7 +77,7 @@ def until(condition: Callable[[], Any], what: str, *, seconds: float = PATIENCE,
     """Wait for a condition to be true; its value."""
     end = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < end, f"waited {seconds} s in vain: {what}"
+        assert time.monotonic() < end, f"waited {seconds} s for nothing: {what}"
         time.sleep(pause)
     return value
 

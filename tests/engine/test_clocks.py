@@ -78,7 +78,7 @@ def test_a_kill_while_sources_are_idle_or_wake_repeats_exactly(tmp_path: Path, w
         for partition in (0, 1):
             site.send("visit", [visit(WALL + t, f"m{partition}") for t in range(185, 500, 5)], partition)
         site.run(2.0)
-    site.engine._log([], [])  # as with an alert: from here on it is repeated, not read anew
+    site.engine._log([], [])  # as with an alert: from here on it is repeated, not read again
     before = dict(site.seen.late)
     rows_before = site.engine.parts.pipeline.totals
     site.clock.advance(1_000.0)

@@ -90,7 +90,7 @@ def test_a_growing_partition_is_not_rewritten_for_every_crumb(lake: Lake, monkey
 def test_what_another_rewrote_is_not_added_twice(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, days: int, checkpointed: bool
 ) -> None:
-    """Neither the files at hand nor those of partitions that are joined after; also if the log had to be read anew."""
+    """Neither the files at hand nor those of partitions that are joined after; also if the log had to be read again."""
     expected = fill(lake, 4, days=days)
     real = maintenance._rewrite
 

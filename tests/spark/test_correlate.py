@@ -201,7 +201,7 @@ class Place:
         return lake
 
     def live(self, story: Story) -> None:
-        """Tell the story epoch by epoch, with a round of the correlation after each; who is killed starts anew."""
+        """Tell the story epoch by epoch, with a round of the correlation after each; who is killed starts again."""
         self.work()
         for told in zip(*(story[name] for name in NAMES), strict=True):
             for name, (times, clock) in zip(NAMES, told, strict=True):

@@ -65,7 +65,7 @@ def windows(folder: Folder) -> dict[tuple[str, str], tuple[int, bool]]:
 def test_windows_of_silent_sources_become_final_without_messages(
     spark: SparkSession, kafka: Broker, tmp_path: Path
 ) -> None:
-    """`process` comes from Kafka, `memory` from a spool. Who begins to send after a restart begins anew."""
+    """`process` comes from Kafka, `memory` from a spool. Who begins to send after a restart begins again."""
     kafka.create("idle-process", 2)
     folder = Folder.make(tmp_path / "run", models=False, idle_seconds=IDLE, more=SPARK)
     text = folder.config.read_text()

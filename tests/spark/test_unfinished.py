@@ -1,7 +1,7 @@
 """A driver killed at any write to a checkpoint that has hardly begun: the next start goes on, nothing lost or doubled.
 
 A real run records which files Spark writes to the checkpoint of each query, in their order. Then the folder is made
-anew as a kill in the middle of each write leaves it: the files before it whole, that one under its hidden name.
+again as a kill in the middle of each write leaves it: the files before it whole, that one under its hidden name.
 """
 
 from __future__ import annotations

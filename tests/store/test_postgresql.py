@@ -115,7 +115,7 @@ def test_a_commit_is_on_disk_even_where_the_server_would_not_wait(postgres: Serv
 
 
 def test_names_that_postgresql_cannot_keep_as_they_are(store_here: Store) -> None:
-    """The character 0, and names longer than an index takes: from a client that says itself what it is called."""
+    """The character 0, and names longer than an index takes: from a client that chooses its own name."""
     name = "a\0b'%s%%?" + "\N{GRINNING FACE}" * 100_000
     rows = windows(("visit", name, 0, 120, 1, 1, 1, False), ("visit", "x\0", 0, 120, 2, 0, 0, False))
     store_here.checkpoints.commit_epoch("main", commit(1, 1, counted=rows))

@@ -22,7 +22,7 @@ SHOP = ("visit", "login")
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """Within, the family is registered; what hackwatch remembers of the registered ones is asked anew before and after.
+    """Within, the family is registered; what hackwatch remembers of the registered ones is asked before and after.
 
     Safe within itself, so that fixtures of a module and of a test may both want it.
     """

@@ -42,7 +42,7 @@ def command(context: CliContext, as_json: bool, max_age: float) -> None:
     """Say whether the engine is alive, and how far it is.
 
     Exit code 0 if the engine has spoken within --max-age seconds, 1 if it is silent or has stopped: a probe for
-    containers and monitoring. An engine that waits (a full disk, a broker out of reach) is alive: to start it anew
+    containers and monitoring. An engine that waits (a full disk, a broker out of reach) is alive: to start it again
     would not help. Its last words are read from the store, so with a shared store this works from anywhere.
     """
     import json

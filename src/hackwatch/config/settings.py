@@ -174,7 +174,7 @@ class EnrichmentSettings(Table):
         default_factory=dict,
         examples=[{"countries": "/var/lib/hackwatch/countries.parquet"}],
         description="The file of each table by its name: CSV with a header (`.csv`, `.tsv`) or Parquet (`.parquet`). "
-        "It is read anew when it changes; without one the columns that need it stay empty.",
+        "It is read again when it changes; without one the columns that need it stay empty.",
     )
 
     @field_validator("tables")

@@ -69,7 +69,7 @@ class Engine:
 
     A micro-batch's input (offset ranges, time, model versions) is logged in the very transaction that writes its
     alerts, before or with them. After a crash the logged micro-batches are repeated exactly, so they give the same
-    alerts, lake rows and windows; what was not logged has left no trace and is read anew.
+    alerts, lake rows and windows; what was not logged has left no trace and is read again.
     """
 
     def __init__(self, parts: EngineParts, options: EngineSettings, stop: threading.Event) -> None:

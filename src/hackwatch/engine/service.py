@@ -31,7 +31,7 @@ from hackwatch.runtime.options import (
     stream_options,
     topic_options,
 )
-from hackwatch.runtime.surroundings import Surroundings
+from hackwatch.runtime.services import Services
 
 __all__ = ["inputs_of", "run_service"]
 
@@ -48,7 +48,7 @@ def run_service(settings: Settings, stop: threading.Event, *, clock: Clock | Non
     streams.check_correlations(settings.correlations)
     _check_scorers(settings)
     with ExitStack() as stack:
-        around = Surroundings(settings, clock or SystemClock(), stack, "embedded")
+        around = Services(settings, clock or SystemClock(), stack, "embedded")
         drift = _drift(around)
         engine, observers = _engine(around, drift, stop, stack)
         around.open_maintenance()
@@ -104,15 +104,13 @@ def inputs_of(settings: Settings) -> dict[str, StreamInput]:
     return inputs
 
 
-def _drift(around: Surroundings) -> DriftWatch:
+def _drift(around: Services) -> DriftWatch:
     detection = around.settings.detection
     report = around.tell if detection.drift_alerts else None
     return DriftWatch(detection.drift_records, detection.drift_psi, report)
 
 
-def _engine(
-    around: Surroundings, drift: DriftWatch, stop: threading.Event, stack: ExitStack
-) -> tuple[Engine, Observers]:
+def _engine(around: Services, drift: DriftWatch, stop: threading.Event, stack: ExitStack) -> tuple[Engine, Observers]:
     """The engine and who is told what it does; all that they are made of is closed through `stack`."""
     settings, clock = around.settings, around.clock
     lake, wake = open_lake(settings), around.open_routes().wake

@@ -181,7 +181,7 @@ class Follow:
         return True
 
     def _recognised(self, file: OpenFile) -> str:
-        """The format of the file's lines; a log that strangers begin anew keeps that of the one before."""
+        """The format of the file's lines; a log that strangers begin again keeps that of the one before."""
         try:
             form = form_of(self._stream, file.head(_CHUNK_BYTES), str(self._path)).name
         except DataError:

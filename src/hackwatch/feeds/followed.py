@@ -38,7 +38,7 @@ def load_position(path: Path) -> Position | None:
         raise ResourceError(f"cannot read the saved position: {error.strerror}", where=str(path)) from error
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(
-            "this is not a saved position", where=str(path), next_step="delete it: the file is then read anew"
+            "this is not a saved position", where=str(path), next_step="delete it: the file is then read again"
         ) from error
 
 

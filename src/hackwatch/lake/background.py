@@ -83,7 +83,7 @@ class Maintenance:
         return True
 
     def close(self) -> None:
-        """Stop maintenance; what it had not finished is done anew the next time."""
+        """Stop maintenance; what it had not finished is done again the next time."""
         if self._process is None:
             return
         self._process.terminate()

@@ -54,7 +54,7 @@ class TableLog:
         self._metadata: Action = {}
         self._handle: DeltaTable | None = None
         self._epochs: dict[str, int] = {}
-        #: How often all was read anew: what was committed before that was not seen one by one.
+        #: How often all was read again: what was committed before that was not seen one by one.
         self.loads = 0
 
     @property
@@ -72,7 +72,7 @@ class TableLog:
         return self._epochs.get(pipeline)
 
     def refresh(self) -> list[Action]:
-        """Read what was committed since the last look; the actions, or nothing when all was read anew."""
+        """Read what was committed since the last look; the actions, or nothing when all was read again."""
         # A writer that slept while others cleaned the log up would find a gap where the next entry belongs.
         if self.version < 0 or self._last_checkpoint() > self.version:
             self._load()

@@ -1,4 +1,4 @@
-"""Surroundings of a table: joining small files, deleting unused ones, statistics."""
+"""Maintenance of a table: joining small files, deleting unused ones, statistics."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class _Lost:
         self._paths: set[str] = set()
 
     def any_of(self, paths: set[str], seen: list[Action]) -> bool:
-        """Whether any of these is gone, or may be: when all was read anew, removals were not seen one by one."""
+        """Whether any of these is gone, or may be: when all was read again, removals were not seen one by one."""
         self._paths |= {action["remove"]["path"] for action in seen if "remove" in action}
         return self._log.loads != self._loads or not self._paths.isdisjoint(paths)
 

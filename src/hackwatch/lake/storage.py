@@ -206,7 +206,7 @@ class BucketHome:
         return self.where, self._options
 
     def __setstate__(self, state: tuple[str, dict[str, str]]) -> None:
-        self.__init__(*state)  # type: ignore[misc]  # made anew: a connection cannot be sent
+        self.__init__(*state)  # type: ignore[misc]  # made again: a connection cannot be sent
 
     @cached_property
     def bucket(self) -> Bucket:

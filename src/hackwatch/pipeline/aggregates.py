@@ -280,7 +280,7 @@ class Aggregates:
     def restore(self, snapshot: pl.DataFrame) -> int:
         """Take up a snapshot; what is open is finished as it was begun, also where the length has been changed.
 
-        A measure that the snapshot lacks starts anew. Intervals without one of the keys cannot be taken up: returns
+        A measure that the snapshot lacks starts again. Intervals without one of the keys cannot be taken up: returns
         how many these are.
         """
         self._open, self._places, self._next = {}, {}, {}

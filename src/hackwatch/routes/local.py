@@ -38,7 +38,7 @@ class StdoutRoute:
 class FileRoute:
     """Alerts appended to a file, private to its owner, on disk when `send` returns.
 
-    A file that was moved away or deleted (log rotation) is made anew. A line that a crash or a full disk cut
+    A file that was moved away or deleted (log rotation) is made again. A line that a crash or a full disk cut
     short is never glued to the next one.
     """
 

@@ -1,4 +1,4 @@
-"""The tables that enrichers look things up in: read anew when their files change, kept as micro-batches used them."""
+"""The tables that enrichers look things up in: read again when their files change, kept as micro-batches used them."""
 
 from __future__ import annotations
 

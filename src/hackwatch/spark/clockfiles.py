@@ -28,7 +28,7 @@ __all__ = ["ClockFiles", "KnownClocks", "fill", "read_rows"]
 
 #: A partition with so few clocks is always written as a whole.
 FEW_CLOCKS = 1_000
-#: Files of a partition, and sweeps, at the most; then all is written anew.
+#: Files of a partition, and sweeps, at the most; then all is written again.
 MOST_FILES, MOST_SWEEPS = 32, 32
 #: Clocks in files: ROWS, and the epoch of the file.
 _STORED = pl.Schema({**ROWS, "epoch": pl.Int64()})

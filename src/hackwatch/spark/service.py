@@ -16,7 +16,7 @@ from hackwatch.errors import ResourceError
 from hackwatch.lake import open_lake
 from hackwatch.runtime.options import correlations_of, enabled_streams, rules_of
 from hackwatch.runtime.retry import Retry
-from hackwatch.runtime.surroundings import Surroundings
+from hackwatch.runtime.services import Services
 from hackwatch.spark.context import Context, Query, gist
 from hackwatch.spark.correlate import Correlate
 from hackwatch.spark.folder import open_folder
@@ -51,7 +51,7 @@ def run_spark(
     settings = _with_topics(settings)
     with ExitStack() as stack:
         # Who may not run, or has no store, hears so before Spark takes its time to start.
-        around = Surroundings(settings, clock or SystemClock(), stack, "spark")
+        around = Services(settings, clock or SystemClock(), stack, "spark")
         if session is None:
             session = open_session(settings, kafka=_reads_kafka(settings))
             stack.callback(close_session, session)
@@ -82,7 +82,7 @@ def _reads_kafka(settings: Settings) -> bool:
 class _Service:
     """Opens the parts, and closes them in the opposite order through `stack`."""
 
-    def __init__(self, around: Surroundings, session: SparkSession, stop: threading.Event) -> None:
+    def __init__(self, around: Services, session: SparkSession, stop: threading.Event) -> None:
         self.around, self.spark, self.stop = around, session, stop
         settings = self.settings = around.settings
         names = enabled_streams(settings)

@@ -1,4 +1,4 @@
-"""Taking up what version 0.1 left: it had windows and suspects in Spark's state, which is made anew from the lake.
+"""Taking up what version 0.1 left: it had windows and suspects in Spark's state, which is made again from the lake.
 
 That version judged by one watermark a stream, read the tables of ingest with queries of Spark (`windows-STREAM`,
 `attacks`), and counted their batches in checkpoints of their own. Its ingest goes on where it was; what the other

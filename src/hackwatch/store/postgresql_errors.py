@@ -73,7 +73,7 @@ def explain(error: psycopg.Error, where: str, parameters: Mapping[str, Any]) -> 
         return DataError(
             f"the store is damaged: {what}",
             where=where,
-            next_step="restore the database from a backup, or start with a new one: topics are then read anew",
+            next_step="restore the database from a backup, or start with a new one: topics are then read again",
         )
     if state in ("42P01", "42703"):
         return DataError(

@@ -84,7 +84,7 @@ class SqliteDatabase:
     def tidy(self) -> None:
         """Copy the write-ahead log into the file: here and nowhere else, so that an alert never does it.
 
-        As a writer, for the log starts anew only if nothing was written during the copy.
+        As a writer, for the log starts again only if nothing was written during the copy.
         """
         with self._turn_to_write(), self._explained():
             self._connection().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

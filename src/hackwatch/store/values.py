@@ -30,7 +30,7 @@ def _plain(value: Any) -> Any:
 def indexed(text: str) -> str:
     """A text that fits into an index (PostgreSQL takes 2.7 kB): what is longer is cut, and told apart by its hash.
 
-    A machine says itself what it is called.
+    Names of machines come from the machines: a sender may write anything there.
     """
     if len(text) <= _LONGEST:
         return text

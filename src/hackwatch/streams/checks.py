@@ -123,7 +123,7 @@ def _pace_problems(stream: Stream) -> Iterator[str]:
     if pace.order is not None and pace.order not in fields:
         yield f"pace: order: there is no field {pace.order!r}; name the one that numbers rows, or None"
     if not any(item.kind in (Kind.TIME, Kind.MOMENT) for item in fields.values()):
-        yield "pace: no field is a time (Kind.TIME or Kind.MOMENT), by which records are stamped anew"
+        yield "pace: no field is a time (Kind.TIME or Kind.MOMENT), by which records are stamped again"
 
 
 def family_problems(family: Family, stream: Callable[[str], Stream | None]) -> list[str]:

@@ -182,7 +182,7 @@ class Enricher:
     `adds`: columns of the stream's schema, which its decoder leaves out. `apply(records, tables)` is pure: it gives the
     records, as many in the same order, with these columns; of what it gives only they are taken. A record's values must
     not depend on the other records. `tables`: what it looks up, by name. Settings say where each is
-    (`[enrichment.tables]`); the runtime opens them, ships them to Spark's tasks, and loads them anew when a file has
+    (`[enrichment.tables]`); the runtime opens them, ships them to Spark's tasks, and loads them again when a file has
     changed. Without one of its tables an enricher does not run, and its columns are null.
     """
 

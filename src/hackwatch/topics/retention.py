@@ -90,7 +90,7 @@ def _load(path: Path) -> dict[int, int]:
         raise DataError(
             "this is not a list of committed positions",
             where=str(path),
-            next_step="delete the file: the engine writes it anew with its next epoch",
+            next_step="delete the file: the engine writes it again with its next epoch",
         ) from error
 
 

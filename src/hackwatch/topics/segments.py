@@ -5,7 +5,7 @@
     p00000/tail                          position of the active segment and of the end of the last whole append
 
 The tail is also what writers lock. It is published after the data, so a reader never sees part of an append and
-an append that failed can be cut off again. It can always be made anew from the segments (`recover`).
+an append that failed can be cut off again. It can always be made again from the segments (`recover`).
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Tables:
 
 
 class _Stored:
-    """A table of the store for Arrow's consumers: each scan reads it anew, a batch at a time."""
+    """A table of the store for Arrow's consumers: each scan reads it again, a batch at a time."""
 
     def __init__(self, store: Store, name: str) -> None:
         self.trouble: HackwatchError | None = None
@@ -240,7 +240,7 @@ def _names(text: str, table: str) -> bool:
 
 
 def _to_come(error: BaseException) -> str | None:
-    """The table that a query named in vain, if it is one that the engine makes."""
+    """The table that a query named and that is not there, if it is one that the engine makes."""
     missing = re.search(r"Table with name (\w+) does not exist", str(error))
     name = missing[1].casefold() if missing else ""
     made = (*streams.names(), *(correlation.name for correlation in streams.correlations()), "rejected")

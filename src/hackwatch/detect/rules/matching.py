@@ -21,7 +21,7 @@ LISTS = pl.List(pl.String())
 #: Frames up to this length are matched row by row in Python: there a query costs more than its rows.
 SMALL_ROWS = 512
 
-#: Combinations of values whose verdicts are remembered; a stream of ever-new names starts anew instead of growing
+#: Combinations of values whose verdicts are remembered; a stream of ever-new names starts again instead of growing
 #: without end.
 _REMEMBERED = 50_000
 _NOTHING = pl.Series("rules", [[]] * SMALL_ROWS, dtype=LISTS)
@@ -45,9 +45,9 @@ def with_rules(rules: pl.Series) -> npt.NDArray[np.intp]:
 class StreamRules:
     """Conditions by rule id, in file order.
 
-    Text comparisons are dear, but the same few names occur again and again. So the parts of the conditions that look
+    Comparing texts costs much, but the same few names occur again and again. So the parts of the conditions that look
     at one text column alone are judged once per distinct value and the verdicts remembered; the rest of a condition is
-    evaluated on rows, if any value of the batch allows its rule. In small frames it is the query that is dear: there
+    evaluated on rows, if any value of the batch allows its rule. In small frames it is the query that costs: there
     all parts that look at columns of few values are remembered, which leaves next to nothing.
     """
 
@@ -147,7 +147,7 @@ class _Memory:
         new = [value for value in values if value not in known]
         if new:
             if len(known) > _REMEMBERED:
-                # Begun anew rather than emptied: another thread may be looking into it.
+                # Begun again rather than emptied: another thread may be looking into it.
                 known = self.known = {value: known[value] for value in values if value in known}
             known.update(self._judge(new))
         return known

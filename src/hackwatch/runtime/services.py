@@ -29,7 +29,7 @@ from hackwatch.store import open_store
 from hackwatch.store.protocols import CheckpointStore
 from hackwatch.topics import is_kafka
 
-__all__ = ["Kind", "Surroundings"]
+__all__ = ["Kind", "Services"]
 
 _LOG = logging.getLogger(__name__)
 EVERY_SECONDS = 5.0
@@ -40,7 +40,7 @@ DAY = 86_400.0
 Kind = Literal["embedded", "spark"]
 
 
-class Surroundings:
+class Services:
     """Holds the data folder and store for this pipeline alone; opens the rest when its engine asks for it.
 
     Everything is closed through `stack`, in the opposite order.
