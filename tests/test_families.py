@@ -20,6 +20,7 @@ from hackwatch.errors import ConfigurationError, DataError
 from hackwatch.feeds.collector import local_collectors
 from hackwatch.feeds.replay import Replay, check_recording, read_recording
 from hackwatch.streams.checks import family_problems
+from hackwatch.streams.declarations import Aggregate, Count, Mean, Panel
 from hackwatch.streams.stream import Pace
 from hackwatch.testing import FakeClock, MemoryTopic
 from tests import clients
@@ -42,6 +43,54 @@ from tests.topics.support import everything
 def test_what_a_family_names_is_looked_at_before_it_is_loaded(changes: dict[str, Any], says: str) -> None:
     [problem] = family_problems(replace(clients.FAMILY, **changes), dict.fromkeys(clients.NAMES, clients.LOGINS).get)
     assert says in problem
+
+
+PATHS = Aggregate("paths", "logins", ("path",), (Count("seen"), Mean("took", "seconds")))
+PANEL = Panel("busiest", "the busiest paths", "logins", "paths", "seen")
+
+
+@pytest.mark.parametrize(
+    ("panels", "says"),
+    [
+        ([{}], []),
+        ([{"top": 1}, {"name": "other", "top": 20}], []),
+        ([{"aggregate": "clients"}], ["panel busiest: the family has no aggregate 'clients' of 'logins'"]),
+        ([{"stream": "requests"}], ["panel busiest: the family has no aggregate 'paths' of 'requests'"]),
+        ([{"measure": "bytes"}], ["panel busiest: the aggregate 'paths' has no measure 'bytes'"]),
+        ([{"measure": "took"}], ["panel busiest: 'took' does not add up over sources; name a Count, Sum or Distinct"]),
+        ([{"title": ""}], ["panel busiest: title: say in 1 to 40 characters what is shown"]),
+        ([{}, {"title": "again"}], ["panel busiest: declared twice; give each a name of its own"]),
+        (
+            [{"top": 0, "measure": "bytes"}, {"name": "more", "top": 21}],
+            [
+                "panel busiest: top: 0 keys cannot be shown; name 1 to 20",
+                "panel busiest: the aggregate 'paths' has no measure 'bytes'",
+                "panel more: top: 21 keys cannot be shown; name 1 to 20",
+            ],
+        ),
+    ],
+    ids=[
+        "good",
+        "as few and many as can be",
+        "aggregate",
+        "stream",
+        "measure",
+        "mean",
+        "title",
+        "twice",
+        "all at once",
+    ],
+)
+def test_a_panel_is_of_what_the_family_declares(panels: list[dict[str, Any]], says: list[str]) -> None:
+    shown = tuple(replace(PANEL, **changes) for changes in panels)
+    family = replace(clients.FAMILY, aggregates=(PATHS,), panels=shown)
+    assert family_problems(family, dict.fromkeys(clients.NAMES, clients.LOGINS).get) == says
+
+
+def test_panels_are_asked_for_by_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = replace(PANEL, name="other", stream="requests")
+    monkeypatch.setattr(streams, "families", lambda: (replace(clients.FAMILY, panels=(PANEL, other)),))
+    assert (streams.panels("logins"), streams.panels("requests"), streams.panels("gone")) == ((PANEL,), (other,), ())
 
 
 def test_a_collector_belongs_to_one_family(monkeypatch: pytest.MonkeyPatch) -> None:

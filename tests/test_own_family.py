@@ -127,6 +127,7 @@ def test_its_rule_names_server_and_volume(tried: Tried) -> None:
 def test_who_looks_on_sees_servers(tried: Tried) -> None:
     assert re.search(r"\bvolume\b", tried.of("top --once"))
     assert "nas-" in tried.of("top --once")
+    assert re.search(r"^the busiest servers \(samples, 60 s from .*\): .*nas-\d \d", tried.of("top --once"), re.M)
     assert re.search(r"^volume: [\d,]+ records", run(tried.folder, "hackwatch status --max-age 600 || true"), re.M)
 
 

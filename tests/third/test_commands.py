@@ -190,6 +190,22 @@ def test_top_shows_it(run: Run) -> None:
     assert "203.0.113." in text
 
 
+def test_top_shows_its_panel(run: Run) -> None:
+    """Its greatest keys are those of the table, in the last minute that had begun at the stream's watermark."""
+    whole = json.loads(run.ask("top", "--json"))
+    [panel] = whole["panels"]
+    rows = run.sql(
+        "SELECT keys->>'server' AS server, sum((measures->>'visits')::BIGINT)::BIGINT AS visits FROM aggregates "
+        f"WHERE aggregate = 'servers' AND epoch(start_time)::BIGINT = {panel['start']} "
+        "GROUP BY ALL ORDER BY visits DESC, server LIMIT 3"
+    )
+    assert rows
+    assert [{**row["keys"], "visits": row["value"]} for row in panel["rows"]] == rows
+    for option in ("--once", "--plain"):
+        [line] = [one for one in run.ask("top", option, "--duration", "1").splitlines() if "busiest servers" in one][:1]
+        assert f"{rows[0]['server']} {rows[0]['visits']}" in line
+
+
 @pytest.mark.parametrize("form", ["native", "ocsf", "ecs"])
 def test_exports_hold_it(run: Run, form: str) -> None:
     lines = run.ask("alerts", "export", "--rule", "shop-traversal", "--form", form, "--limit", "5").splitlines()

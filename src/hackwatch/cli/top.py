@@ -76,7 +76,8 @@ def command(
 ) -> None:
     """Show the running engine live in the terminal.
 
-    Entities (machines), suspects, alerts and their reasons, and its own health.
+    Entities (machines), suspects, alerts and their reasons, what families show of their aggregates, and its own
+    health.
 
     Reads what the engine keeps in the store of the data folder; several may look on at once. Times are UTC. Keys: q
     ends it, the arrows choose an alert, enter explains it, esc goes back.

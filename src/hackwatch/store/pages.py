@@ -10,7 +10,7 @@ from typing import Any
 from hackwatch.store.conditions import Conditions
 from hackwatch.store.database import Database
 
-__all__ = ["aggregates_page", "entities_page", "open_alerts", "windows_page"]
+__all__ = ["aggregates_page", "entities_page", "newest_interval", "open_alerts", "windows_page"]
 
 Row = tuple[Any, ...]
 _WINDOW = "site, stream, entity, window_start, window_end"
@@ -70,6 +70,30 @@ def aggregates_page(
         rows = transaction.fetch(
             f"SELECT {_INTERVAL}, measures, final FROM aggregates{conditions.where} "
             "ORDER BY start_time DESC, site, stream, aggregate, keys, source, end_time LIMIT ?",
+            (*conditions.values, limit + 1),
+        )
+    return rows[:limit], len(rows) > limit
+
+
+def newest_interval(
+    database: Database, *, stream: str, aggregate: str, site: str | None, since: float, until: float, limit: int
+) -> tuple[list[Row], bool]:
+    """keys, start, end, measures of the newest interval that began within `since <= start <= until`; are there more?
+
+    A row for each source of each key, in no order.
+    """
+    conditions = _between(stream, site, since, None, "start_time")
+    conditions.add("aggregate = ?", aggregate)
+    conditions.add("start_time <= ?", until)
+    with database.read() as transaction:
+        newest = transaction.fetch(
+            f"SELECT start_time FROM aggregates{conditions.where} ORDER BY start_time DESC LIMIT 1", conditions.values
+        )
+        if not newest:
+            return [], False
+        conditions.add("start_time = ?", newest[0][0])
+        rows = transaction.fetch(
+            f"SELECT keys, start_time, end_time, measures FROM aggregates{conditions.where} LIMIT ?",
             (*conditions.values, limit + 1),
         )
     return rows[:limit], len(rows) > limit

@@ -14,13 +14,13 @@ from typing import Any
 
 from hackwatch.errors import ConfigurationError
 from hackwatch.streams.checks import family_problems, stream_problems
-from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family, StatefulEnricher
+from hackwatch.streams.declarations import Aggregate, Correlation, Enricher, Family, Panel, StatefulEnricher
 from hackwatch.streams.stream import Noun, Stream
 
 __all__ = [
     "ENTITIES", "aggregates", "bounded", "check_correlations", "collectors", "correlations", "demo_family", "enrichers",
     "families", "family", "family_names", "family_of", "find", "get", "in_order", "load", "names", "noun",
-    "stateful_enrichers",
+    "panels", "stateful_enrichers",
 ]  # fmt: skip
 
 STREAMS, FAMILIES = "hackwatch.streams", "hackwatch.families"
@@ -111,6 +111,11 @@ def correlations() -> tuple[Correlation, ...]:
 def aggregates(stream: str) -> tuple[Aggregate, ...]:
     """The aggregates that families declare of a stream, beside its windows."""
     return tuple(aggregate for one in families() for aggregate in one.aggregates if aggregate.stream == stream)
+
+
+def panels(stream: str) -> tuple[Panel, ...]:
+    """The panels that families declare of a stream's aggregates, in the order in which they are declared."""
+    return tuple(panel for one in families() for panel in one.panels if panel.stream == stream)
 
 
 def check_correlations(named: Iterable[str]) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import polars as pl
 
 from hackwatch.streams.declarations import (
     Aggregate,
     Correlation,
+    Count,
+    Distinct,
     Enricher,
     Family,
+    Panel,
     Quantile,
     Share,
     StatefulEnricher,
+    Sum,
     Top,
 )
 from hackwatch.streams.exact import PARTS
@@ -35,6 +39,8 @@ RESERVED = frozenset(
 )
 #: Columns that every aggregate has beside its keys and measures.
 AGGREGATE_COLUMNS = frozenset({"source", "start", "end", "final"})
+#: Keys that a panel shows, and characters of its title, at the most: a screen of 80 columns holds more than that.
+MOST_KEYS, LONGEST_TITLE = 20, 40
 #: Commands of `hackwatch feed` that feed any stream.
 FEEDS = ("follow", "replay", "simulate")
 _REFERENCE = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
@@ -136,6 +142,8 @@ def family_problems(family: Family, stream: Callable[[str], Stream | None]) -> l
         found += correlation_problems(correlation, stream)
     for aggregate in family.aggregates:
         found += aggregate_problems(aggregate, stream(aggregate.stream))
+    for panel in family.panels:
+        found += _panel_problems(panel, family.aggregates)
     for enricher in family.enrichers:
         found += _enricher_problems(enricher, stream(enricher.stream))
     filled = [f"{enricher.stream}.{name}" for enricher in family.enrichers for name in enricher.adds]
@@ -143,6 +151,7 @@ def family_problems(family: Family, stream: Callable[[str], Stream | None]) -> l
     named = [correlation.name for correlation in family.correlations]
     named += [f"enricher {enricher.stream}.{enricher.name}" for enricher in family.enrichers]
     named += [f"{aggregate.stream}.{aggregate.name}" for aggregate in family.aggregates]
+    named += [f"panel {panel.name}" for panel in family.panels]
     found += [f"{name}: declared twice; give each a name of its own" for name in _twice(named)]
     return [*found, *_program_problems(family)]
 
@@ -220,6 +229,24 @@ def aggregate_problems(aggregate: Aggregate, stream: Stream | None) -> list[str]
         if judged and isinstance(measure, Top | Quantile):
             found.append(f"{where}: outliers: {measure.name!r} is a list; name a measure that is one number")
     return found
+
+
+def _panel_problems(panel: Panel, aggregates: Sequence[Aggregate]) -> Iterator[str]:
+    """What is wrong with a panel of one of a family's aggregates."""
+    where = f"panel {panel.name}"
+    if not 1 <= panel.top <= MOST_KEYS:
+        yield f"{where}: top: {panel.top} keys cannot be shown; name 1 to {MOST_KEYS}"
+    if not 1 <= len(panel.title) <= LONGEST_TITLE:
+        yield f"{where}: title: say in 1 to {LONGEST_TITLE} characters what is shown"
+    named = [one for one in aggregates if (one.stream, one.name) == (panel.stream, panel.aggregate)]
+    if not named:
+        yield f"{where}: the family has no aggregate {panel.aggregate!r} of {panel.stream!r}"
+        return
+    measure = next((one for one in named[0].measures if one.name == panel.measure), None)
+    if measure is None:
+        yield f"{where}: the aggregate {panel.aggregate!r} has no measure {panel.measure!r}"
+    elif not isinstance(measure, Count | Sum | Distinct):
+        yield f"{where}: {panel.measure!r} does not add up over sources; name a Count, Sum or Distinct"
 
 
 def _condition_problems(where: str, condition: str | None, stream: Stream) -> list[str]:

@@ -1,4 +1,4 @@
-"""What is declared about streams beside themselves: aggregates, correlations, enrichers, and the family of all these.
+"""What is declared about streams beside themselves: aggregates, panels, correlations, enrichers, and their family.
 
 Declarations are data: general code asks them and knows no stream by name. `hackwatch.streams.checks` refuses what is
 incomplete. Conditions are SQL over the columns of the scored records: the stream's own, `score`, `prediction`.
@@ -27,6 +27,7 @@ __all__ = [
     "Mean",
     "Measure",
     "Outliers",
+    "Panel",
     "Quantile",
     "Share",
     "StatefulEnricher",
@@ -158,6 +159,22 @@ def windows_of(stream: Stream, seconds: int = 120) -> Aggregate:
 
 
 @dataclass(frozen=True, slots=True)
+class Panel:
+    """What people see of an aggregate: its keys with the greatest values of one measure, in the newest interval.
+
+    `measure`: a Count, Sum or Distinct, since the values of all sources of a key are added; those that are not above 0
+    are left out, as are keys beyond the aggregate's limit. `top`: how many keys, 1 to 20.
+    """
+
+    name: str
+    title: str
+    stream: str
+    aggregate: str
+    measure: str
+    top: int = 5
+
+
+@dataclass(frozen=True, slots=True)
 class Correlation:
     """A join of the suspects of two streams on `keys` (columns of both), less than `seconds` apart in event time.
 
@@ -227,17 +244,18 @@ class StatefulEnricher:
 class Family:
     """What belongs together because it watches the same thing.
 
-    `streams`: names of registered streams. What is named as "module:name" is loaded only when it is asked for:
-    `simulator` plays it (`hackwatch.feeds.simulator.Simulator`); `collectors` see it live
-    (`hackwatch.feeds.collector.Collector`), each under the name of its command of `hackwatch feed`. `watch`: the
-    collector, a `LocalCollector`, that `hackwatch watch` and `learn` run. `demo`: whether `hackwatch demo` plays it.
-    `rules`: "package:file" of the rules that it ships.
+    `streams`: names of registered streams. `panels`: what `top` and others show of its aggregates. What is named as
+    "module:name" is loaded only when it is asked for: `simulator` plays it (`hackwatch.feeds.simulator.Simulator`);
+    `collectors` see it live (`hackwatch.feeds.collector.Collector`), each under the name of its command of `hackwatch
+    feed`. `watch`: the collector, a `LocalCollector`, that `hackwatch watch` and `learn` run. `demo`: whether
+    `hackwatch demo` plays it. `rules`: "package:file" of the rules that it ships.
     """
 
     name: str
     streams: tuple[str, ...]
     correlations: tuple[Correlation, ...] = ()
     aggregates: tuple[Aggregate, ...] = ()
+    panels: tuple[Panel, ...] = ()
     enrichers: tuple[Enricher | StatefulEnricher, ...] = field(default=())
     simulator: str | None = None
     collectors: Mapping[str, str] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from hackwatch.alerts.alert import Severity
 from hackwatch.text import printable
 from hackwatch.top import panes
 from hackwatch.top.figures import UNICODE, Glyphs, age, amount, clock, waiting
+from hackwatch.top.panels import height_of, panels
 from hackwatch.top.screen import Screen
 from hackwatch.top.styles import BARS, WIDE, WIDER, beside, fit, in_ascii, line
 from hackwatch.views.live import View
@@ -21,6 +22,8 @@ from hackwatch.views.live import View
 __all__ = ["clocks", "draw", "headline", "trouble"]
 
 _NOTES = 4
+#: Lines that panels leave to alerts: a heading and two of them.
+_ALERTS = 5
 
 
 def draw(view: View, screen: Screen, width: int, height: int, glyphs: Glyphs = UNICODE) -> list[Text]:
@@ -44,6 +47,7 @@ def _overview(view: View, screen: Screen, width: int, height: int, glyphs: Glyph
     below = min(noted, _NOTES) + 1 if noted and not aside else 0
     room = height - len(lines) - 2 - below
     lines += panes.entities(view, min(len(view.entities), max(3, room // 2)), width, glyphs)
+    lines += panels(view, min(height_of(view), height - len(lines) - below - _ALERTS), width, glyphs)
     left = height - len(lines)
     if not aside:
         lines += _filled(panes.alerts(view, screen.chosen, width, left - below, glyphs), left - below, width)

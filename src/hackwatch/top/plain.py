@@ -1,4 +1,4 @@
-"""`top` where nobody looks at a screen: one line an alert as it comes, and the state every ten seconds."""
+"""`top` where nobody looks at a screen: one line an alert as it comes, the state and the panels every ten seconds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hackwatch.store import StoredAlert
 from hackwatch.text import printable
 from hackwatch.top.draw import clocks, headline, trouble
 from hackwatch.top.figures import UNICODE, Glyphs, age, amount, stamp, waiting
+from hackwatch.top.panels import panel_lines
 from hackwatch.top.panes import title, why
 from hackwatch.views.live import Reader, View
 
@@ -21,7 +22,7 @@ _AT_ONCE = 200
 
 
 def show_plain(reader: Reader, stop: threading.Event, write: Callable[[str], None], *, after: int) -> None:
-    """Write lines until `stop` is set: alerts stored after the sequence number `after`, new notes, and the state.
+    """Write lines until `stop` is set: alerts stored after the sequence number `after`, new notes, state, panels.
 
     What came just before `stop` is written too. A store that cannot be read for a moment is tried again.
     """
@@ -37,7 +38,10 @@ def show_plain(reader: Reader, stop: threading.Event, write: Callable[[str], Non
                 write(alert_line(alert))
             if reader.clock() >= due or last:
                 due = reader.clock() + STATUS_SECONDS
-                write(status_line(reader()))
+                view = reader()
+                write(status_line(view))
+                for line in panel_lines(view):
+                    write(f"{stamp(view.now)}  {line}")
         except HackwatchError as error:
             write(printable(f"{stamp(reader.clock())}  {error.what}"))
         if last:
@@ -75,7 +79,7 @@ def _whom(view: View) -> str:
 
 
 def snapshot_lines(view: View) -> Iterator[str]:
-    """One view in lines: the state, the entities, the newest alerts first."""
+    """One view in lines: the state, the entities, the panels, the newest alerts first."""
     yield status_line(view)
     yield headline(view)[0]
     if told := clocks(view, most=10):
@@ -86,5 +90,6 @@ def snapshot_lines(view: View) -> Iterator[str]:
             f"  {printable(entity.name):14} {sum(entity.records):>9,} records, {sum(entity.suspects):,} suspects in "
             f"2 min; distinct suspects in the window: {windows}"
         )
+    yield from panel_lines(view)
     for alert in view.alerts:
         yield alert_line(alert)

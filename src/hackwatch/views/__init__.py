@@ -11,6 +11,7 @@ with views.open(load_settings()) as data:
 from hackwatch.views.intervals import Entity, Interval, Window
 from hackwatch.views.live import EntityView, Note, Reader, StreamView, Tone, View, snapshot
 from hackwatch.views.pages import Page, every
+from hackwatch.views.panels import PanelView, Ranked
 from hackwatch.views.status import EngineStatus
 from hackwatch.views.views import Views, of_engine, open
 
@@ -21,6 +22,8 @@ __all__ = [
     "Interval",
     "Note",
     "Page",
+    "PanelView",
+    "Ranked",
     "Reader",
     "StreamView",
     "Tone",

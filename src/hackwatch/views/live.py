@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from hackwatch import streams
@@ -12,6 +12,7 @@ from hackwatch.alerts.forms import native
 from hackwatch.counts import COUNTERS
 from hackwatch.store import Store, StoredAlert
 from hackwatch.streams.stream import Noun
+from hackwatch.views.panels import PanelView, panels
 
 __all__ = ["EntityView", "Note", "Reader", "StreamView", "Tone", "View", "snapshot", "stream_view"]
 
@@ -95,6 +96,7 @@ class View:
     epoch_age: float = 0.0
     streams: tuple[StreamView, ...] = ()
     entities: tuple[EntityView, ...] = ()
+    panels: tuple[PanelView, ...] = ()
     alerts: tuple[StoredAlert, ...] = ()
     notes: tuple[Note, ...] = ()
     notes_title: str = ""
@@ -194,6 +196,7 @@ class Reader:
             latency_p99=status["latency_ms"]["p99"],
             streams=tuple(stream_view(name, one, now) for name, one in told.items()),
             entities=_entities(told, _counts(self._windows(told, site))),
+            panels=panels(self.store, status),
         )
 
     def _windows(self, told: Mapping[str, Mapping[str, Any]], site: str | None) -> list[dict[str, Any]]:
@@ -284,6 +287,7 @@ def snapshot(view: View) -> dict[str, Any]:
         "streams": {s.name: {name: getattr(s, name) for name in StreamView.__slots__ if name != "name"}
                     for s in view.streams},
         **{noun.plural: {entity.name: _values(entity) for entity in shown} for noun, shown in view.kinds().items()},
+        "panels": [asdict(panel) for panel in view.panels],
         "alerts": [native(alert) for alert in view.alerts],
     }  # fmt: skip
 

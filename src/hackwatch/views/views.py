@@ -13,9 +13,10 @@ from hackwatch.alerts.alert import Alert, Severity
 from hackwatch.config import Settings
 from hackwatch.errors import ResourceError
 from hackwatch.store import AlertStatus, Mute, NoStore, Store, StoredAlert, open_store
-from hackwatch.views import alerts, intervals
+from hackwatch.views import alerts, intervals, panels
 from hackwatch.views.live import Reader
 from hackwatch.views.pages import Page
+from hackwatch.views.panels import PanelView
 from hackwatch.views.status import MAX_AGE, EngineStatus, engine_status
 
 if TYPE_CHECKING:
@@ -155,6 +156,11 @@ class Views:
             self.store, stream=stream, aggregate=aggregate, site=site, since=since, until=until, limit=limit,
             cursor=cursor,
         )  # fmt: skip
+
+    def panels(self) -> tuple[PanelView, ...]:
+        """What families show of the aggregates of the engine's streams; empty if no engine has ever spoken."""
+        status = self.store.statuses.read().get(self._settings.pipeline)
+        return panels.panels(self.store, status) if status else ()
 
     def entities(
         self, *, site: str | None = None, since: float | None = None, limit: int = 100, cursor: str | None = None

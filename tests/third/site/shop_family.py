@@ -26,6 +26,7 @@ from hackwatch.streams.declarations import (
     Distinct,
     Family,
     Mean,
+    Panel,
     Quantile,
     Share,
     Sum,
@@ -211,5 +212,6 @@ FAMILY = Family(
             where="waited IS NOT NULL",
         ),
     ),
+    panels=(Panel("busiest", "the busiest servers", "visit", "servers", "visits", top=3),),
     simulator="shop_simulator:SIMULATOR",
 )  # fmt: skip
