@@ -19,10 +19,11 @@ from hackwatch.store import Store, open_store
 from hackwatch.store.aggregates import AGGREGATES_SCHEMA
 from hackwatch.views import PanelView, Ranked, Views
 from hackwatch.views.panels import panel_view, panels
+from tests.store.conftest import address, reopen, store
 from tests.store.support import commit
 from tests.third.shop import shop_all_along
 
-__all__ = ["shop_all_along"]
+__all__ = ["address", "reopen", "shop_all_along", "store"]
 
 pytestmark = pytest.mark.usefixtures("shop_all_along")
 
@@ -74,12 +75,6 @@ def test_they_are_the_greatest_sums_of_the_present_interval(
     assert told(view) == expected[:3]
     assert (view.start, view.end) == ((None, None) if present is None else (60 * present, 60 * present + 60))
     assert view.whole
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Any:
-    with open_store(tmp_path / "store.sqlite", site="here") as opened:
-        yield opened
 
 
 def test_a_clock_that_is_ahead_does_not_decide_for_others(store: Store) -> None:
