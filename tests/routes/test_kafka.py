@@ -60,7 +60,7 @@ def test_a_message_is_the_alert_keyed_by_its_entity_with_its_id_against_repeats(
     for message, header in zip(messages, headers, strict=True):
         assert header[IDEMPOTENCY_KEY].decode() in json.dumps(json.loads(message.value()))
         places.setdefault(message.key(), set()).add(message.partition())
-    assert set(places) == {b"web-0", b"web-1", b"web-2", b"web-3"}
+    assert set(places) == {b"192.0.2.0", b"192.0.2.1", b"192.0.2.2", b"192.0.2.3"}
     assert all(len(partitions) == 1 for partitions in places.values())
 
 

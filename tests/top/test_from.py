@@ -81,7 +81,7 @@ def test_what_makes_no_sense_is_refused(topic: Path, arguments: tuple[str, ...],
 
 @pytest.mark.slow
 def test_in_a_terminal_it_draws_what_arrives_and_leaves_the_terminal_as_it_was(topic: Path) -> None:
-    terminal = Terminal("top", "--from", str(topic), "--by", "machine")
+    terminal = Terminal("top", "--from", str(topic), "--by", "client")
     try:
         terminal.expect("last 2 minutes")
         writer = topics.open_writer(str(topic))
