@@ -67,12 +67,18 @@ class Shown:
 
     def by_key(self, length: int) -> Iterator[Occurrences]:
         """The occurrences of each key, those of late records by themselves and last. `length`: of an interval."""
-        groups: dict[tuple[bool, Key], _Group] = {}
+        groups: dict[tuple[bool, str, str, int], _Group] = {}
         rows = zip(self.late, self.entities, self.rules, self.times, self.subjects, strict=True)
         for row, (late, entity, rules, time, subject) in enumerate(rows):
+            interval = time // length
             for rule in rules:
-                group = groups.setdefault((late, Key(self.stream, entity, rule, time // length)), _Group(row))
+                place = (late, entity, rule, interval)
+                group = groups.get(place)
+                if group is None:
+                    group = groups[place] = _Group(row)
                 group.times.append(time)
                 group.subjects.add(subject)
-        for (late, key), group in sorted(groups.items(), key=lambda one: one[0][0]):
-            yield Occurrences(key, group.times, sorted(group.subjects)[:SUBJECTS_KEPT], late, group.first)
+        for late, entity, rule, interval in sorted(groups, key=lambda place: place[0]):
+            group = groups[late, entity, rule, interval]
+            few = sorted(group.subjects)[:SUBJECTS_KEPT]
+            yield Occurrences(Key(self.stream, entity, rule, interval), group.times, few, late, group.first)
