@@ -310,11 +310,16 @@ def _series(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
     """A column. Lists are laid end to end first: Polars looks at lists of Python one by one, ten times as slowly."""
     if not isinstance(dtype, pl.List):
         return pl.Series(name, values, dtype=dtype)
-    ends = np.cumsum([0, *(len(each or ()) for each in values)], dtype=np.int64)
-    items = pl.Series(list(chain.from_iterable(filter(None, values))), dtype=dtype.inner)
-    missing = pa.array([each is None for each in values], pa.bool_())
-    lists = pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(ends), items.to_arrow(), mask=missing))
-    return pl.Series(name, lists, dtype=dtype)
+    places = [place for place, value in enumerate(values) if value is not None]
+    there = [values[place] for place in places]
+    items = pl.Series(list(chain.from_iterable(there)), dtype=dtype.inner)
+    ends = pa.array(np.cumsum([0, *map(len, there)], dtype=np.int64))
+    lists = pl.Series(name, pl.from_arrow(pa.LargeListArray.from_arrays(ends, items.to_arrow())), dtype=dtype)
+    if len(there) == len(values):
+        return lists
+    rows = np.zeros(len(values), np.uint32)
+    rows[places] = np.arange(1, len(there) + 1)
+    return pl.concat([pl.Series(name, [None], dtype=dtype), lists]).gather(rows)
 
 
 def _order(keys: Iterable[Any]) -> Iterator[tuple[bool, Any]]:
