@@ -15,12 +15,13 @@ from tests.engine.kafka_folder import KafkaFolder
 from tests.engine.processes import FAULTS, NAMES, Folder, Outcome, simulated
 from tests.servers.kafka import Broker
 from tests.servers.spark import missing
+from tests.sizes import size
 from tests.spark.drivers import Driver, batches, command, commits, logged
 from tests.spark.support import SPARK, assert_same, work_off_embedded
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 
-RECORDS, KILLS, SEED = 24_000, 10, 7
+RECORDS, KILLS, SEED = size(24_000, 12_000), size(10, 5), 7
 
 
 @lru_cache(maxsize=1)
@@ -50,7 +51,7 @@ def live(folder: Folder, chance: random.Random, *, at_the_lake: bool) -> None:
 
 
 @pytest.mark.timeout(3600)
-def test_every_record_counts_once_over_ten_kills(kafka: Broker, tmp_path: Path) -> None:
+def test_every_record_counts_once_over_many_kills(kafka: Broker, tmp_path: Path) -> None:
     """Both read the same topics of Kafka, the undisturbed one by the embedded engine."""
     chance = random.Random(SEED)
     for name in NAMES:

@@ -29,6 +29,7 @@ from hackwatch.store import Store, open_store
 from hackwatch.streams.stream import DecodeOptions
 from hackwatch.testing import MemoryTopic
 from tests.engine.support import JumpyClock, PlantedSource, Quiet, work_off
+from tests.sizes import size
 from tests.streams import test_fuzz as fuzz
 
 NAMES = ("process", "memory")
@@ -208,7 +209,7 @@ def test_the_engine_equals_the_oracle_on_many_days(
     tmp_path: Path, threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor]
 ) -> None:
     late = attacks = rejected = 0
-    for seed in range(100, 350):
+    for seed in range(100, 100 + size(250, 60)):
         folder = tmp_path / str(seed)
         folder.mkdir()
         run = check(folder, seed, threads)
@@ -223,7 +224,7 @@ def test_the_engine_equals_the_oracle_on_many_days(
 # -- any message -------------------------------------------------------------------------------------------------------
 
 
-MESSAGES, AT_ONCE, HUGE = 200_000, 5_000, 10_000_000
+MESSAGES, AT_ONCE, HUGE = size(200_000, 40_000), 5_000, 10_000_000
 
 
 @pytest.mark.slow
