@@ -167,9 +167,11 @@ class _Side:
         if column is None and place == 1:
             return np.full(len(suspects), -1, np.int64)
         known = self._sources
-        named = suspects.get_column("partition" if column is None else column).to_list()
-        names = map(str, named) if column is None else (name or "" for name in named)
-        return np.array([known.setdefault(name, len(known)) for name in names], np.int64)
+        named = suspects.get_column("partition" if column is None else column)
+        names = (named.cast(pl.String) if column is None else named).to_list()
+        for name in dict.fromkeys(names):
+            known.setdefault(name or "", len(known))
+        return np.fromiter((known[name or ""] for name in names), np.int64, len(names))
 
     def evict(self, own: Clock, theirs: Clock, slowest: int, reach: int, longest: int | None) -> None:
         """Forget the suspects that the other watermark, or by `longest` (None: never) their own one, has passed."""
