@@ -82,6 +82,13 @@ def test_a_clock_that_is_ahead_does_not_decide_for_others(store: Store) -> None:
     assert told(shown(store, 5 * 60.0 + 30)) == [("web-1", 7)]
 
 
+def test_in_the_first_seconds_it_is_the_interval_that_follows(store: Store) -> None:
+    """Records are in the minute of their own time, the present lies behind it by the lateness."""
+    put(store, ("web-1", "gate", 5, 7))
+    assert told(shown(store, 5 * 60.0 - 15)) == [("web-1", 7)]
+    assert told(shown(store, 3 * 60.0)) == []
+
+
 def test_what_was_hours_ago_is_not_the_present(store: Store) -> None:
     put(store, ("web-1", "gate", 5, 7))
     assert shown(store, 5 * 60 + 7_200.0).rows

@@ -63,17 +63,21 @@ def panel_view(
 ) -> PanelView:
     """One panel. `at`: the present of its stream, its watermark; None before the first record.
 
-    The newest interval is the last one that had begun then, so that a clock that is ahead does not decide for others.
+    The newest interval is the last one that had begun then, so that a clock that is ahead does not decide for others;
+    in a stream's first seconds, when none had, the one that follows.
     """
     empty = PanelView(panel.name, panel.title, panel.stream, panel.aggregate, panel.measure)
     [declared] = [one for one in streams.aggregates(panel.stream) if one.name == panel.aggregate]
     if at is None:
         return empty
-    rows, more = newest_interval(
-        store.database, stream=panel.stream, aggregate=panel.aggregate, site=site,
-        since=at - max(_BACK_SECONDS, _BACK * declared.seconds), until=at, limit=most,
-    )  # fmt: skip
-    if not rows:
+    for until in (at, at + declared.seconds):
+        rows, more = newest_interval(
+            store.database, stream=panel.stream, aggregate=panel.aggregate, site=site,
+            since=at - max(_BACK_SECONDS, _BACK * declared.seconds), until=until, limit=most,
+        )  # fmt: skip
+        if rows:
+            break
+    else:
         return empty
     ranked = _ranked(((keys, measures) for keys, _, _, measures in rows), panel)
     start, end = rows[0][1], max(end for _, _, end, _ in rows)
