@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hackwatch.feeds.simulator import Attack
 from hackwatch.store import StoredAlert
-from hackwatch.store.protocols import AlertTriage
+from hackwatch.store.triage import Triage
 from hackwatch.top.story import Story
 from hackwatch.views.live import Note
 
@@ -45,7 +45,7 @@ class Evaluator:
         self._story.tell(f"simulated: {attack.kind} on {attack.entity} begins{means}", "truth")
         self._attacks.append(attack)
 
-    def look(self, triage: AlertTriage) -> Sequence[Note]:
+    def look(self, triage: Triage) -> Sequence[Note]:
         """The story, with what has been found since the last look."""
         waiting = [n for n in range(len(self._attacks)) if n not in self._told]
         if waiting:
@@ -59,7 +59,7 @@ class Evaluator:
                     self._story.tell(f"found: {where}{when}", "found")
         return self._story.notes()
 
-    def findings(self, triage: AlertTriage) -> list[Finding]:
+    def findings(self, triage: Triage) -> list[Finding]:
         """Each attack in order of its begin, with its alert: one of both detectors together rather than of a rule."""
         alerts = [alert for alert in triage.alerts(limit=_ALERTS) if alert.kind in ("attack", "rule")]
         by_time = sorted(alerts, key=lambda alert: (alert.kind != "attack", alert.created))
@@ -68,7 +68,7 @@ class Evaluator:
             for attack in self._attacks
         ]
 
-    def unfounded(self, triage: AlertTriage) -> int:
+    def unfounded(self, triage: Triage) -> int:
         """Alerts of both detectors together that name no simulated attack."""
         attacks = triage.alerts(kind="attack", limit=_ALERTS)
         return sum(not any(names(alert, attack) for attack in self._attacks) for alert in attacks)

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from hackwatch.alerts.alert import Alert, AlertUpdate, Kind, Severity
-from hackwatch.store.alerts import AlertStatus, Mute, StoredAlert
+from hackwatch.alerts.alert import Alert, AlertUpdate
 from hackwatch.store.commits import BatchEntry, Checkpoint, EpochCommit
 
-__all__ = ["AlertTriage", "CheckpointStore"]
+__all__ = ["CheckpointStore"]
 
 
 class CheckpointStore(Protocol):
@@ -62,62 +61,4 @@ class CheckpointStore(Protocol):
         goes on; on Spark by the query's. An epoch that is committed stays as it is.
         Raises TakenOver as above, InternalError when an epoch between is missing.
         """
-        ...
-
-
-class AlertTriage(Protocol):
-    """What people need, through the command line and the screens: to see alerts, to handle them, to mute.
-
-    Called by the main thread of a command, while engines write.
-    """
-
-    def alerts(
-        self,
-        *,
-        statuses: Sequence[AlertStatus] | None = None,
-        severity: Severity | None = None,
-        kind: Kind | None = None,
-        stream: str | None = None,
-        entity: str | None = None,
-        rule: str | None = None,
-        site: str | None = None,
-        since: float | None = None,
-        until: float | None = None,
-        after: int | None = None,
-        limit: int | None = 100,
-    ) -> list[StoredAlert]:
-        """Alerts, newest first; or, with `after` (a sequence number), those stored later, oldest first."""
-        ...
-
-    def alert(self, alert_id: str) -> StoredAlert:
-        """One alert by its id or at least 4 characters of its beginning. DataError if none or several match."""
-        ...
-
-    def acknowledge(self, alert_id: str, *, by: str, now: float, note: str | None = None) -> StoredAlert:
-        """A person has seen it and takes care. DataError as with `alert`."""
-        ...
-
-    def close(self, alert_id: str, *, by: str, now: float, note: str | None = None) -> StoredAlert:
-        """A person is done with it. DataError as with `alert`."""
-        ...
-
-    def mute(
-        self,
-        rule: str | None,
-        entity: str | None,
-        until: float,
-        *,
-        now: float,
-        by: str | None = None,
-        reason: str | None = None,
-    ) -> Mute:
-        """Silence a rule, an entity, or a rule at an entity. ConfigurationError if neither is named."""
-        ...
-
-    def unmute(self, mute_id: int, *, now: float) -> bool:
-        """End a mute now; False if there is no such mute in force."""
-        ...
-
-    def mutes(self, *, now: float | None = None) -> list[Mute]:
-        """All mutes, or those in force at `now`, the newest first."""
         ...

@@ -25,7 +25,11 @@ _EQUAL = ("kind", "stream", "entity", "rule", "site")
 
 
 class Triage:
-    """Alerts as people see and handle them, and mutes: `hackwatch.store.protocols.AlertTriage`."""
+    """Alerts as people see and handle them, and mutes.
+
+    Called by the main thread of a command or a screen, while engines write. All raise ResourceError (a server that is
+    away, a full disk) and DataError (a damaged store).
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
