@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from hackwatch.config import KafkaSettings, Settings
+    from hackwatch.errors import DataError
     from hackwatch.feeds.collector import LocalCollector, Watching
     from hackwatch.feeds.pace import OnProgress
     from hackwatch.streams.stream import Stream
@@ -71,8 +72,6 @@ def command(
       hackwatch learn --lake --as process
     """
     from hackwatch import streams, views
-    from hackwatch.detect.training.learn import learn
-    from hackwatch.errors import DataError
     from hackwatch.feeds.collector import local_collectors
 
     if lake and spool:
@@ -93,6 +92,20 @@ def command(
         def records_of(stream: Stream) -> pl.DataFrame:
             return seen[stream.name]
 
+    learned, lacking = _learned(context, chosen, records_of, seed, role)
+    if learned:
+        _say(learned, role, as_json)
+    if lacking:
+        raise lacking[0]
+
+
+def _learned(
+    context: CliContext, chosen: Sequence[Stream], records_of: Callable[[Stream], pl.DataFrame], seed: int, role: str
+) -> tuple[dict[str, tuple[str, int, float]], list[DataError]]:
+    """By stream the version that was added, of how many records and its threshold; and why others were not learned."""
+    from hackwatch.detect.training.learn import learn
+    from hackwatch.errors import DataError
+
     models = registry(context)
     learned: dict[str, tuple[str, int, float]] = {}
     lacking: list[DataError] = []
@@ -106,10 +119,7 @@ def command(
         else:
             learned[stream.name] = (models.add(bundle, stream, role=role), found.height, bundle.threshold)
             note_unread_role(context, stream.name, role)
-    if learned:
-        _say(learned, role, as_json)
-    if lacking:
-        raise lacking[0]
+    return learned, lacking
 
 
 def _watched(collectors: Sequence[LocalCollector], minutes: float, interval: float) -> dict[str, pl.DataFrame]:
