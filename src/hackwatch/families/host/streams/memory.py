@@ -43,11 +43,7 @@ _SCHEMA = pl.Schema(
         "VGROW": pl.Float64(),
         "RGROW": pl.Float64(),
         "MEM": pl.Float64(),
-        "CMD": pl.String(),
-        "ts": pl.Float64(),
-        "CMD_PID": pl.String(),
-        "finished": pl.Boolean(),
-        "event_time": pl.Datetime("us", "UTC"),
+        **record.LAST,
     }
 )
 

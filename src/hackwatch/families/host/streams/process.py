@@ -63,11 +63,7 @@ _SCHEMA = pl.Schema(
         "EXC": pl.Int64(),
         "State": pl.String(),
         "CPU": pl.Float64(),
-        "CMD": pl.String(),
-        "ts": pl.Float64(),
-        "CMD_PID": pl.String(),
-        "finished": pl.Boolean(),
-        "event_time": pl.Datetime("us", "UTC"),
+        **record.LAST,
     }
 )
 

@@ -13,6 +13,7 @@ from hackwatch.streams.small import Columns
 from hackwatch.streams.stream import EventFields, Noun
 
 __all__ = [
+    "LAST",
     "LATEST",
     "PID_MAX",
     "READ",
@@ -40,6 +41,17 @@ pid = Field("PID", Kind.INTEGER, 0, PID_MAX)
 #: A program may call itself anything, blanks included, so nothing of its name is trimmed.
 command = Field("CMD", Kind.TEXT, 1, 4096, strip=False)
 timestamp = Field("ts", Kind.TIME, 1, LATEST)
+
+#: The last columns of every stream, those of `derived` included.
+LAST = pl.Schema(
+    {
+        "CMD": pl.String(),
+        "ts": pl.Float64(),
+        "CMD_PID": pl.String(),
+        "finished": pl.Boolean(),
+        "event_time": pl.Datetime("us", "UTC"),
+    }
+)
 
 _FIELDS = {"machine": "host.name", "CMD": "process.name", "PID": "process.pid"}
 #: Who a record is about and whose clock stamped it: what every stream of a host declares alike.
